@@ -1,0 +1,17 @@
+"""ndrnn: recurrent networks over n-dimensional data, for PyTorch."""
+
+from .layers import MDGRU, MDLSTM, MDRNN, LeakyMDLSTM, SpatialLSTM, StableMDLSTM
+from .scan import available_backends, backend
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LeakyMDLSTM",
+    "MDGRU",
+    "MDLSTM",
+    "MDRNN",
+    "SpatialLSTM",
+    "StableMDLSTM",
+    "available_backends",
+    "backend",
+]

@@ -1,0 +1,323 @@
+"""The equations at one point of a lattice, in plain PyTorch: what every backend has to compute.
+
+A cell reads the pre-activation of its gates and the states of its predecessors, one along every axis, and gives
+the states of its point. Leading dimensions are free: the reference passes one point of a batch, the wavefront
+backend all points of a wavefront in all directions at once. Gates lie along the last dimension in blocks of
+``hidden_size``, in the order of :meth:`Cell.gates`; the order is chosen so that for n = 1 the blocks are torch's.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+Tensors = Sequence[Tensor]
+
+
+class Params(NamedTuple):
+    """The weights of one scan; D directions, n axes, H hidden units, C inputs, G gates.
+
+    ``extra`` is what only some cells have, in the shape that :meth:`Cell.extra_shape` tells.
+    """
+
+    weight_ih: Tensor  # (D, G*H, C)
+    weight_hh: Tensor  # (D, n, G*H, H)
+    bias: Tensor | None  # (D, G*H)
+    extra: Tensor | None
+
+    def of_direction(self, d: int) -> Params:
+        """The weights of one direction, without the leading dimension."""
+        bias, extra = (None if weight is None else weight[d] for weight in self[2:])
+        return Params(self.weight_ih[d], self.weight_hh[d], bias, extra)
+
+
+class Cell(ABC):
+    """One kind of recurrent cell. Final subclasses are frozen dataclasses whose fields select its variant.
+
+    To bring a cell of your own, subclass this, write ``gates`` and ``step``, and hand it to
+    :class:`ndrnn.layers.ScanLayer`; it runs on the reference and wavefront backends.
+    """
+
+    memory: ClassVar[bool] = True
+    """Whether the point has a memory c beside its output h."""
+    needs_separate_products: ClassVar[bool] = False
+    """Whether ``u`` must hold one product an axis rather than their sum."""
+
+    @property
+    def kernel(self) -> str | None:
+        """Name of the compiled kernels for this cell, or None where there are none."""
+        return None
+
+    @property
+    def extra_name(self) -> str | None:
+        """Name of the additional parameter, or None without one."""
+        return None
+
+    @property
+    def feeds_memory(self) -> bool:
+        """Whether the additional parameter is a matrix through which the predecessors' memories enter the gates."""
+        return False
+
+    @abstractmethod
+    def gates(self, ndim: int) -> tuple[str, ...]:
+        """Names of the gates in the order of their weight blocks."""
+
+    def extra_shape(self, ndim: int, hidden_size: int) -> tuple[int, ...] | None:
+        """Shape of the additional parameter without its leading dimension D, or None."""
+        return None
+
+    @abstractmethod
+    def step(
+        self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors
+    ) -> tuple[Tensor, Tensor | None]:
+        """States of a point.
+
+        Args:
+            a: W x + b, (..., G*H).
+            u: U_k h_k for every axis k, each (..., G*H); a cell that only needs their sum may get it as one.
+            h: outputs of the predecessors, one an axis, each (..., H).
+            c: memories of the predecessors, one an axis, each (..., H); empty for a cell without memory.
+            extra: rows of the additional parameter, each broadcastable to (..., H); empty without one.
+
+        Returns:
+            h and c of the point, each (..., H); c is None for a cell without memory.
+        """
+
+    def initial_gate_bias(self, gate: str, ndim: int) -> float:
+        """Where the bias of a gate starts, in addition to noise."""
+        return 0.0
+
+    def starts_closed_to_input(self, gate: str) -> bool:
+        """Whether a gate's weights start at zero, so that its bias alone decides its value at first."""
+        return False
+
+
+def _total(a: Tensor, u: Sequence[Tensor]) -> Tensor:
+    for product in u:
+        a = a + product
+    return a
+
+
+def _mix(logits: Sequence[Tensor], c: Sequence[Tensor]) -> Tensor:
+    """The convex combination of the memories; the last axis has the logit 0."""
+    if not logits:
+        return c[0]
+    stacked = torch.stack([*logits, torch.zeros_like(logits[0])])
+    return (torch.softmax(stacked, 0) * torch.stack(tuple(c))).sum(0)
+
+
+def _neutral_forget_bias(ndim: int) -> float:
+    """The bias at which n forget gates sum to 1, so that a memory neither grows nor fades along lattice paths.
+
+    Gates above 1/n each make it grow with the number of paths, C(2L, L) for two axes. A single gate cannot exceed 1
+    and starts at the customary bias 1.
+    """
+    return -log(ndim - 1) if ndim > 1 else 1.0
+
+
+def _axes(prefix: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{prefix}{axis + 1}" for axis in range(count))
+
+
+@dataclass(frozen=True)
+class RNNCell(Cell):
+    """h = tanh(a) or relu(a) (Graves, Fernandez & Schmidhuber 2007)."""
+
+    nonlinearity: Literal["tanh", "relu"] = "tanh"
+    memory: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.nonlinearity not in ("tanh", "relu"):
+            raise ValueError(f'nonlinearity must be "tanh" or "relu", got {self.nonlinearity!r}')
+
+    @property
+    def kernel(self) -> str | None:
+        return f"rnn_{self.nonlinearity}"
+
+    def gates(self, ndim: int) -> tuple[str, ...]:
+        return ("a",)
+
+    def step(
+        self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors
+    ) -> tuple[Tensor, Tensor | None]:
+        a = _total(a, u)
+        return (torch.tanh(a) if self.nonlinearity == "tanh" else torch.relu(a)), None
+
+
+@dataclass(frozen=True)
+class LSTMCell(Cell):
+    """Graves' MDLSTM: one forget gate an axis (Graves, Fernandez & Schmidhuber 2007, section 3).
+
+    With peepholes the additional parameter has the rows i, f1 ... fn, o; the input gate's peephole is one weight a
+    unit, shared by all axes, which is what the published weight counts say.
+    """
+
+    peepholes: bool = False
+
+    @property
+    def kernel(self) -> str | None:
+        return "lstm_peephole" if self.peepholes else "lstm"
+
+    @property
+    def extra_name(self) -> str | None:
+        return "weight_peephole" if self.peepholes else None
+
+    def gates(self, ndim: int) -> tuple[str, ...]:
+        return ("i", *_axes("f", ndim), "g", "o")
+
+    def extra_shape(self, ndim: int, hidden_size: int) -> tuple[int, ...] | None:
+        return (ndim + 2, hidden_size) if self.peepholes else None
+
+    def step(
+        self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors
+    ) -> tuple[Tensor, Tensor | None]:
+        i, *f, g, o = _total(a, u).chunk(len(c) + 3, -1)
+        if self.peepholes:
+            p_i, *p_f, p_o = extra
+            i = i + p_i * sum(c[1:], c[0])
+            f = [f_k + p_k * c_k for f_k, p_k, c_k in zip(f, p_f, c, strict=True)]
+        new = torch.sigmoid(i) * torch.tanh(g)
+        for f_k, c_k in zip(f, c, strict=True):
+            new = new + torch.sigmoid(f_k) * c_k
+        if self.peepholes:
+            o = o + p_o * new
+        return torch.sigmoid(o) * torch.tanh(new), new
+
+    def initial_gate_bias(self, gate: str, ndim: int) -> float:
+        return _neutral_forget_bias(ndim) if gate.startswith("f") else 0.0
+
+    def starts_closed_to_input(self, gate: str) -> bool:
+        return gate.startswith("f")
+
+
+@dataclass(frozen=True)
+class StableLSTMCell(Cell):
+    """The stable cell: one forget gate on a convex mix of the memories (Leifert et al. 2016)."""
+
+    @property
+    def kernel(self) -> str | None:
+        return "stable"
+
+    def gates(self, ndim: int) -> tuple[str, ...]:
+        return ("i", "f", *_axes("m", ndim - 1), "g", "o")
+
+    def step(
+        self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors
+    ) -> tuple[Tensor, Tensor | None]:
+        i, f, *m, g, o = _total(a, u).chunk(len(c) + 3, -1)
+        new = torch.sigmoid(i) * torch.tanh(g) + torch.sigmoid(f) * _mix(m, c)
+        return torch.sigmoid(o) * torch.tanh(new), new
+
+    def initial_gate_bias(self, gate: str, ndim: int) -> float:
+        return 1.0 if gate == "f" else 0.0
+
+    def starts_closed_to_input(self, gate: str) -> bool:
+        return gate.startswith("m")
+
+
+@dataclass(frozen=True)
+class LeakyLSTMCell(Cell):
+    """The leaky cell with two output gates, LeakyLP (Leifert et al. 2016): |c| never exceeds 1."""
+
+    @property
+    def kernel(self) -> str | None:
+        return "leaky"
+
+    def gates(self, ndim: int) -> tuple[str, ...]:
+        return ("f", *_axes("m", ndim - 1), "g", "o1", "o2")
+
+    def step(
+        self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors
+    ) -> tuple[Tensor, Tensor | None]:
+        f, *m, g, o1, o2 = _total(a, u).chunk(len(c) + 3, -1)
+        keep, old = torch.sigmoid(f), _mix(m, c)
+        new = (1 - keep) * torch.tanh(g) + keep * old
+        return torch.tanh(torch.sigmoid(o1) * new + torch.sigmoid(o2) * old), new
+
+    def starts_closed_to_input(self, gate: str) -> bool:
+        return gate.startswith("m")
+
+
+@dataclass(frozen=True)
+class SpatialLSTMCell(Cell):
+    """The spatial LSTM (Theis & Bethge 2015): the output gate acts before the tanh, h = tanh(o * c).
+
+    In the extended form the predecessors' memories also enter the gates, through the additional parameter.
+    """
+
+    extended: bool = False
+
+    @property
+    def kernel(self) -> str | None:
+        return "spatial_extended" if self.extended else "spatial"
+
+    @property
+    def extra_name(self) -> str | None:
+        return "weight_ch" if self.extended else None
+
+    @property
+    def feeds_memory(self) -> bool:
+        return self.extended
+
+    def gates(self, ndim: int) -> tuple[str, ...]:
+        return ("i", *_axes("f", ndim), "g", "o")
+
+    def extra_shape(self, ndim: int, hidden_size: int) -> tuple[int, ...] | None:
+        return (ndim, (ndim + 3) * hidden_size, hidden_size) if self.extended else None
+
+    def step(
+        self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors
+    ) -> tuple[Tensor, Tensor | None]:
+        i, *f, g, o = _total(a, u).chunk(len(c) + 3, -1)
+        new = torch.tanh(g) * torch.sigmoid(i)
+        for f_k, c_k in zip(f, c, strict=True):
+            new = new + torch.sigmoid(f_k) * c_k
+        return torch.tanh(torch.sigmoid(o) * new), new
+
+    def initial_gate_bias(self, gate: str, ndim: int) -> float:
+        return _neutral_forget_bias(ndim) if gate.startswith("f") else 0.0
+
+    def starts_closed_to_input(self, gate: str) -> bool:
+        return gate.startswith("f")
+
+
+@dataclass(frozen=True)
+class GRUCell(Cell):
+    """A gated recurrent unit for n axes; for n = 1 it is torch's. The additional parameter is b_hn, a row an axis."""
+
+    memory: ClassVar[bool] = False
+    needs_separate_products: ClassVar[bool] = True
+
+    @property
+    def kernel(self) -> str | None:
+        return "gru"
+
+    @property
+    def extra_name(self) -> str | None:
+        return "bias_hn"
+
+    def gates(self, ndim: int) -> tuple[str, ...]:
+        return (*_axes("r", ndim), *_axes("z", ndim), "g")
+
+    def extra_shape(self, ndim: int, hidden_size: int) -> tuple[int, ...] | None:
+        return (ndim, hidden_size)
+
+    def step(
+        self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors
+    ) -> tuple[Tensor, Tensor | None]:
+        ndim, hidden = len(h), h[0].shape[-1]
+        gates = 2 * ndim * hidden
+        rz = _total(a[..., :gates], [product[..., :gates] for product in u])
+        *r, candidate = *rz[..., : ndim * hidden].chunk(ndim, -1), a[..., gates:]
+        for r_k, product, b_k in zip(r, u, extra or (None,) * ndim, strict=True):
+            term = product[..., gates:] if b_k is None else product[..., gates:] + b_k
+            candidate = candidate + torch.sigmoid(r_k) * term
+        logits = rz[..., ndim * hidden :].chunk(ndim, -1)
+        share = torch.softmax(torch.stack([torch.zeros_like(logits[0]), *logits]), 0)
+        return (share * torch.stack([torch.tanh(candidate), *h])).sum(0), None

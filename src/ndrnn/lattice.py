@@ -1,0 +1,99 @@
+"""Lattices: their directions, the extents of ragged samples, and the faces that carry boundary states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from math import prod
+
+import torch
+from torch import Tensor
+
+Direction = tuple[int, ...]
+
+
+def all_directions(ndim: int) -> tuple[Direction, ...]:
+    """The 2^n corners at which a scan can start, in the order of ``itertools.product((+1, -1), repeat=ndim)``."""
+    return tuple(product((1, -1), repeat=ndim))
+
+
+def resolve_directions(directions: str | Sequence[Sequence[int]], ndim: int) -> tuple[Direction, ...]:
+    """Directions as tuples of +1/-1, one entry an axis; ``"all"`` stands for all 2^n of them.
+
+    Raises:
+        ValueError: ``directions`` is empty, repeats one, or holds anything but tuples of ndim entries +1 or -1.
+    """
+    wanted = f'directions must be "all" or a non-empty sequence of distinct {ndim}-tuples of +1 and -1'
+    if isinstance(directions, str):
+        if directions != "all":
+            raise ValueError(f"{wanted}, got {directions!r}")
+        return all_directions(ndim)
+    try:
+        resolved = tuple(tuple(direction) for direction in directions)
+    except TypeError:
+        raise ValueError(f"{wanted}, got {directions!r}") from None
+    legal = set(all_directions(ndim))
+    if not resolved or len(set(resolved)) != len(resolved) or not legal.issuperset(resolved):
+        raise ValueError(f"{wanted}, got {directions!r}")
+    return tuple(tuple(int(sign) for sign in direction) for direction in resolved)
+
+
+def check_sizes(sizes: Tensor, batch: int, lattice: Sequence[int]) -> Tensor:
+    """The true extents of the samples: int64 of shape (N, n), each between 0 and the lattice's size on its axis.
+
+    Raises:
+        TypeError: ``sizes`` is no integer tensor.
+        ValueError: its shape differs from (N, n), or an extent is out of range.
+    """
+    if not isinstance(sizes, Tensor) or sizes.dtype not in (torch.int64, torch.int32):
+        got = sizes.dtype if isinstance(sizes, Tensor) else type(sizes).__name__
+        raise TypeError(f"sizes must be an int64 tensor of shape (N, n), got {got}")
+    if sizes.shape != (batch, len(lattice)):
+        raise ValueError(
+            f"sizes must have shape (N, n) = ({batch}, {len(lattice)}), got {tuple(sizes.shape)}"
+        )
+    sizes = sizes.to(torch.int64)
+    # reading values would end a traced graph; there the kernels check them
+    if not torch.compiler.is_compiling() and sizes.device.type != "meta" and sizes.numel():
+        lowest, highest = sizes.amin(0).tolist(), sizes.amax(0).tolist()
+        for axis, (low, high, extent) in enumerate(zip(lowest, highest, lattice, strict=True)):
+            if low < 0 or high > extent:
+                raise ValueError(
+                    f"sizes on axis {axis} must lie in [0, {extent}], the lattice's size there, got {low} to {high}"
+                )
+    return sizes
+
+
+def face_lattice(lattice: Sequence[int], axis: int) -> tuple[int, ...]:
+    """The lattice of face ``axis``: the sizes without that axis."""
+    return (*lattice[:axis], *lattice[axis + 1 :])
+
+
+def face_points(lattice: Sequence[int]) -> list[int]:
+    """How many points each face has, by axis."""
+    return [prod(face_lattice(lattice, axis)) for axis in range(len(lattice))]
+
+
+def pack_faces(faces: Sequence[Tensor]) -> Tensor:
+    """Faces of shape (D, N, *lattice without axis k, H), one an axis, as one tensor (D, N, all face points, H)."""
+    flat = [face.flatten(2, -2) if face.dim() > 3 else face.unsqueeze(2) for face in faces]
+    return flat[0].contiguous() if len(flat) == 1 else torch.cat(flat, dim=2)
+
+
+def unpack_faces(packed: Tensor, lattice: Sequence[int]) -> tuple[Tensor, ...]:
+    """The inverse of :func:`pack_faces`."""
+    return tuple(
+        part.reshape(*packed.shape[:2], *face_lattice(lattice, axis), packed.shape[-1])
+        for axis, part in enumerate(packed.split(face_points(lattice), dim=2))
+    )
+
+
+def inside(sizes: Tensor, lattice: Sequence[int]) -> Tensor:
+    """Mask (N, *lattice): True at the points within each sample's own extent."""
+    mask = torch.ones((sizes.shape[0], *lattice), dtype=torch.bool, device=sizes.device)
+    for axis, extent in enumerate(lattice):
+        shape = [1] * (len(lattice) + 1)
+        shape[axis + 1] = extent
+        position = torch.arange(extent, device=sizes.device).view(shape)
+        mask = mask & (position < sizes[:, axis].view(-1, *[1] * len(lattice)))
+    return mask

@@ -1,0 +1,5 @@
+"""The scan: a cell run over a lattice in some directions, on the backend of choice."""
+
+from .dispatch import available_backends, backend, scan
+
+__all__ = ["available_backends", "backend", "scan"]

@@ -1,0 +1,111 @@
+"""Which backend runs a scan."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..cells import Cell, Params
+from ..lattice import Direction, face_points
+from . import cpu, reference, wavefront
+
+_NAMES = ("auto", "reference", "wavefront", "cpu", "triton")
+_chosen: ContextVar[str | None] = ContextVar("ndrnn_backend", default=None)
+_warned: set[str] = set()
+
+State = tuple[Tensor, Tensor | None]
+
+
+def _check_name(name: str, source: str) -> str:
+    if name not in _NAMES:
+        raise ValueError(f"{source} must be one of {', '.join(map(repr, _NAMES))}, got {name!r}")
+    return name
+
+
+@contextmanager
+def backend(name: Literal["auto", "reference", "wavefront", "cpu", "triton"]) -> Iterator[None]:
+    """Run the scans of a ``with`` block on one backend; ``"auto"`` chooses by the device of the tensors.
+
+    Raises:
+        ValueError: there is no backend of that name.
+        RuntimeError: it is not available here; the message says why.
+    """
+    _check_name(name, "name")
+    reason = available_backends().get(name, True)
+    if reason is not True:
+        raise RuntimeError(f"backend {name!r} is not available: {reason}")
+    token = _chosen.set(name)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def available_backends() -> dict[str, Literal[True] | str]:
+    """Each backend's name with True, or with the reason why it is not available here."""
+    return {"reference": True, "wavefront": True, "cpu": cpu.refusal() or True}
+
+
+def scan(
+    cell: Cell,
+    x: Tensor,
+    params: Params,
+    directions: Sequence[Direction],
+    sizes: Tensor | None = None,
+    state: State | None = None,
+    *,
+    return_state: bool = False,
+) -> tuple[Tensor, State | None]:
+    """Run a cell over a lattice.
+
+    Args:
+        cell: the equations at one point.
+        x: inputs (N, *lattice, C).
+        params: weights of the D directions, see :class:`ndrnn.cells.Params`.
+        directions: D tuples of +1/-1, one entry an axis.
+        sizes: true extents (N, n) of ragged samples; a backward axis starts at a sample's own end.
+        state: boundary states h (and c) packed by :func:`ndrnn.lattice.pack_faces`, (D, N, F, H); zero if None.
+        return_state: whether the states that leave the lattice are wanted.
+
+    Returns:
+        y (N, *lattice, D, H), zero outside the extents, and the exit state in the form of ``state``, or None.
+    """
+    h0, c0 = state if state is not None else (None, None)
+    name = _select(cell, x, params)
+    if name == "cpu":
+        y, hn, cn = cpu.scan(cell, x, params, directions, sizes, h0, c0, return_state)
+    else:
+        if h0 is None:
+            faces, hidden = sum(face_points(x.shape[1:-1])), params.weight_hh.shape[-1]
+            h0 = x.new_zeros((len(directions), x.shape[0], faces, hidden))
+            c0 = h0 if cell.memory else None
+        run = reference.scan if name == "reference" else wavefront.scan
+        y, hn, cn = run(cell, x, params, directions, sizes, h0, c0)
+    return y, (hn, cn) if return_state else None
+
+
+def _select(cell: Cell, x: Tensor, params: Params) -> str:
+    """The backend for a call: the one asked for if it can serve it, else the wavefront backend with one warning."""
+    name = _chosen.get() or _check_name(os.environ.get("NDRNN_BACKEND", "auto"), "NDRNN_BACKEND")
+    if name in ("reference", "wavefront"):
+        return name
+    asked = name
+    if name == "auto":
+        name = {"cpu": "cpu", "cuda": "triton"}.get(x.device.type, "wavefront")
+    reason = (
+        cpu.refusal_of(cell, x, params) if name == "cpu" else f"there are no {name} kernels in this version"
+    )
+    if name == "wavefront" or reason is None:
+        return name
+    # under a functional transform the plain backend is the one that was meant
+    if not torch.compiler.is_compiling() and reason not in _warned and reason != cpu.TRANSFORMED:
+        _warned.add(reason)
+        warnings.warn(f"backend {asked!r}: {reason}; the wavefront backend runs instead", stacklevel=4)
+    return "wavefront"
