@@ -1,0 +1,163 @@
+// Where a cell meets memory: runs a cell's functions over the rows of a block, a vector of hidden units at a time.
+#pragma once
+#include "cells.h"
+
+namespace ndrnn::NDRNN_ISA {
+
+// Rows that one product and the gates after it take at a time.
+constexpr int64_t kBlock = 60;
+
+// Distances in memory count elements; `width` is the number of hidden units with their padding.
+template <class T>
+struct ForwardBlock {
+  int64_t rows, hidden, width;
+  int ndim;
+  const T* extra;                    // (extra rows, width)
+  T* kept;                           // (rows, kept lanes, width) or null
+  T* sums;                           // pre-activations of one panel of units: (rows, lanes, kPanel)
+  const T* h_prev[kMaxAxes][kBlock];  // H elements each
+  const T* c_prev[kMaxAxes][kBlock];  // width elements each
+  T* h[kBlock];
+  T* c[kBlock];
+};
+
+template <class T_, class Cell>
+struct ForwardAt {
+  using T = T_;
+  using V = Vec<T>;
+  const ForwardBlock<T>& block;
+  int64_t row, unit;  // the first hidden unit of this vector
+  const T* sums;      // of this row and vector
+
+  V in(int lane) const { return load(sums + lane * kPanel<T>); }
+  V c(int k) const { return load(block.c_prev[k][row] + unit); }
+  V h(int k) const { return load_part(block.h_prev[k][row] + unit, block.hidden - unit); }
+  V extra(int r) const { return load(block.extra + r * block.width + unit); }
+  void keep(int lane, V v) {
+    if (block.kept) store(block.kept + (row * Cell::kept(block.ndim) + lane) * block.width + unit, v);
+  }
+  void put_h(V v) { store_part(block.h[row] + unit, v, block.hidden - unit); }
+  void put_c(V v) { store(block.c[row] + unit, v); }
+};
+
+template <class T>
+struct BackwardBlock {
+  int64_t rows, hidden, width;
+  int ndim;
+  const T* extra;
+  T* extra_sums;                      // (extra rows, width)
+  const T* kept;
+  const T* dh;                        // (rows, width): from the output and through the products
+  const T* dc[kBlock];                // likewise, without what the successors carry over
+  const T* carried[kMaxAxes][kBlock];  // what the successor along each axis carries over
+  const T* h_prev[kMaxAxes][kBlock];
+  const T* c_prev[kMaxAxes][kBlock];
+  const T* h[kBlock];
+  const T* c[kBlock];
+  T* delta[kBlock];                   // (lanes + n, width): gradients of the pre-activations, then what is carried
+};
+
+template <class T_, class Cell>
+struct BackwardAt {
+  using T = T_;
+  using V = Vec<T>;
+  const BackwardBlock<T>& block;
+  int64_t row, unit;
+
+  V kept(int lane) const {
+    return load(block.kept + (row * Cell::kept(block.ndim) + lane) * block.width + unit);
+  }
+  V c(int k) const { return load(block.c_prev[k][row] + unit); }
+  V h(int k) const { return load_part(block.h_prev[k][row] + unit, block.hidden - unit); }
+  V c_new() const { return load(block.c[row] + unit); }
+  V h_new() const { return load_part(block.h[row] + unit, block.hidden - unit); }
+  V extra(int r) const { return load(block.extra + r * block.width + unit); }
+  V dh() const {
+    const V own = load(block.dh + row * block.width + unit);
+    return Cell::kCarryToH ? own + carried() : own;
+  }
+  V dc() const { return load(block.dc[row] + unit) + carried(); }
+  void delta(int lane, V v) { store(block.delta[row] + lane * block.width + unit, v); }
+  void carry(int k, V v) { delta(Cell::lanes(block.ndim) + k, v); }
+  void add_extra(int r, V v) {
+    T* sum = block.extra_sums + r * block.width + unit;
+    store(sum, load(sum) + v);
+  }
+
+ private:
+  V carried() const {
+    V sum = load(block.carried[0][row] + unit);
+    for (int k = 1; k < block.ndim; ++k) sum += load(block.carried[k][row] + unit);
+    return sum;
+  }
+};
+
+template <int kNdim>
+struct Constant {
+  constexpr operator int() const { return kNdim; }
+};
+
+// Calls run with the number of axes, as a constant for the usual ones.
+template <class Run>
+inline void with_ndim(int ndim, Run&& run) {
+  if (ndim == 1) run(Constant<1>{});
+  else if (ndim == 2) run(Constant<2>{});
+  else if (ndim == 3) run(Constant<3>{});
+  else run(ndim);
+}
+
+// The gates of kPanel hidden units from `unit` on, for all rows of a block.
+template <class Cell, class T>
+void gates_forward(const ForwardBlock<T>& block, int64_t unit) {
+  with_ndim(block.ndim, [&](auto ndim) {
+    const int64_t stride = Cell::lanes(ndim) * kPanel<T>;
+    for (int64_t row = 0; row < block.rows; ++row)
+      for (int64_t lane = 0; lane < kPanel<T>; lane += kLanes<T>) {
+        ForwardAt<T, Cell> at{block, row, unit + lane, block.sums + row * stride + lane};
+        Cell::forward(at, ndim);
+      }
+  });
+}
+
+template <class Cell, class T>
+void gates_backward(const BackwardBlock<T>& block) {
+  with_ndim(block.ndim, [&](auto ndim) {
+    for (int64_t row = 0; row < block.rows; ++row)
+      for (int64_t unit = 0; unit < block.width; unit += kLanes<T>) {
+        BackwardAt<T, Cell> at{block, row, unit};
+        Cell::backward(at, ndim);
+      }
+  });
+}
+
+// What the walk has to know of a cell.
+template <class T>
+struct CellInfo {
+  bool memory, carry_to_h, feeds_memory, reads_h;
+  int ndim, lanes, gates, kept, extra_rows;
+  uint32_t (*products)(int lane, int ndim);
+  void (*forward)(const ForwardBlock<T>&, int64_t unit);
+  void (*backward)(const BackwardBlock<T>&);
+
+  // The products that enter a lane, as far as there are any.
+  uint32_t inputs(int lane) const { return products(lane, ndim) & ((2u << ndim) - 1); }
+  int carries() const { return memory || carry_to_h ? ndim : 0; }
+};
+
+template <class T>
+bool find_cell(const char* name, int ndim, CellInfo<T>& info) {
+  bool found = false;
+  for_each_cell([&](const char* candidate, auto cell) {
+    using Cell = decltype(cell);
+    if (__builtin_strcmp(name, candidate) != 0) return;
+    found = true;
+    // lanes past the gates share the last gate's weights; only the GRU has such
+    const int lanes = Cell::lanes(ndim), gates = Cell::kCarryToH ? lanes - ndim : lanes;
+    info = {Cell::kMemory, Cell::kCarryToH,         Cell::kFeedsMemory, Cell::kReadsH,           ndim,
+            lanes,         gates,                   Cell::kept(ndim),   Cell::extra_rows(ndim),  &Cell::products,
+            &gates_forward<Cell, T>, &gates_backward<Cell, T>};
+  });
+  return found;
+}
+
+}  // namespace ndrnn::NDRNN_ISA

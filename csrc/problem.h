@@ -1,0 +1,71 @@
+// What the border with torch hands to the kernels. Plain data: this header is shared by all instruction sets.
+#pragma once
+#include <cstdint>
+
+namespace ndrnn {
+
+constexpr int kMaxNdim = 8;
+
+// n axes, N samples, D directions, C inputs, H hidden units, G gates, P lattice points, F face points in all.
+struct Problem {
+  int ndim;
+  int64_t batch, directions, inputs, hidden;
+  int64_t extent[kMaxNdim];
+  const int64_t* signs;  // (D, n), +1 or -1
+  const int64_t* sizes;  // (N, n) or null
+};
+
+template <class T>
+struct Weights {
+  const T* ih;     // (D, G*H, C)
+  const T* hh;     // (D, n, G*H, H)
+  const T* bias;   // (D, G*H) or null
+  const T* extra;  // peepholes (D, n+2, H), memory weights (D, n, G*H, H), or the GRU's bias (D, n, H); or null
+};
+
+template <class T>
+struct Forward {
+  Weights<T> weights;
+  const T* x;         // (N, P, C)
+  const T *h0, *c0;   // (D, N, F, H) or null
+  T* y;               // (N, P, D, H)
+  T *hn, *cn;         // (D, N, F, H) or null
+  T *c, *kept;        // for the backward pass: (N, P, D, width) and (N * P * D, kept lanes, width), or null
+};
+
+template <class T>
+struct Backward {
+  Weights<T> weights;
+  const T* x;
+  const T *h0, *c0;
+  const T *y, *c, *kept;
+  const T* dy;           // (N, P, D, H)
+  const T *dhn, *dcn;    // (D, N, F, H) or null
+  T* dx;                 // (N, P, D, C), to be summed over D, or null
+  T *dh0, *dc0;          // (D, N, F, H) or null
+  T *dih, *dhh, *dbias, *dextra;
+};
+
+// A loop over [0, n) in the caller's thread pool; body(state, begin, end).
+struct Parallel {
+  int threads;
+  void (*run)(int64_t n, void (*body)(void*, int64_t, int64_t), void* state);
+};
+
+enum class Outcome { kDone, kUnknownCell, kNoMemory };
+
+struct Kernels {
+  const char* name;
+  int64_t (*width)(int64_t hidden, int bytes);              // hidden units with their padding
+  int64_t (*kept_lanes)(const char* cell, int ndim);        // -1 for an unknown cell
+  Outcome (*forward32)(const char* cell, const Problem&, const Forward<float>&, const Parallel&);
+  Outcome (*forward64)(const char* cell, const Problem&, const Forward<double>&, const Parallel&);
+  Outcome (*backward32)(const char* cell, const Problem&, const Backward<float>&, const Parallel&);
+  Outcome (*backward64)(const char* cell, const Problem&, const Backward<double>&, const Parallel&);
+};
+
+namespace avx512 { const Kernels& kernels(); }
+namespace avx2 { const Kernels& kernels(); }
+namespace portable { const Kernels& kernels(); }
+
+}  // namespace ndrnn

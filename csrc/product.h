@@ -1,0 +1,117 @@
+// The two products of a scan, in register tiles of kTileRows x kPanel.
+#pragma once
+#include "simd.h"
+
+namespace ndrnn::NDRNN_ISA {
+
+// One factor of a product by rows: `length` elements from `offset` on behind each of the block's row pointers.
+template <class T>
+struct Segment {
+  const T* const* rows;
+  int64_t offset, length;
+};
+
+// How long a run of weights may be to stay in the first-level cache while all rows of a block pass by.
+template <class T>
+constexpr int64_t kRun = 20480 / (kPanel<T> * int64_t(sizeof(T)));
+
+template <class T, int R>
+inline void product_tile(const Segment<T>* segments, int count, int64_t row, const T* weights, const T* bias, T* out,
+                         int64_t stride) {
+  Vec<T> sum[R][2];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    const T* start = bias ? bias : out + r * stride;
+    sum[r][0] = load(start);
+    sum[r][1] = load(start + kLanes<T>);
+  }
+  for (int s = 0; s < count; ++s) {
+    const T* a[R];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) a[r] = segments[s].rows[row + r] + segments[s].offset;
+    const int64_t length = segments[s].length;
+    for (int64_t k = 0; k < length; ++k, weights += kPanel<T>) {
+      const Vec<T> w0 = load(weights), w1 = load(weights + kLanes<T>);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) {
+        const Vec<T> x = splat(a[r][k]);
+        sum[r][0] += x * w0;
+        sum[r][1] += x * w1;
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    store(out + r * stride, sum[r][0]);
+    store(out + r * stride + kLanes<T>, sum[r][1]);
+  }
+}
+
+template <class T, int R>
+inline void product_tiles(int rows_in_tile, const Segment<T>* segments, int count, int64_t row, const T* weights,
+                          const T* bias, T* out, int64_t stride) {
+  if (rows_in_tile == R) return product_tile<T, R>(segments, count, row, weights, bias, out, stride);
+  if constexpr (R > 1) product_tiles<T, R - 1>(rows_in_tile, segments, count, row, weights, bias, out, stride);
+}
+
+// out[row][0 .. kPanel) = bias (or what out holds, without one) + rows of the segments times packed weights.
+// The rows are shared out evenly over the tiles: 7 rows are 4 + 3, never 6 + 1.
+template <class T>
+void product(const Segment<T>* segments, int count, int64_t rows, const T* weights, const T* bias, T* out,
+             int64_t stride) {
+  const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+  for (int64_t tile = 0, row = 0; tile < tiles; ++tile) {
+    const int64_t next = (tile + 1) * rows / tiles;
+    product_tiles<T, kTileRows>(int(next - row), segments, count, row, weights, bias, out + row * stride, stride);
+    row = next;
+  }
+}
+
+// sum[k][0 .. kPanel) += over points: left[point][k] * right[point][0 .. kPanel), for R rows k.
+template <class T, int R>
+inline void outer_tile(int64_t points, const T* left, int64_t left_stride, const T* const* right, int64_t column,
+                       T* sums) {
+  Vec<T> sum[R][2];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    sum[r][0] = load(sums + r * kPanel<T>);
+    sum[r][1] = load(sums + r * kPanel<T> + kLanes<T>);
+  }
+  for (int64_t p = 0; p < points; ++p, left += left_stride) {
+    const T* row = right[p] + column;
+    const Vec<T> d0 = load(row), d1 = load(row + kLanes<T>);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const Vec<T> x = splat(left[r]);
+      sum[r][0] += x * d0;
+      sum[r][1] += x * d1;
+    }
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+    store(sums + r * kPanel<T>, sum[r][0]);
+    store(sums + r * kPanel<T> + kLanes<T>, sum[r][1]);
+  }
+}
+
+template <class T, int R>
+inline void outer_tiles(int rows_in_tile, int64_t points, const T* left, int64_t left_stride, const T* const* right,
+                        int64_t column, T* sums) {
+  if (rows_in_tile == R) return outer_tile<T, R>(points, left, left_stride, right, column, sums);
+  if constexpr (R > 1) outer_tiles<T, R - 1>(rows_in_tile, points, left, left_stride, right, column, sums);
+}
+
+// The weight gradient: sums (rows, kPanel) += left (points, rows) transposed times one panel of right.
+template <class T>
+void outer(int64_t rows, int64_t points, const T* left, int64_t left_stride, const T* const* right, int64_t column,
+           T* sums) {
+  const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+  for (int64_t tile = 0, row = 0; tile < tiles; ++tile) {
+    const int64_t next = (tile + 1) * rows / tiles;
+    outer_tiles<T, kTileRows>(int(next - row), points, left + row, left_stride, right, column,
+                              sums + row * kPanel<T>);
+    row = next;
+  }
+}
+
+}  // namespace ndrnn::NDRNN_ISA

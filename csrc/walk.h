@@ -1,0 +1,256 @@
+// How a lattice is walked: cut into strips of rows of the first axis, each swept wavefront by wavefront.
+//
+// A strip is a tile: it needs the last row of the strip before it and nothing else. Strips are handed out in order,
+// so that one only ever waits for strips that somebody already works on; any number of threads comes to an end, and
+// where there are fewer pairs of direction and sample than threads, consecutive strips overlap like a pipeline.
+#pragma once
+#include <sched.h>
+
+#include "problem.h"
+#include "simd.h"
+
+namespace ndrnn::NDRNN_ISA {
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// The cut depends on the problem alone, never on the number of threads: sums over strips are then the same always.
+struct Plan {
+  Problem problem;
+  int64_t stride[kMaxNdim];       // of the lattice, in points
+  int64_t others_stride[kMaxNdim];  // of the lattice without its first axis
+  int64_t face_start[kMaxNdim + 1];  // where each face begins among the face points
+  int64_t points, others;         // of the lattice, and of it without its first axis
+  int64_t reach;                  // L1 distance across the other axes
+  int64_t group, groups;          // samples that walk together, and how many such groups
+  int64_t rows, strips;           // of the first axis in a strip, and strips
+  int64_t tasks;
+  int64_t front;                  // no wavefront of a strip has more points
+
+  explicit Plan(const Problem& p) : problem(p) {
+    const int n = p.ndim;
+    points = others = 1;
+    reach = 0;
+    face_start[0] = 0;
+    for (int k = n - 1; k >= 0; --k) {
+      stride[k] = points;
+      others_stride[k] = others;
+      points *= p.extent[k];
+      if (k > 0) {
+        others *= p.extent[k];
+        reach += p.extent[k] - 1;
+      }
+    }
+    for (int k = 0; k < n; ++k) {
+      int64_t face = 1;
+      for (int j = 0; j < n; ++j) face *= j == k ? 1 : p.extent[j];
+      face_start[k + 1] = face_start[k] + face;
+    }
+    // Enough rows a wavefront to reuse the weights, enough tasks to share out, and little enough to stay in cache.
+    constexpr int64_t kRowsWanted = 48, kRowsLeast = 12, kTasksWanted = 8, kRowsMost = 64;
+    const int64_t first = p.extent[0];
+    rows = n == 1 ? first : larger(1, smaller(first, n == 2 ? kRowsMost : kRowsLeast));
+    const int64_t mean_front = larger(1, points / larger(1, first) * rows / (rows + reach));
+    group = larger(1, smaller(p.batch, ceil_div(kRowsWanted, mean_front)));
+    while (group > 1 && p.directions * ceil_div(p.batch, group) < kTasksWanted && group / 2 * mean_front >= kRowsLeast / 2)
+      group = ceil_div(group, 2);
+    groups = ceil_div(p.batch, group);
+    if (n > 1 && p.directions * groups * ceil_div(first, rows) < kTasksWanted) {
+      const int64_t cuts = ceil_div(kTasksWanted, p.directions * groups);
+      rows = smaller(rows, larger(kRowsLeast, ceil_div(first, cuts)));
+    }
+    strips = first > 0 ? ceil_div(first, rows) : 0;
+    tasks = points > 0 ? strips * groups * p.directions : 0;
+    front = group;
+    if (n > 1 && points > 0) front *= others / p.extent[n - 1] * smaller(rows, p.extent[n - 1]);
+  }
+
+  int64_t face_points() const { return face_start[problem.ndim]; }
+
+  // Row of a packed face tensor for the point `at` of face k.
+  int64_t face_row(int64_t direction, int64_t sample, int k, int64_t at) const {
+    const int64_t on_face = at / (stride[k] * problem.extent[k]) * stride[k] + at % stride[k];
+    return (direction * problem.batch + sample) * face_points() + face_start[k] + on_face;
+  }
+
+  int64_t size(int64_t sample, int k) const {
+    return problem.sizes ? problem.sizes[sample * problem.ndim + k] : problem.extent[k];
+  }
+};
+
+struct Task {
+  int64_t strip, group, direction;
+  int64_t sample_begin, sample_end, row_begin, row_end;
+  int64_t order;  // among the tasks of its direction
+
+  // Tasks are numbered so that those before come first: strip by strip, from the last one for the way back.
+  Task(const Plan& plan, int64_t number, bool way_back) {
+    const int64_t directions = plan.problem.directions;
+    direction = number % directions;
+    order = number / directions;
+    group = order % plan.groups;
+    strip = way_back ? plan.strips - 1 - order / plan.groups : order / plan.groups;
+    sample_begin = group * plan.group;
+    sample_end = smaller(sample_begin + plan.group, plan.problem.batch);
+    row_begin = strip * plan.rows;
+    row_end = smaller(row_begin + plan.rows, plan.problem.extent[0]);
+  }
+
+  // The chain of strips that this one is part of.
+  int64_t chain(const Plan& plan) const { return direction * plan.groups + group; }
+
+  int64_t wavefronts(const Plan& plan) const { return row_end - row_begin + plan.reach; }
+};
+
+// One sample as one direction sees it: `origin` and `step` lead through its points in the lattice's own order.
+struct Sample {
+  int64_t index, rows, origin;
+  int64_t size[kMaxNdim], step[kMaxNdim];
+
+  Sample() = default;
+  Sample(const Plan& plan, const Task& task, int64_t sample) : index(sample), origin(0) {
+    const int n = plan.problem.ndim;
+    const int64_t* signs = plan.problem.signs + task.direction * n;
+    bool empty = false;
+    for (int k = 0; k < n; ++k) {
+      size[k] = plan.size(sample, k);
+      empty = empty || size[k] == 0;
+      step[k] = signs[k] * plan.stride[k];
+      if (signs[k] < 0) origin += (size[k] - 1) * plan.stride[k];
+    }
+    rows = empty ? 0 : larger(0, smaller(task.row_end, size[0]) - task.row_begin);
+  }
+
+  int64_t points(const Plan& plan) const {
+    int64_t count = rows;
+    for (int k = 1; k < plan.problem.ndim; ++k) count *= size[k];
+    return count;
+  }
+};
+
+// A point of a strip. Bit k of `entry` or `exit`: the point lies on that face of the sample, as the direction sees it.
+struct Point {
+  int64_t at;     // in the lattice, row-major
+  int64_t other;  // in the lattice without its first axis, as the direction sees it
+  int64_t row;    // on the first axis, as the direction sees it
+  uint32_t entry, exit;
+};
+
+// Calls visit(local sample, Point) for the points of wavefront t of a strip, always in the same order.
+template <class Visit>
+inline void for_wavefront(const Plan& plan, const Task& task, const Sample* samples, int64_t t, Visit&& visit) {
+  const int n = plan.problem.ndim, last = n - 1;
+  for (int64_t s = 0; s < task.sample_end - task.sample_begin; ++s) {
+    const Sample& sample = samples[s];
+    if (sample.rows == 0) continue;
+    auto visit_line = [&](int64_t rest, Point line) {
+      // rest = distance left for the row within the strip and the last axis
+      const bool has_last = last > 0;
+      const int64_t begin = has_last ? larger(0, rest - (sample.rows - 1)) : 0;
+      const int64_t end = has_last ? smaller(sample.size[last] - 1, rest) : (rest < sample.rows ? 0 : -1);
+      for (int64_t j = begin; j <= end; ++j) {
+        Point point = line;
+        point.row = task.row_begin + rest - j;
+        point.at += point.row * sample.step[0];
+        if (has_last) {
+          point.at += j * sample.step[last];
+          point.other += j;
+          point.entry |= uint32_t(j == 0) << last;
+          point.exit |= uint32_t(j == sample.size[last] - 1) << last;
+        }
+        point.entry |= uint32_t(point.row == 0);
+        point.exit |= uint32_t(point.row == sample.size[0] - 1);
+        visit(s, point);
+      }
+    };
+    if (n <= 2) {
+      visit_line(t, Point{sample.origin, 0, 0, 0, 0});
+      continue;
+    }
+    int64_t position[kMaxNdim] = {};
+    while (true) {  // over the axes between the first and the last
+      Point line{sample.origin, 0, 0, 0, 0};
+      int64_t rest = t;
+      for (int k = 1; k < last; ++k) {
+        rest -= position[k];
+        line.at += position[k] * sample.step[k];
+        line.other += position[k] * plan.others_stride[k];
+        line.entry |= uint32_t(position[k] == 0) << k;
+        line.exit |= uint32_t(position[k] == sample.size[k] - 1) << k;
+      }
+      if (rest >= 0) visit_line(rest, line);
+      int k = last - 1;
+      while (k >= 1 && ++position[k] == sample.size[k]) position[k--] = 0;
+      if (k < 1) break;
+    }
+  }
+}
+
+// Waits until ready() holds, which another thread will bring about.
+template <class Ready>
+inline void wait_until(Ready&& ready) {
+  for (int64_t spins = 0; !ready(); ++spins) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+    if (spins > 256) sched_yield();
+  }
+}
+
+inline int64_t acquire(const int64_t* value) { return __atomic_load_n(value, __ATOMIC_ACQUIRE); }
+inline void release(int64_t* value, int64_t to) { __atomic_store_n(value, to, __ATOMIC_RELEASE); }
+
+// Runs work(worker, task number) for every task, in order of their numbers, on the caller's thread pool.
+template <class Work>
+inline void share_out(int64_t tasks, int64_t workers, const Parallel& parallel, Work&& work) {
+  struct State {
+    int64_t tasks, next;
+    Work& work;
+  } state{tasks, 0, work};
+  auto body = [](void* pointer, int64_t begin, int64_t end) {
+    State& s = *static_cast<State*>(pointer);
+    // a pool that runs several of the loop's steps on one thread hands them over together: one worker is enough
+    (void)end;
+    for (int64_t task; (task = __atomic_fetch_add(&s.next, 1, __ATOMIC_RELAXED)) < s.tasks;) s.work(begin, task);
+  };
+  if (workers <= 1) return body(&state, 0, 1);
+  parallel.run(workers, body, &state);
+}
+
+// Uninitialised memory, aligned for vectors. Not a standard container, see simd.h.
+class Arena {
+ public:
+  Arena() = default;
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  ~Arena() { __builtin_free(memory_); }
+
+  bool reserve(int64_t bytes) {
+    memory_ = static_cast<char*>(__builtin_malloc(bytes + 64));
+    next_ = memory_ + (64 - reinterpret_cast<uintptr_t>(memory_) % 64);
+    return memory_ != nullptr;
+  }
+  char* data() const { return next_; }
+
+ private:
+  char *memory_ = nullptr, *next_ = nullptr;
+};
+
+// Lays arrays out one after the other: first to count their bytes, then, given memory, to place them.
+class Layout {
+ public:
+  explicit Layout(char* base) : base_(base) {}
+  template <class U>
+  void place(U*& pointer, int64_t count) {
+    pointer = base_ ? reinterpret_cast<U*>(base_ + bytes_) : nullptr;
+    bytes_ += ceil_div(count * int64_t(sizeof(U)), 64) * 64;
+  }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  char* base_;
+  int64_t bytes_ = 0;
+};
+
+}  // namespace ndrnn::NDRNN_ISA
