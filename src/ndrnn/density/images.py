@@ -1,0 +1,179 @@
+"""Transforms of images that keep densities exact: noise for 8-bit pixels, colour and Haar bases, flips, tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from math import log
+
+import torch
+from torch import Tensor, nn
+
+
+def dequantize(images: Tensor, *, levels: int = 256, generator: torch.Generator | None = None) -> Tensor:
+    """Integer pixels k as floats (k + u) / levels with uniform noise u in [0, 1).
+
+    The continuous log-density of the result is a lower bound (in expectation, exact for a density that is constant on
+    each bin) of the discrete log-probability plus log(levels) per value.
+
+    Raises:
+        TypeError: the pixels are floating point already.
+        ValueError: a pixel lies outside [0, levels).
+    """
+    if images.is_floating_point():
+        raise TypeError(f"images must hold integers, got {images.dtype}")
+    if images.numel() and not (int(images.min()) >= 0 and int(images.max()) < levels):
+        raise ValueError(f"images must lie in [0, {levels}), got {int(images.min())} to {int(images.max())}")
+    noise = torch.rand(images.shape, generator=generator).to(images.device)
+    # rounding to float32 could lift the largest noise to 1, into the next bin
+    return (images.float() + noise.clamp_(max=1 - 2**-14)) / levels
+
+
+class LinearTransform(nn.Module):
+    """An invertible linear map between the channels of a pixel; ``log_det`` is log|det| in nats per pixel."""
+
+    matrix: Tensor
+    inverse_matrix: Tensor
+
+    def __init__(self, matrix: Tensor) -> None:
+        super().__init__()
+        if matrix.dim() != 2 or matrix.shape[0] != matrix.shape[1]:
+            raise ValueError(f"matrix must be square, got shape {tuple(matrix.shape)}")
+        self.register_buffer("matrix", matrix.float())
+        self.register_buffer("inverse_matrix", torch.linalg.inv(matrix.double()).float())
+
+    @property
+    def log_det(self) -> float:
+        return float(torch.linalg.slogdet(self.matrix.double()).logabsdet)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, H, W, C) in the new basis."""
+        return images @ self.matrix.T.to(images)
+
+    def inverse(self, images: Tensor) -> Tensor:
+        """Images (N, H, W, C) in the old basis."""
+        return images @ self.inverse_matrix.T.to(images)
+
+
+def luma_chroma() -> LinearTransform:
+    """Red, green, blue to luma and two chroma channels (the ITU-R BT.601 basis)."""
+    red, green, blue = 0.299, 0.587, 0.114
+    return LinearTransform(
+        torch.tensor(
+            [
+                [red, green, blue],
+                [-0.5 * red / (1 - blue), -0.5 * green / (1 - blue), 0.5],
+                [0.5, -0.5 * green / (1 - red), -0.5 * blue / (1 - red)],
+            ],
+            dtype=torch.float64,
+        )
+    )
+
+
+class Haar(nn.Module):
+    """Orthonormal 2x2 Haar transform: (N, H, W, 1) to (N, H/2, W/2, 4), first the coarse image, then three details."""
+
+    log_det = 0.0
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The four coefficients of every 2x2 block.
+
+        Raises:
+            ValueError: the images have odd sides or more than one channel.
+        """
+        n, height, width, channels = images.shape
+        if height % 2 or width % 2 or channels != 1:
+            raise ValueError(
+                f"images must have even sides and one channel for the Haar transform, got {tuple(images.shape)}"
+            )
+        blocks = images.view(n, height // 2, 2, width // 2, 2).permute(0, 1, 3, 2, 4).flatten(-2)
+        return blocks @ self._basis(images).T
+
+    def inverse(self, coefficients: Tensor) -> Tensor:
+        """The images (N, H, W, 1) again."""
+        n, rows, columns, _ = coefficients.shape
+        blocks = (coefficients @ self._basis(coefficients)).view(n, rows, columns, 2, 2)
+        return blocks.permute(0, 1, 3, 2, 4).reshape(n, 2 * rows, 2 * columns, 1)
+
+    @staticmethod
+    def _basis(like: Tensor) -> Tensor:
+        signs = [[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]]
+        return 0.5 * torch.tensor(signs, dtype=like.dtype, device=like.device)
+
+
+def symmetries() -> tuple[Callable[[Tensor], Tensor], ...]:
+    """The eight flips and transposes of images (N, H, W, ...), the identity first."""
+
+    def make(transpose: bool, vertical: bool, horizontal: bool) -> Callable[[Tensor], Tensor]:
+        def apply(images: Tensor) -> Tensor:
+            images = images.transpose(1, 2) if transpose else images
+            axes = [axis for axis, flip in ((1, vertical), (2, horizontal)) if flip]
+            return images.flip(axes) if axes else images
+
+        return apply
+
+    return tuple(make(t, v, h) for t in (False, True) for v in (False, True) for h in (False, True))
+
+
+def tiles(image: Tensor, size: int) -> Tensor:
+    """Non-overlapping tiles (T, size, size, C) of an image (H, W) or (H, W, C); remainders are left out.
+
+    Raises:
+        ValueError: the image is smaller than a tile.
+    """
+    image = image if image.dim() == 3 else image.unsqueeze(-1)
+    rows, columns = image.shape[0] // size, image.shape[1] // size
+    if rows < 1 or columns < 1:
+        raise ValueError(f"image must be at least {size} x {size}, got {image.shape[0]} x {image.shape[1]}")
+    image = image[: rows * size, : columns * size]
+    return (
+        image.unfold(0, size, size)
+        .unfold(1, size, size)
+        .permute(0, 1, 3, 4, 2)
+        .reshape(-1, size, size, image.shape[-1])
+    )
+
+
+def dead_leaves(
+    height: int,
+    width: int,
+    *,
+    r_min: float = 1.0,
+    r_max: float | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """An image (height, width) of occluding disks (Lee, Mumford & Huang 2001), values in [0, 1).
+
+    Disks are laid front to back until all is covered; the density of radii falls as r^-3 between ``r_min`` and
+    ``r_max`` (half the longer side if not given), centres are uniform on the image grown by ``r_max``.
+    """
+    r_max = max(height, width) / 2 if r_max is None else r_max
+    image, bare = torch.zeros(height, width), torch.ones(height, width, dtype=torch.bool)
+    low, high = r_min**-2, r_max**-2
+    while bool(bare.any()):
+        draws = torch.rand(4096, 4, generator=generator, dtype=torch.float64)
+        radii = (low - draws[:, 0] * (low - high)).rsqrt()
+        tops = draws[:, 1] * (height + 2 * r_max) - r_max
+        lefts = draws[:, 2] * (width + 2 * r_max) - r_max
+        for radius, y, x, grey in torch.stack([radii, tops, lefts, draws[:, 3]], 1).tolist():
+            i0, i1 = max(0, int(y - radius)), min(height, int(y + radius) + 2)
+            j0, j1 = max(0, int(x - radius)), min(width, int(x + radius) + 2)
+            if i0 >= i1 or j0 >= j1:
+                continue
+            here = bare[i0:i1, j0:j1]
+            rows = (torch.arange(i0, i1) - y).square_()
+            disk = (rows[:, None] + (torch.arange(j0, j1) - x).square_()) <= radius * radius
+            disk &= here
+            image[i0:i1, j0:j1][disk] = grey
+            here &= ~disk
+    return image
+
+
+def batches(count: int, size: int) -> Iterator[slice]:
+    """Slices of at most ``size`` that cover ``count``."""
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
+
+
+def bits(nats: float) -> float:
+    """Nats as bits."""
+    return nats / log(2.0)

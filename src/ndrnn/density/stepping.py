@@ -1,0 +1,183 @@
+"""The incremental evaluator: hidden states of a RIDE wavefront by wavefront, while its image is still being made.
+
+Likelihood, sampling and coding share it. Pixel (i, j) is in wavefront j + (r+1) i. The states of a wavefront are one
+slice: the left predecessor of row i is row i of the wavefront before, the upper one is row i-1 of the wavefront r+1
+steps before, so that a ring of r+2 wavefronts is all that is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..layers import ScanLayer
+from .mixture import MixtureParams, log_density, prepare, sample_from_noise
+
+if TYPE_CHECKING:
+    from .ride import RIDE
+
+
+@dataclass(frozen=True)
+class Step:
+    """One wavefront of m pixels in N images."""
+
+    pixels: Tensor
+    """Row-major indices (m,) of the pixels in the grid of predicted pixels."""
+    inputs: Tensor
+    """Their neighbourhoods (m N, num_inputs), not whitened, pixel by pixel."""
+    hidden: Tensor
+    """Their top hidden vectors (m N, hidden_size)."""
+    at: Tensor
+    """Row-major indices (m,) of the pixels in the canvas."""
+
+
+class _LayerState:
+    """One layer's weights, laid out for a single product a step, and the ring of its states."""
+
+    def __init__(
+        self, layer: ScanLayer, rows: int, batch: int, ring: int, first: tuple[Tensor, Tensor] | None
+    ) -> None:
+        self.cell = layer.cell
+        params = layer.params
+        weight_ih = params.weight_ih[0]
+        bias = weight_ih.new_zeros(len(weight_ih)) if params.bias is None else params.bias[0]
+        if first is not None:
+            # the whitening of the inputs is folded into the weights
+            transform, mean = first
+            weight_ih = weight_ih @ transform
+            bias = bias - weight_ih @ mean
+        through = list(params.weight_hh[0])
+        self.extra: list[Tensor] = []
+        if params.extra is not None:
+            if self.cell.feeds_memory:
+                through += list(params.extra[0])
+            else:
+                self.extra = list(params.extra[0])
+        self.separate = self.cell.needs_separate_products
+        self.recurrent = [w.T.contiguous() for w in params.weight_hh[0]]
+        joined = [weight_ih] if self.separate else [weight_ih, *through]
+        self.weight, self.bias = torch.cat(joined, 1).T.contiguous(), bias
+        shape = (ring, rows + 1, batch, layer.hidden_size)
+        self.h = weight_ih.new_zeros(shape)
+        self.c = weight_ih.new_zeros(shape) if self.cell.memory else None
+
+    def step(self, x: Tensor, rows: tuple[int, int], now: int, left: int, up: int) -> Tensor:
+        """Hidden vectors (m N, H) of the rows [first, last) of a wavefront; the arguments are slots of the ring."""
+        first, last = rows
+        # row i is stored at i + 1; row 0 stays zero and is what lies above the first
+        h = [self.h[up, first:last].flatten(0, 1), self.h[left, first + 1 : last + 1].flatten(0, 1)]
+        c = []
+        if self.c is not None:
+            c = [self.c[up, first:last].flatten(0, 1), self.c[left, first + 1 : last + 1].flatten(0, 1)]
+        if self.separate:
+            a = torch.addmm(self.bias, x, self.weight)
+            products = [h_k @ w for h_k, w in zip(h, self.recurrent, strict=True)]
+        else:
+            joined = [x, *h, *c] if self.cell.feeds_memory else [x, *h]
+            a, products = torch.addmm(self.bias, torch.cat(joined, 1), self.weight), []
+        new_h, new_c = self.cell.step(a, products, h, c, self.extra)
+        shape = self.h[now, first + 1 : last + 1].shape
+        self.h[now, first + 1 : last + 1] = new_h.view(shape)
+        if self.c is not None and new_c is not None:
+            self.c[now, first + 1 : last + 1] = new_c.view(shape)
+        return new_h
+
+
+class WavefrontEvaluator:
+    """Walks a RIDE over canvases (N, H, W, C) that may be written, between the steps, at the pixels of the last step.
+
+    Args:
+        ride: the model; its parameters are read once, here.
+        canvas: images as :meth:`RIDE.canvas` gives them; a copy is made and kept in :attr:`flat`.
+        observed: the observed channels' canvas, if the model has such.
+        order: ``"wavefront"``, or ``"raster"`` for one pixel at a time: slow, and the definition of the result.
+    """
+
+    def __init__(
+        self, ride: RIDE, canvas: Tensor, observed: Tensor | None = None, *, order: str = "wavefront"
+    ) -> None:
+        if order not in ("wavefront", "raster"):
+            raise ValueError(f'order must be "wavefront" or "raster", got {order!r}')
+        nb = ride.neighborhood
+        self.ride = ride
+        batch, height, width, channels = canvas.shape
+        self.shape = canvas.shape
+        self.rows, self.columns = nb.grid(height, width)
+        # in raster order every row starts only when the one before is complete
+        self.slope = nb.slope if order == "wavefront" else max(nb.slope, self.columns)
+        self.flat = canvas.permute(1, 2, 0, 3).reshape(height * width, batch, channels).contiguous()
+        self.seen = None
+        if observed is not None:
+            self.seen = observed.permute(1, 2, 0, 3).reshape(height * width, batch, -1).contiguous()
+        top, _, left, _ = nb.margins
+        device = canvas.device
+        self._corner, self._width = top * width + left, width
+        self._shift = torch.tensor([i * width + j for i, j in nb.offsets], dtype=torch.long, device=device)
+        self._observed_shift = torch.tensor(
+            [i * width + j for i, j in nb.observed_offsets], dtype=torch.long, device=device
+        )
+        self._row_index = torch.arange(self.rows, device=device)
+        whitening = ride.whitening
+        folded = (whitening.input_transform, whitening.input_mean)
+        self._layers = [
+            _LayerState(layer, self.rows, batch, self.slope + 1, folded if depth == 0 else None)
+            for depth, layer in enumerate(ride.scan_layers())
+        ]
+        self._params: MixtureParams = ride.mcgsm.mixture_params()
+        self._shared = prepare(self._params)
+
+    def __iter__(self) -> Iterator[Step]:
+        slope, columns = self.slope, self.columns
+        ring = slope + 1
+        for t in range(columns + slope * (self.rows - 1)):
+            first = max(0, -((columns - 1 - t) // slope))
+            last = min(self.rows - 1, t // slope) + 1
+            if first >= last:
+                continue
+            i = self._row_index[first:last]
+            at = i * (self._width - slope) + (t + self._corner)
+            x = self._gather(at)
+            hidden = x
+            for layer in self._layers:
+                hidden = layer.step(hidden, (first, last), t % ring, (t - 1) % ring, (t - slope) % ring)
+            yield Step(i * (columns - slope) + t, x, hidden, at)
+
+    def log_prob(self, step: Step) -> Tensor:
+        """Log-densities in nats, (m, N), of what the canvas holds at the pixels of a step."""
+        outputs = self.flat.index_select(0, step.at).flatten(0, 1)
+        whitened = self.ride.whitening(step.inputs, outputs)[1]
+        value = log_density(self._params, step.hidden, whitened) + self.ride.whitening.log_jacobian
+        return value.view(len(step.at), -1)
+
+    def draw(self, step: Step, uniform: Tensor, normal: Tensor) -> Tensor:
+        """Samples (m, N, C) at the pixels of a step from random numbers (m, N) and (m, N, C)."""
+        whitened = sample_from_noise(
+            self._shared, self._params, step.hidden, uniform.reshape(-1), normal.flatten(0, 1)
+        )
+        drawn: Tensor = self.ride.whitening.restore_outputs(step.inputs, whitened)
+        return drawn.view(len(step.at), -1, self.flat.shape[-1])
+
+    def write(self, step: Step, values: Tensor) -> None:
+        """Put values (m, N, C) at the pixels of a step."""
+        self.flat.index_copy_(0, step.at, values)
+
+    def images(self) -> Tensor:
+        """The canvas (N, H, W, C) as it stands."""
+        n, height, width, channels = self.shape
+        return self.flat.view(height, width, n, channels).permute(2, 0, 1, 3)
+
+    def _gather(self, at: Tensor) -> Tensor:
+        parts = [self._windows(self.flat, at, self._shift)]
+        if self.seen is not None:
+            parts.append(self._windows(self.seen, at, self._observed_shift))
+        return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+
+    @staticmethod
+    def _windows(flat: Tensor, at: Tensor, shift: Tensor) -> Tensor:
+        index = (at[:, None] + shift).flatten()
+        picked = flat.index_select(0, index).view(len(at), len(shift), *flat.shape[1:])
+        return picked.transpose(1, 2).reshape(len(at) * flat.shape[1], -1)

@@ -1,0 +1,197 @@
+"""Conditional whitening: linear maps that decorrelate inputs, and outputs given the inputs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .neighborhood import check_finite
+
+
+class WhiteningStatistics:
+    """Means and covariances of inputs and outputs, gathered in float64 from a stream larger than memory.
+
+    Blocks are merged as in Chan, Golub & LeVeque 1983, so a large mean costs no precision.
+    """
+
+    def __init__(self, num_inputs: int, num_outputs: int) -> None:
+        self.num_inputs, self.num_outputs = num_inputs, num_outputs
+        size = num_inputs + num_outputs
+        self.count = 0
+        self.mean = torch.zeros(size, dtype=torch.float64)
+        self.scatter = torch.zeros(size, size, dtype=torch.float64)
+
+    def update(self, inputs: Tensor, outputs: Tensor) -> None:
+        """Add P samples, inputs (P, num_inputs) and outputs (P, num_outputs).
+
+        Raises:
+            ValueError: the shapes do not match, or a value is not finite.
+        """
+        wanted = f"({self.num_inputs},) and ({self.num_outputs},) features for the same number of samples"
+        if (
+            inputs.shape[1:] != (self.num_inputs,)
+            or outputs.shape[1:] != (self.num_outputs,)
+            or inputs.shape[0] != outputs.shape[0]
+        ):
+            raise ValueError(
+                f"inputs and outputs must have {wanted}, got {tuple(inputs.shape)} and {tuple(outputs.shape)}"
+            )
+        check_finite(inputs, "inputs")
+        check_finite(outputs, "outputs")
+        for x, y in zip(inputs.split(65536), outputs.split(65536), strict=True):
+            self._merge(torch.cat([x, y], 1).detach().to("cpu", torch.float64))
+
+    def _merge(self, block: Tensor) -> None:
+        count = block.shape[0]
+        if count == 0:
+            return
+        mean = block.mean(0)
+        centred = block - mean
+        delta = mean - self.mean
+        total = self.count + count
+        self.scatter += centred.T @ centred + torch.outer(delta, delta) * (self.count * count / total)
+        self.mean += delta * (count / total)
+        self.count = total
+
+    @property
+    def covariance(self) -> Tensor:
+        """Joint covariance (divided by the number of samples) of inputs and outputs, float64."""
+        if self.count == 0:
+            raise ValueError("the statistics hold no samples yet: call update first")
+        return self.scatter / self.count
+
+
+class Whitening(nn.Module):
+    r"""Whitens inputs, and outputs given inputs (the preconditioner of Theis & Bethge 2015).
+
+    .. math:: \hat x = C_{xx}^{-1/2} (x - m_x), \quad \hat y = W^{-1/2} (y - C_{yx} C_{xx}^{-1} (x - m_x) - m_y),
+        \quad W = C_{yy} - C_{yx} C_{xx}^{-1} C_{xy}
+
+    Until it is fitted it is the identity. :attr:`log_jacobian`, log\|det dŷ/dy\| in nats, has to be added to every
+    log-density of whitened outputs.
+    """
+
+    input_mean: Tensor
+    output_mean: Tensor
+    input_transform: Tensor
+    predictor: Tensor
+    output_transform: Tensor
+    output_inverse: Tensor
+    log_jacobian: Tensor
+    fitted: Tensor
+
+    def __init__(
+        self,
+        num_inputs: int,
+        num_outputs: int = 1,
+        *,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_inputs, self.num_outputs = num_inputs, num_outputs
+        options = {"device": device, "dtype": dtype or torch.get_default_dtype()}
+        self.register_buffer("input_mean", torch.zeros(num_inputs, **options))
+        self.register_buffer("output_mean", torch.zeros(num_outputs, **options))
+        self.register_buffer("input_transform", torch.eye(num_inputs, **options))
+        self.register_buffer("predictor", torch.zeros(num_outputs, num_inputs, **options))
+        self.register_buffer("output_transform", torch.eye(num_outputs, **options))
+        self.register_buffer("output_inverse", torch.eye(num_outputs, **options))
+        self.register_buffer("log_jacobian", torch.zeros((), **options))
+        self.register_buffer("fitted", torch.zeros((), dtype=torch.bool, device=device))
+
+    def fit(self, inputs: Tensor, outputs: Tensor, *, ridge: float = 1e-6) -> Whitening:
+        """Fit to inputs (P, num_inputs) and outputs (P, num_outputs); see :meth:`fit_statistics` for streams."""
+        statistics = WhiteningStatistics(self.num_inputs, self.num_outputs)
+        statistics.update(inputs, outputs)
+        return self.fit_statistics(statistics, ridge=ridge)
+
+    def fit_statistics(self, statistics: WhiteningStatistics, *, ridge: float = 1e-6) -> Whitening:
+        """Fit to gathered statistics.
+
+        Args:
+            ridge: added to the diagonal of the covariance, as a fraction of its mean (inputs and outputs apart).
+
+        Raises:
+            ValueError: the data are constant, or an output is determined by the inputs (8-bit data without noise).
+        """
+        return self.fit_moments(statistics.mean, statistics.covariance, ridge=ridge)
+
+    @torch.no_grad()
+    def fit_moments(self, mean: Tensor, covariance: Tensor, *, ridge: float = 1e-6) -> Whitening:
+        """Fit to the joint mean (inputs, then outputs) and covariance.
+
+        Raises:
+            ValueError: ``ridge`` is negative, the covariance is not positive definite, or the data are constant.
+        """
+        n, size = self.num_inputs, self.num_inputs + self.num_outputs
+        if ridge < 0:
+            raise ValueError(f"ridge must not be negative, got {ridge}")
+        if covariance.shape != (size, size) or mean.shape != (size,):
+            raise ValueError(
+                f"mean and covariance must have shapes {(size,)} and {(size, size)}, "
+                f"got {tuple(mean.shape)} and {tuple(covariance.shape)}"
+            )
+        mean, covariance = mean.to("cpu", torch.float64), covariance.to("cpu", torch.float64)
+        scale = covariance.diagonal()
+        # rounding in a float32 image leaves a constant one with a variance of about 1e-15 of its square
+        floor = 1e-13 * (1e-30 + mean.square())
+        if bool((scale <= floor).all()):
+            raise ValueError(
+                "the data are constant, so there is no density to whiten; pictures of 8-bit values must first be "
+                "dequantised by adding uniform noise (ndrnn.density.dequantize)"
+            )
+        cxx = covariance[:n, :n] + ridge * scale[:n].mean() * torch.eye(n, dtype=torch.float64)
+        cyx = covariance[n:, :n]
+        root = _inverse_root(cxx, "inputs")
+        predictor = cyx @ root @ root
+        residual = covariance[n:, n:] - predictor @ cyx.T
+        residual = (residual + residual.T) / 2
+        residual = residual + ridge * scale[n:].mean() * torch.eye(size - n, dtype=torch.float64)
+        whiten = _inverse_root(residual, "outputs given the inputs")
+        values = {
+            "input_mean": mean[:n],
+            "output_mean": mean[n:],
+            "input_transform": root,
+            "predictor": predictor,
+            "output_transform": whiten,
+            "output_inverse": torch.linalg.inv(whiten),
+            "log_jacobian": torch.linalg.slogdet(whiten).logabsdet,
+        }
+        for name, value in values.items():
+            self.get_buffer(name).copy_(value)
+        self.fitted.fill_(True)
+        return self
+
+    def forward(self, inputs: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Whitened inputs (..., num_inputs) and outputs (..., num_outputs)."""
+        centred = inputs - self.input_mean
+        residual = outputs - self.output_mean - centred @ self.predictor.T
+        return centred @ self.input_transform.T, residual @ self.output_transform.T
+
+    def whiten_inputs(self, inputs: Tensor) -> Tensor:
+        """Whitened inputs (..., num_inputs)."""
+        return (inputs - self.input_mean) @ self.input_transform.T
+
+    def restore_outputs(self, inputs: Tensor, whitened: Tensor) -> Tensor:
+        """Outputs (..., num_outputs) from the unwhitened inputs and the whitened outputs: the inverse of forward."""
+        prediction = (inputs - self.input_mean) @ self.predictor.T + self.output_mean
+        return whitened @ self.output_inverse.T + prediction
+
+    def extra_repr(self) -> str:
+        return f"num_inputs={self.num_inputs}, num_outputs={self.num_outputs}, fitted={bool(self.fitted)}"
+
+
+def _inverse_root(covariance: Tensor, what: str) -> Tensor:
+    """The symmetric inverse square root of a covariance."""
+    if covariance.shape[0] == 0:
+        return covariance
+    values, vectors = torch.linalg.eigh(covariance)
+    lowest, highest = float(values[0]), float(values[-1])
+    if not lowest > 1e-14 * highest or highest <= 0:
+        raise ValueError(
+            f"the covariance of the {what} is not positive definite (eigenvalues {lowest:.3g} to {highest:.3g}): "
+            "some values are constant or copies of others; dequantise 8-bit pictures by adding uniform noise "
+            "(ndrnn.density.dequantize), or raise ridge"
+        )
+    return (vectors * values.rsqrt()) @ vectors.T
