@@ -6,10 +6,10 @@ from .scan import available_backends, backend
 __version__ = "0.1.0"
 
 __all__ = [
-    "LeakyMDLSTM",
     "MDGRU",
     "MDLSTM",
     "MDRNN",
+    "LeakyMDLSTM",
     "SpatialLSTM",
     "StableMDLSTM",
     "available_backends",
