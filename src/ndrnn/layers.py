@@ -175,7 +175,7 @@ class ScanLayer(nn.Module):
             ValueError: a shape or a device does not fit the layer.
             TypeError: a dtype does not, or an argument is of the wrong kind.
         """
-        self._check_input(x)
+        self.check_input(x)
         lattice = x.shape[1:-1]
         if sizes is not None:
             sizes = check_sizes(sizes, x.shape[0], lattice)
@@ -204,7 +204,8 @@ class ScanLayer(nn.Module):
     ) -> tuple[Tensor, tuple[Tensor, Tensor | None] | None]:
         return scan(self.cell, x, self.params, self.directions, sizes, state, return_state=return_state)
 
-    def _check_input(self, x: Tensor) -> None:
+    def check_input(self, x: Tensor) -> None:
+        """Raise what :meth:`forward` raises for an ``x`` of the wrong kind, shape, device or dtype."""
         if not isinstance(x, Tensor):
             raise TypeError(f"x must be a tensor, got {type(x).__name__}")
         if x.dim() != self.ndim + 2 or x.shape[-1] != self.input_size:
@@ -286,7 +287,7 @@ class MDLSTM(ScanLayer):
     For n = 1 it is :class:`torch.nn.LSTM`. Arguments and shapes as in :class:`ScanLayer`, and
     ``peepholes``: whether the gates see the memories, through ``weight_peephole`` (D, n+2, H), rows i, f1 ... fn, o.
 
-    The forget gates start with their sum at 1 whatever the input: above it a memory grows with the number of
+    The forget gates start with their sum just below 1 whatever the input: above it a memory grows with the number of
     lattice paths, C(2L, L) on a square. Without biases they start at 1/2 each, too much for n > 2.
     """
 
