@@ -52,7 +52,7 @@ def training_images(seed: int = 0) -> list[Tensor]:
     return [torch.stack([image for image in images if image.shape == shape]) for shape in shapes]
 
 
-def test_tiles(seed: int = 1) -> Tensor:
+def tiles_of_test_images(seed: int = 1) -> Tensor:
     """The tiles of the test photographs with noise, (100, 35, 64, 64) in [0, 1)."""
     generator = torch.Generator().manual_seed(seed)
     cut = [tiles(dequantize(image, generator=generator), TILE)[..., 0] for image in grey("test")]
