@@ -216,7 +216,7 @@ class _Training:
         self.stage, self.step, self.tuned = 0, 0, False
         self.optimizer: torch.optim.Optimizer | None = None
         self.average: list[Tensor] | None = None
-        self.tuning: dict[str, Any] | None = None
+        self.tuning: dict[str, Tensor] | None = None
         self.loss_sum, self.loss_count = 0.0, 0
         self.best_loss, self.stale = inf, 0
         self.best: dict[str, Tensor] | None = None
@@ -353,7 +353,7 @@ class _Training:
 
     def _done(self) -> int:
         before = sum(stage.tune_iterations for stage in self.stages[: self.stage])
-        return self._steps() + before + (0 if self.tuning is None else int(self.tuning["iterations"]))
+        return self._steps() + before + self._tuned_iterations()
 
     def _mean_loss(self) -> float:
         if self.loss_count:
@@ -505,19 +505,22 @@ class _Training:
             val = self._hidden(stage, max(stage.tune_pixels // 5, 1000), generator, self.val)
         report: FitReport | None = None
         while report is None or (report.reason == "max_iter" and report.iterations < stage.tune_iterations):
-            before = 0 if self.tuning is None else int(self.tuning["iterations"])
             report = self.ride.mcgsm.fit(
                 hidden,
                 outputs,
                 *val,
-                max_iter=min(before + _TUNE_CHUNK, stage.tune_iterations),
+                max_iter=min(self._tuned_iterations() + _TUNE_CHUNK, stage.tune_iterations),
                 validate_every=5,
                 patience=20,
                 state=self.tuning,
+                progress=False,
             )
-            self.tuning = report.state
+            self.tuning = dict(report.state)
             self.loss_sum, self.loss_count = report.train_loss - float(self.ride.whitening.log_jacobian), 1
             yield None
+
+    def _tuned_iterations(self) -> int:
+        return 0 if self.tuning is None else int(self.tuning["log"][-1, 0])
 
 
 def _plain(value: Any) -> Any:
