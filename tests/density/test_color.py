@@ -26,7 +26,9 @@ def test_the_density_is_that_of_the_parts_times_the_determinant() -> None:
     both, images = model(pad=True), draw(2, 1, 1, 3)
     matrix = luma_chroma().matrix.double()
     channels = images @ matrix.T
-    expected = both.first.log_prob(channels[..., :1]) + both.second.log_prob(channels[..., 1:], channels[..., :1])
+    expected = both.first.log_prob(channels[..., :1]) + both.second.log_prob(
+        channels[..., 1:], channels[..., :1]
+    )
     jacobian = torch.autograd.functional.jacobian(lambda pixel: both.transform(pixel), images[0, 0, 0])
     expected = expected + torch.linalg.slogdet(jacobian).logabsdet
     torch.testing.assert_close(both.log_prob(images), expected, rtol=1e-6, atol=1e-6)

@@ -53,9 +53,9 @@ def dependent_ride(**options: Any) -> RIDE:
 
 
 CASES = {
-    "first of a padded image": (dict(pad=True), (2, 3), [(0, 0)]),
-    "middle of a stationary one": (dict(neighborhood=CausalNeighborhood.window(3)), (3, 6), [(1, 2)]),
-    "two pixels, one block": (dict(pad=True), (2, 3), [(0, 1), (0, 2)]),
+    "first of a padded image": ({"pad": True}, (2, 3), [(0, 0)]),
+    "middle of a stationary one": ({"neighborhood": CausalNeighborhood.window(3)}, (3, 6), [(1, 2)]),
+    "two pixels, one block": ({"pad": True}, (2, 3), [(0, 1), (0, 2)]),
 }
 
 

@@ -29,7 +29,9 @@ def test_the_density_of_a_block_is_that_of_its_coefficients() -> None:
     details = torch.stack([a - b + c - d, a + b - c - d, a - b - c + d], 1).view(3, 1, 1, 3) / 2
     expected = both.first.log_prob(coarse) + both.second.log_prob(details, coarse)
     torch.testing.assert_close(both.log_prob(images), expected)
-    jacobian = torch.autograd.functional.jacobian(lambda x: Haar()(x.view(1, 2, 2, 1)).flatten(), images[0].flatten())
+    jacobian = torch.autograd.functional.jacobian(
+        lambda x: Haar()(x.view(1, 2, 2, 1)).flatten(), images[0].flatten()
+    )
     torch.testing.assert_close(jacobian @ jacobian.T, torch.eye(4, dtype=torch.float64))
 
 
@@ -75,7 +77,12 @@ def test_refusals() -> None:
         model().log_prob(draw(1, 9, 10, 1))
     coarse = RIDE(4, dtype=torch.float64)
     other = RIDE(
-        4, 1, CausalNeighborhood.window(3, observed=True), channels=2, observed_channels=2, dtype=torch.float64
+        4,
+        1,
+        CausalNeighborhood.window(3, observed=True),
+        channels=2,
+        observed_channels=2,
+        dtype=torch.float64,
     )
     with pytest.raises(ValueError, match="second must observe the 1 channels of first, got 2"):
         StackedRIDE(Haar(), coarse, other)

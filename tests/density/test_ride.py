@@ -126,7 +126,9 @@ def test_discrete_probability_is_the_density_integrated_over_the_bin() -> None:
     many = centres.repeat(steps, 1, 1)
     many[:, 2, 2] = (image[0, 2, 2] + fine) / levels
     integral = ride.log_prob(many)[:, 0, 0].exp().mean() / levels
-    torch.testing.assert_close(ride.log_prob_discrete(image, levels=levels)[0, 0, 0], integral.log(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        ride.log_prob_discrete(image, levels=levels)[0, 0, 0], integral.log(), rtol=1e-6, atol=0
+    )
 
 
 def test_rates_name_their_base_measure_and_agree_with_the_log_probabilities() -> None:

@@ -27,7 +27,9 @@ def test_wavefronts_draw_what_a_raster_loop_draws(cell: str, pad: bool) -> None:
     images = draw(3, 7, 9, 1)
     rows, columns = (7, 9) if pad else (5, 5)
     noise = Noise.draw(ride, 3, rows, columns, torch.Generator().manual_seed(2))
-    quick, slow = (ancestral(ride, images, noise=noise, order=order).images for order in ("wavefront", "raster"))
+    quick, slow = (
+        ancestral(ride, images, noise=noise, order=order).images for order in ("wavefront", "raster")
+    )
     torch.testing.assert_close(quick, slow, rtol=0, atol=1e-10)
     assert not torch.isclose(quick[:, -rows:, 2:-2], images[:, -rows:, 2:-2]).any()
 
@@ -60,7 +62,9 @@ def test_the_log_probability_is_that_accumulated_while_sampling(known: bool) -> 
 def test_samples_have_the_models_conditional_distributions() -> None:
     """Every pixel's conditional distribution function, at the sample, is uniform and independent of the others'."""
     ride = random_ride(4, 1, pad=True)
-    images = ancestral(ride, torch.zeros(3000, 2, 3, 1).double(), generator=torch.Generator().manual_seed(0)).images
+    images = ancestral(
+        ride, torch.zeros(3000, 2, 3, 1).double(), generator=torch.Generator().manual_seed(0)
+    ).images
     hidden, outputs = ride.hidden_and_outputs(images)
     ranks = ride.mcgsm(hidden).cdf(outputs).detach().flatten(1)
     for k in range(6):
@@ -145,7 +149,7 @@ def test_refusals() -> None:
         ride.sample(1, 4, 4, margin=-1)
     with pytest.raises(ValueError, match="percentiles must rise"):
         texture(ride, draw(9, 9), 4, 4, percentiles=(90, 10))
-    with pytest.raises(ValueError, match="1 channels of torch.float64, got 3"):
+    with pytest.raises(ValueError, match=r"1 channels of torch\.float64, got 3"):
         texture(ride, draw(9, 9, 3), 4, 4)
     with pytest.raises(ValueError, match="observed must not be given"):
         RIDE(3).sample(1, 4, 4, observed=torch.zeros(1, 4, 4, 1))

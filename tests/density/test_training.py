@@ -45,23 +45,30 @@ QUICK = Modern(
     steps=6, batch_size=4, crop=10, validate_every=2, tune_iterations=30, tune_pixels=400, averaging=0.9
 )
 STAGES = Published(
-    patch_sizes=(8, 10), learning_rates=(0.1, 0.05), batch_size=4, tune_iterations=25, tune_pixels=400, patience=9
+    patch_sizes=(8, 10),
+    learning_rates=(0.1, 0.05),
+    batch_size=4,
+    tune_iterations=25,
+    tune_pixels=400,
+    patience=9,
 )
 
 
 def test_it_learns_what_no_linear_model_can() -> None:
-    """Gaussians with a fixed spread lose 0.30 nats; the density of one pixel alone still loses 0.13."""
-    images, held_out = volatile_images(40, 24, 0), volatile_images(10, 24, 1)
+    """A Gaussian, the best that the linear prediction of the whitening can give, loses 0.27 nats, and the marginal of
+    the pixels 0.16."""
+    images, held_out = volatile_images(40, 24, 0), volatile_images(40, 24, 1)
     entropy = volatile_entropy(held_out)
-    schedule = Modern(steps=60, batch_size=8, crop=16, learning_rate=1e-2, tune_iterations=60, tune_pixels=20_000)
+    schedule = Modern(
+        steps=60, batch_size=8, crop=16, learning_rate=1e-2, tune_iterations=60, tune_pixels=20_000
+    )
     ride = fresh()
     report = ride.fit(images, held_out, schedule=schedule, progress=False)
     with torch.no_grad():
         loss = -float(ride.log_prob(held_out).mean())
     assert report.best_loss == pytest.approx(loss, abs=1e-5)
-    gaussian = 0.5 * math.log(2 * math.pi * math.e * float(held_out.var()))
-    assert gaussian - entropy > 0.25
-    assert loss < entropy + 0.06
+    assert 0.5 * math.log(2 * math.pi * math.e * float(held_out.var())) > entropy + 0.25
+    assert entropy - 0.01 < loss < entropy + 0.09
 
 
 def test_the_published_stages_are_momentum_descent_on_tiles() -> None:
@@ -147,7 +154,8 @@ def test_only_the_top_layer_is_trained_if_wished() -> None:
 def test_pictures_of_several_sizes_and_of_integers() -> None:
     generator = torch.Generator().manual_seed(0)
     pictures = [
-        (128 + 40 * torch.randn(h, w, generator=generator)).clamp(0, 255).byte() for h, w in ((20, 30), (30, 20), (20, 30))
+        (128 + 40 * torch.randn(h, w, generator=generator)).clamp(0, 255).byte()
+        for h, w in ((20, 30), (30, 20), (20, 30))
     ]
     ride = fresh()
     ride.fit(pictures, pictures[:1], levels=256, schedule=QUICK, progress=False)
@@ -215,7 +223,9 @@ here.run(getattr(here, sys.argv[1]), Path(sys.argv[2]))
 def test_a_killed_training_goes_on_to_the_same_weights(schedule: str, writes: int, tmp_path: Path) -> None:
     path = tmp_path / "training.safetensors"
     arguments = [schedule, path, writes, torch.get_num_threads(), Path(__file__).parent]
-    child = subprocess.run([sys.executable, "-c", CHILD, *map(str, arguments)], capture_output=True, text=True)
+    child = subprocess.run(
+        [sys.executable, "-c", CHILD, *map(str, arguments)], capture_output=True, text=True
+    )
     assert child.returncode == -signal.SIGKILL, child.stderr
     assert path.exists()
     state = snapshot.read(path)
@@ -261,7 +271,9 @@ def test_a_foreign_or_broken_checkpoint_is_refused(tmp_path: Path) -> None:
     run(QUICK, path, callback=lambda look: False)
     with pytest.raises(ValueError, match="belongs to another training: its seed is 0, not 1"):
         run(QUICK, path, seed=1)
-    with pytest.raises(ValueError, match="belongs to another training: its schedule is 'Modern', not 'Published'"):
+    with pytest.raises(
+        ValueError, match="belongs to another training: its schedule is 'Modern', not 'Published'"
+    ):
         run(STAGES, path)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
@@ -341,5 +353,7 @@ def test_refusals() -> None:
         Modern(steps=0)
     with pytest.raises(FloatingPointError, match="learning_rate"):
         fresh().fit(
-            volatile_images(4, 12, 0), schedule=Modern(steps=9, batch_size=4, crop=10, learning_rate=1e30, clip=1e30), progress=False
+            volatile_images(4, 12, 0),
+            schedule=Modern(steps=9, batch_size=4, crop=10, learning_rate=1e30, clip=1e30),
+            progress=False,
         )

@@ -13,3 +13,32 @@ from .sampling import sample, texture
 from .stacked import StackedRIDE
 from .training import Modern, Published, RideReport
 from .whitening import Whitening, WhiteningStatistics
+
+__all__ = [
+    "MCGSM",
+    "RIDE",
+    "CausalNeighborhood",
+    "ConditionalMixture",
+    "FitReport",
+    "Haar",
+    "Inpainting",
+    "LinearTransform",
+    "LumaChromaRIDE",
+    "Modern",
+    "MultiscaleRIDE",
+    "Penalty",
+    "Published",
+    "Rate",
+    "RideReport",
+    "StackedRIDE",
+    "Whitening",
+    "WhiteningStatistics",
+    "dead_leaves",
+    "dequantize",
+    "inpaint",
+    "luma_chroma",
+    "sample",
+    "symmetries",
+    "texture",
+    "tiles",
+]

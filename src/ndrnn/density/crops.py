@@ -124,7 +124,9 @@ def augmented(patches: Tensor, augment: Augment, generator: torch.Generator) -> 
         return torch.where(flip.to(patches.device)[:, None, None, None], patches.flip(2), patches)
     turns = symmetries()
     which = torch.randint(len(turns), (len(patches),), generator=generator).tolist()
-    return torch.stack([turns[k](patch.unsqueeze(0)).squeeze(0) for k, patch in zip(which, patches, strict=True)])
+    return torch.stack(
+        [turns[k](patch.unsqueeze(0)).squeeze(0) for k, patch in zip(which, patches, strict=True)]
+    )
 
 
 def _stacks(images: Pictures, name: str, levels: int | None) -> list[Tensor]:

@@ -125,9 +125,7 @@ def inpaint(
         history, share = filling.sweep(epochs, plan, progress)
         accepted = share.view(chains, n)
     filled = filling.images.view(chains, n, *images.shape[1:])
-    return Inpainting(
-        filled, history[-1].view(chains, n), accepted, history.view(len(history), chains, n)
-    )
+    return Inpainting(filled, history[-1].view(chains, n), accepted, history.view(len(history), chains, n))
 
 
 class _Filling:
@@ -239,7 +237,7 @@ class _Filling:
         def closure() -> Tensor:
             optimizer.zero_grad()
             loss: Tensor = -self.ride.log_prob(filled(), self.observed).sum()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             return loss
 
         frozen = [p for p in self.ride.parameters() if p.requires_grad]

@@ -54,4 +54,6 @@ class Progress:
         if share >= self._printed + 0.05 or (share >= 1 > self._printed):
             self._printed = share
             seconds = time.monotonic() - self._started
-            print(f"{self.title} {100 * share:4.0f} %  {seconds:5.0f} s  {text}", file=self.stream, flush=True)
+            print(
+                f"{self.title} {100 * share:4.0f} %  {seconds:5.0f} s  {text}", file=self.stream, flush=True
+            )

@@ -32,9 +32,10 @@ class Noise:
         cls, ride: RIDE, n: int, rows: int, columns: int, generator: torch.Generator | None = None
     ) -> Noise:
         """For a grid of ``rows`` x ``columns`` predicted pixels."""
-        like = {"dtype": ride.marginal.dtype, "generator": generator}
-        uniform = torch.rand(n, rows, columns, **like)
-        return cls(uniform.to(ride.marginal), torch.randn(n, rows, columns, ride.channels, **like).to(ride.marginal))
+        dtype = ride.marginal.dtype
+        uniform = torch.rand((n, rows, columns), generator=generator, dtype=dtype)
+        normal = torch.randn((n, rows, columns, ride.channels), generator=generator, dtype=dtype)
+        return cls(uniform.to(ride.marginal), normal.to(ride.marginal))
 
 
 @dataclass(frozen=True)
@@ -237,7 +238,9 @@ def _draw(
     if margin < 0:
         raise ValueError(f"margin must not be negative, got {margin}")
     if observed is not None and tuple(observed.shape[:3]) != size:
-        raise ValueError(f"observed must have shape {(*size, ride.observed_channels)}, got {tuple(observed.shape)}")
+        raise ValueError(
+            f"observed must have shape {(*size, ride.observed_channels)}, got {tuple(observed.shape)}"
+        )
     if ride.pad:
         blank = ride.marginal.new_zeros(*size, ride.channels)
         return ancestral(ride, blank, observed=observed, clamp=clamp, generator=generator).images

@@ -77,7 +77,10 @@ class StackedRIDE(nn.Module):
         a, b = self.log_prob_parts(images)
         if not self.first.pad:
             # the grids begin where the models' margins end
-            (t1, b1, l1, r1), (t2, b2, l2, r2) = self.first.neighborhood.margins, self.second.neighborhood.margins
+            (t1, b1, l1, r1), (t2, b2, l2, r2) = (
+                self.first.neighborhood.margins,
+                self.second.neighborhood.margins,
+            )
             a = _cropped(a, t2 - t1, b2 - b1, l2 - l1, r2 - r1)
             b = _cropped(b, t1 - t2, b1 - b2, l1 - l2, r1 - r2)
         return a + b + self._log_det

@@ -149,7 +149,8 @@ def fit_stacked(
 
     a, b = parts(images, 0)
     val_a, val_b = parts(val_images, 1)
-    assert a is not None and b is not None
+    assert a is not None
+    assert b is not None
 
     def file(part: str) -> Path | None:
         return None if checkpoint is None else Path(checkpoint).with_stem(f"{Path(checkpoint).stem}-{part}")
@@ -212,7 +213,7 @@ class _Training:
         self.lengths = [self._length(stage) for stage in self.stages]
         frozen = ride.layers[:-1].parameters() if only_top else ()
         skip = {id(p) for p in frozen}
-        self.trained = [p for p in ride.parameters() if p.requires_grad and id(p) not in skip]
+        self.trained: list[Tensor] = [p for p in ride.parameters() if p.requires_grad and id(p) not in skip]
         self.stage, self.step, self.tuned = 0, 0, False
         self.optimizer: torch.optim.Optimizer | None = None
         self.average: list[Tensor] | None = None
@@ -315,9 +316,7 @@ class _Training:
 
     # -- the course of it
 
-    def run(
-        self, keeper: _Keeper, shown: bool, callback: Callable[[Look], bool | None] | None
-    ) -> RideReport:
+    def run(self, keeper: _Keeper, shown: bool, callback: Callable[[Look], bool | None] | None) -> RideReport:
         total = sum(self.lengths) + sum(stage.tune_iterations for stage in self.stages)
         started = time.monotonic() - self.seconds
         with _interruptible() as stop, Progress("training", total, shown=shown) as progress:
@@ -397,7 +396,7 @@ class _Training:
             group["lr"] = stage.rate((self.step + 0.5) / length)
         self.optimizer.zero_grad()
         loss = -self.ride.log_prob(patches, seen).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         value = float(loss.detach())
         if not isfinite(value):
             raise FloatingPointError(
@@ -436,7 +435,9 @@ class _Training:
             tiles = self.data.num_tiles(*size)
             epoch, at = divmod(self.step, max(1, tiles // stage.batch_size))
             order = torch.Generator().manual_seed(_seed(self.seed, 3, self.stage, epoch))
-            which = torch.randperm(tiles, generator=order)[at * stage.batch_size : (at + 1) * stage.batch_size]
+            which = torch.randperm(tiles, generator=order)[
+                at * stage.batch_size : (at + 1) * stage.batch_size
+            ]
             patches = self.data.tiles(which.tolist(), *size, generator)
         return self._split(augmented(patches, self.schedule.augment, generator))
 
