@@ -21,6 +21,7 @@ from .cells import (
 )
 from .lattice import all_directions, check_sizes, face_lattice, pack_faces, resolve_directions, unpack_faces
 from .scan import scan
+from .strips import check_checkpoint, scan_in_strips, strip_count
 
 Merge = Literal["concat", "sum", "mean"]
 Directions = Literal["all"] | Sequence[Sequence[int]]
@@ -35,6 +36,7 @@ class Options(TypedDict, total=False):
     directions: Directions
     merge: Merge
     bias: bool
+    checkpoint: bool | int
     device: torch.device | str | None
     dtype: torch.dtype | None
 
@@ -52,6 +54,9 @@ class ScanLayer(nn.Module):
         directions: ``"all"`` 2^n corners to start from, or a sequence of tuples of +1/-1; +1 starts at index 0.
         merge: how the directions' outputs become one: ``"concat"`` in their order, ``"sum"`` or ``"mean"``.
         bias: whether the gates have biases.
+        checkpoint: whether to save memory in training: of the scan only the states on the cuts between strips are
+            kept, and the strips scanned again in the backward pass; ``True`` for about as many as the root of the
+            longest axis, or their number. Gradients of gradients are then not to be had.
         device, dtype: of the parameters.
 
     Shapes:
@@ -73,10 +78,13 @@ class ScanLayer(nn.Module):
         directions: Directions = "all",
         merge: Merge = "concat",
         bias: bool = True,
+        checkpoint: bool | int = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(cell, Cell):
+            raise TypeError(f"cell must be a Cell, got {type(cell).__name__}")
         for name, value in (("input_size", input_size), ("hidden_size", hidden_size), ("ndim", ndim)):
             if not isinstance(value, int) or isinstance(value, bool):
                 raise TypeError(f"{name} must be an int, got {type(value).__name__}")
@@ -84,14 +92,15 @@ class ScanLayer(nn.Module):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if merge not in ("concat", "sum", "mean"):
             raise ValueError(f'merge must be "concat", "sum" or "mean", got {merge!r}')
-        if dtype is not None and not dtype.is_floating_point:
-            raise TypeError(f"dtype must be a floating-point dtype, got {dtype}")
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise TypeError(f"dtype must be a floating-point torch.dtype, got {dtype!r}")
         self.cell = cell
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.ndim = ndim
         self.directions = resolve_directions(directions, ndim)
         self.merge = merge
+        self.checkpoint = check_checkpoint(checkpoint)
         gates, count = len(cell.gates(ndim)) * hidden_size, len(self.directions)
         shapes: dict[str, tuple[int, ...] | None] = {
             "weight_ih": (count, gates, input_size),
@@ -148,7 +157,8 @@ class ScanLayer(nn.Module):
         directions = "all" if self.directions == all_directions(self.ndim) else list(self.directions)
         shown = f"{self.input_size}, {self.hidden_size}, ndim={self.ndim}, directions={directions!r}, merge={self.merge!r}"
         variant = "".join(f", {name}={value!r}" for name, value in vars(self.cell).items())
-        return shown + variant + ("" if self.bias is not None else ", bias=False")
+        bias = "" if self.bias is not None else ", bias=False"
+        return shown + variant + bias + (f", checkpoint={self.checkpoint}" if self.checkpoint else "")
 
     def forward(
         self,
@@ -170,10 +180,10 @@ class ScanLayer(nn.Module):
             y (N, D1, ..., Dn, F), or the pair (y, state).
 
         Raises:
-            ValueError: a shape does not fit the layer.
+            ValueError: a shape or a device does not fit the layer.
             TypeError: a dtype does not, or an argument is of the wrong kind.
         """
-        self._check_input(x)
+        self.check_input(x)
         lattice = x.shape[1:-1]
         if sizes is not None:
             sizes = check_sizes(sizes, x.shape[0], lattice)
@@ -181,8 +191,8 @@ class ScanLayer(nn.Module):
                 raise ValueError(f"sizes must be on the device of x, {x.device}, got {sizes.device}")
         packed = None if initial_state is None else self._pack_state(initial_state, x)
         lowered = None
-        if torch.is_autocast_enabled(x.device.type):
-            # as in torch's recurrent layers the states keep full precision; only what leaves is lowered
+        if _autocasts(x.device):
+            # rounding would add up along the recurrence: the scan keeps full precision, only the output is lowered
             if self.weight_ih.dtype == torch.float32:
                 lowered = torch.get_autocast_dtype(x.device.type)
             with torch.autocast(x.device.type, enabled=False):
@@ -200,9 +210,14 @@ class ScanLayer(nn.Module):
     def _scan(
         self, x: Tensor, sizes: Tensor | None, state: tuple[Tensor, Tensor | None] | None, return_state: bool
     ) -> tuple[Tensor, tuple[Tensor, Tensor | None] | None]:
-        return scan(self.cell, x, self.params, self.directions, sizes, state, return_state=return_state)
+        call = (self.cell, x, self.params, self.directions, sizes, state)
+        if self.checkpoint:
+            strips = strip_count(self.checkpoint, x.shape[1:-1])
+            return scan_in_strips(*call, strips=strips, return_state=return_state)
+        return scan(*call, return_state=return_state)
 
-    def _check_input(self, x: Tensor) -> None:
+    def check_input(self, x: Tensor) -> None:
+        """Raise what :meth:`forward` raises for an ``x`` of the wrong kind, shape, device or dtype."""
         if not isinstance(x, Tensor):
             raise TypeError(f"x must be a tensor, got {type(x).__name__}")
         if x.dim() != self.ndim + 2 or x.shape[-1] != self.input_size:
@@ -211,13 +226,11 @@ class ScanLayer(nn.Module):
         weight = self.weight_ih
         if x.device != weight.device:
             raise ValueError(f"x must be on the device of the layer, {weight.device}, got {x.device}")
-        if x.dtype != weight.dtype and not (
-            x.is_floating_point() and torch.is_autocast_enabled(x.device.type)
-        ):
+        if x.dtype != weight.dtype and not (x.is_floating_point() and _autocasts(x.device)):
             raise TypeError(f"x must have the dtype of the layer, {weight.dtype}, got {x.dtype}")
 
     def _pack_state(self, state: State, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        parts = ("h", "c") if self.cell.memory else ("h",)
+        parts, dtype = ("h", "c") if self.cell.memory else ("h",), self.weight_ih.dtype
         form = (
             f"a tuple of {self.ndim} faces"
             if len(parts) == 1
@@ -237,11 +250,16 @@ class ScanLayer(nn.Module):
                 shape = (len(self.directions), x.shape[0], *others, self.hidden_size)
                 if face.shape != shape:
                     raise ValueError(f"{where} must have shape {shape}, got {tuple(face.shape)}")
-                if face.dtype != self.weight_ih.dtype or face.device != x.device:
-                    expected = f"{self.weight_ih.dtype} on {x.device}"
-                    raise TypeError(f"{where} must be {expected}, got {face.dtype} on {face.device}")
-        packed = [pack_faces(faces) for faces in groups]  # type: ignore[arg-type]
+                if face.device != x.device:
+                    raise ValueError(f"{where} must be on the device of x, {x.device}, got {face.device}")
+                if face.dtype != dtype and not (face.is_floating_point() and _autocasts(x.device)):
+                    raise TypeError(f"{where} must have the dtype of the layer, {dtype}, got {face.dtype}")
+        packed = [pack_faces(faces).to(dtype) for faces in groups]  # type: ignore[arg-type]
         return packed[0], packed[1] if len(packed) > 1 else None
+
+
+def _autocasts(device: torch.device) -> bool:
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
 
 
 def _describe(value: object) -> str:
@@ -281,7 +299,7 @@ class MDLSTM(ScanLayer):
     For n = 1 it is :class:`torch.nn.LSTM`. Arguments and shapes as in :class:`ScanLayer`, and
     ``peepholes``: whether the gates see the memories, through ``weight_peephole`` (D, n+2, H), rows i, f1 ... fn, o.
 
-    The forget gates start with their sum at 1 whatever the input: above it a memory grows with the number of
+    The forget gates start with their sum just below 1 whatever the input: above it a memory grows with the number of
     lattice paths, C(2L, L) on a square. Without biases they start at 1/2 each, too much for n > 2.
     """
 
@@ -344,7 +362,8 @@ class SpatialLSTM(ScanLayer):
         extended: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        options.setdefault("directions", ((1,) * ndim,))
+        if isinstance(ndim, int):
+            options.setdefault("directions", ((1,) * ndim,))
         super().__init__(SpatialLSTMCell(extended), input_size, hidden_size, ndim, **options)
 
 
