@@ -91,7 +91,7 @@ def test_points_are_labelled(tmp_path, n):
     (first, *_) = task.predict_step(batch)
     assert first.name == "0.png"
     assert first.labels.shape == tuple(batch.sizes[0].tolist())
-    assert ((0.5 <= first.confidence) & (first.confidence <= 1)).all()
+    assert ((first.confidence >= 0.5) & (first.confidence <= 1)).all()
 
 
 def test_metrics_of_labels_are_those_of_their_definitions():
@@ -107,7 +107,9 @@ def test_metrics_of_labels_are_those_of_their_definitions():
     assert float(found["iou/b"]) == pytest.approx(2 / 3)
     assert float(found["iou/c"]) == 0
     assert float(found["dice/b"]) == pytest.approx(4 / 5)
-    assert float(found["mean_iou"]) == pytest.approx((2 / 3 + 0) / 2)  # neither the background nor what never occurs
+    assert float(found["mean_iou"]) == pytest.approx(
+        (2 / 3 + 0) / 2
+    )  # neither the background nor what never occurs
     assert task.confusion.tolist() == [[1, 1, 0, 0], [0, 2, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
 
 
@@ -139,7 +141,8 @@ def test_padding_neither_counts_nor_matters():
     torch.testing.assert_close(task.loss(batch._replace(x=x, target=target)), task.loss(batch))
     total = sum(int(size.prod()) for size in batch.sizes)
     alone = [
-        task.loss(LabelBatch(batch.x[i : i + 1, : s[0], : s[1]], batch.target[i : i + 1, : s[0], : s[1]])) * s.prod()
+        task.loss(LabelBatch(batch.x[i : i + 1, : s[0], : s[1]], batch.target[i : i + 1, : s[0], : s[1]]))
+        * s.prod()
         for i, s in enumerate(batch.sizes)
     ]
     torch.testing.assert_close(task.loss(batch), sum(alone) / total)
@@ -154,7 +157,9 @@ def test_samples_are_named(tmp_path, by):
         place = int(torch.randint(0, 5, (), generator=generator))
         x[(index, place) if index % 2 else (index, slice(None), place)] = 1
     batch = ClassifyBatch(x, target, torch.tensor([[5, 6]] * 12))
-    settings = Classify(network=Network(hidden=(4,)), by=by, training=quick(epochs=60, steps_between_checks=60))
+    settings = Classify(
+        network=Network(hidden=(4,)), by=by, training=quick(epochs=60, steps_between_checks=60)
+    )
     found, task = learned(settings, Facts(classes=("standing", "lying")), [batch], tmp_path)
     assert found["sample_error"] == 0
     first = task.predict_step(batch)[0]
@@ -164,7 +169,9 @@ def test_samples_are_named(tmp_path, by):
 
 
 def test_points_are_called_by_their_samples_class_where_there_is_ink():
-    task = build(Classify(network=Network(hidden=(1,)), background=0.2), Facts(channels=2, classes=("a", "b", "c")))
+    task = build(
+        Classify(network=Network(hidden=(1,)), background=0.2), Facts(channels=2, classes=("a", "b", "c"))
+    )
     x = torch.tensor([[[[0.0, 0.3], [0.2, 0.1], [0.0, 0.9]]]])
     labels = task.point_labels(ClassifyBatch(x, torch.tensor([1]), torch.tensor([[1, 2]])))
     assert labels.tolist() == [[[1, 3, IGNORE]]]
@@ -224,7 +231,9 @@ def test_the_loss_of_a_text_is_the_sum_over_its_paths_a_character():
 def test_what_cannot_be_transcribed_is_named():
     task = build(Transcribe(network=Network(hidden=(2,), blocks=("2x2",))), Facts(alphabet="ab"))
     x = torch.zeros(1, 4, 6, 1)
-    with pytest.raises(ValueError, match="line7.png: a text of 2 characters needs at least 3 frames, the network makes 2"):
+    with pytest.raises(
+        ValueError, match=r"line7\.png: a text of 2 characters needs at least 3 frames, the network makes 2"
+    ):
         task.loss(TranscribeBatch(x, ("aa",), torch.tensor([[4, 4]]), ("line7.png",)))
     with pytest.raises(ValueError, match="sample 0 of the batch: 'é' is not in the alphabet 'ab'"):
         task.loss(TranscribeBatch(x, ("é",)))
@@ -254,7 +263,9 @@ def test_a_density_comes_down_to_the_entropy_of_its_source(tmp_path):
     # the metric is the mean over all predicted pixels, and the padding of a batch has no part in it
     images = task.predict_step(batch)
     assert images[2].bits.shape == (12, 8)  # less one row, and a column on each side
-    assert found["bits_per_pixel"] == pytest.approx(float(torch.cat([i.bits.flatten() for i in images]).mean()), rel=1e-5)
+    assert found["bits_per_pixel"] == pytest.approx(
+        float(torch.cat([i.bits.flatten() for i in images]).mean()), rel=1e-5
+    )
     alone = task.predict_step(DensityBatch(batch.x[2:3, :13, :10]))[0]
     torch.testing.assert_close(alone.bits, images[2].bits)
     assert alone.bits_per_pixel == pytest.approx(float(alone.bits.mean()), rel=1e-5)
@@ -328,7 +339,10 @@ def test_features_are_centred_and_scaled_by_the_training_data():
         (lambda: build(Label(), Facts()), "facts must name at least two classes"),
         (lambda: build(Transcribe(), Facts()), "facts must have an alphabet"),
         (lambda: build(Density(), Facts(ndim=3)), "facts must be of images"),
-        (lambda: build(Label(background=2), Facts(classes=("a", "b"))), r"background must lie in \[0, 1\], got 2"),
+        (
+            lambda: build(Label(background=2), Facts(classes=("a", "b"))),
+            r"background must lie in \[0, 1\], got 2",
+        ),
         (lambda: Classify(by="pixel"), 'by must be "points" or "sample"'),
         (lambda: Network(blocks=("4by3",)), "blocks must look like 4x3, got '4by3'"),
         (lambda: Network(dropout=1.0), r"dropout must lie in \[0, 1\)"),
@@ -344,6 +358,8 @@ def test_bad_configurations_are_named(make, message):
 
 
 def test_only_configurations_of_tasks_build_one():
-    with pytest.raises(TypeError, match="settings must be one of Label, Classify, Transcribe, Density, got Options"):
+    with pytest.raises(
+        TypeError, match="settings must be one of Label, Classify, Transcribe, Density, got Options"
+    ):
         build(Options(), Facts())
     assert ndrnn.tasks.batches.IGNORE == IGNORE
