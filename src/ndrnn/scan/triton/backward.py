@@ -1,3 +1,6 @@
+# Kernels are written in Triton's language, which has no annotations and no starred tuples.
+# mypy: ignore-errors
+# ruff: noqa: RUF005
 """The way back: from the far corner, gradients of all pre-activations in one launch."""
 
 import triton
@@ -111,7 +114,17 @@ def backward_kernel(
                         entering = inside & (x[k] == 0)
                         o_before = o_row - walk.step_along(extents, backward_axes, k) * directions
                         b_before = load_before(
-                            p_state, p_s0, o_before, o_face, o_unit, inner, entering, units, HIDDEN, ENTRY, ACC
+                            p_state,
+                            p_s0,
+                            o_before,
+                            o_face,
+                            o_unit,
+                            inner,
+                            entering,
+                            units,
+                            HIDDEN,
+                            ENTRY,
+                            ACC,
                         )
                         states = states + (b_before,)
                     if EXIT:
@@ -128,10 +141,8 @@ def backward_kernel(
                         p_c = p_carry + k * carry_size + o_after[:, None] * HIDDEN + o_unit[None, :]
                         b_ds += tl.load(p_c, mask=following[:, None] & units[None, :], other=0)
                     for lane in tl.static_range(LANES):
-                        gate = lane if lane < GATES else GATES - 1
-                        enters = not SPLIT or lane < GATES - 1 or lane == GATES + k
-                        if enters:
-                            o_w = (k * GATES + gate) * HIDDEN * HIDDEN
+                        if gates.enters(lane, k, GATES, SPLIT):
+                            o_w = gates.matrix_of(lane, k, GATES) * HIDDEN * HIDDEN
                             if lane < GATES:
                                 p_d = p_delta + o_after * (GATES * HIDDEN) + lane * HIDDEN
                             else:
@@ -141,7 +152,7 @@ def backward_kernel(
                                 outs = following[:, None] & (o_out < HIDDEN)[None, :]
                                 b_d = tl.load(p_d[:, None] + o_out[None, :], mask=outs, other=0)
                                 if RESIDENT:
-                                    b_w = resident[k * GATES + gate]
+                                    b_w = resident[gates.matrix_of(lane, k, GATES)]
                                 else:
                                     b_w = load_weights(p_hh + o_w, o_out, o_unit, HIDDEN)
                                 b_dh = tl.dot(b_d, b_w, b_dh, input_precision=PRECISION, out_dtype=ACC)

@@ -1,3 +1,6 @@
+# Kernels are written in Triton's language, which has no annotations and no starred tuples.
+# mypy: ignore-errors
+# ruff: noqa: RUF005
 """The scan forward: one launch for all directions, samples and wavefronts."""
 
 import triton
@@ -25,9 +28,7 @@ def load_before(
 
 
 @triton.jit
-def load_weights(
-    p_weights, o_out, o_in, HIDDEN: tl.constexpr
-):
+def load_weights(p_weights, o_out, o_in, HIDDEN: tl.constexpr):
     """A tile (in, out) of a matrix (out, in)."""
     mask = (o_in[:, None] < HIDDEN) & (o_out[None, :] < HIDDEN)
     return tl.load(p_weights + o_out[None, :] * HIDDEN + o_in[:, None], mask=mask, other=0)
@@ -53,7 +54,7 @@ def forward_kernel(
     SPLIT: tl.constexpr,  # whether the last gate's products stay apart, by axis
     FEEDS: tl.constexpr,  # whether the memories enter the products
     PEEPHOLES: tl.constexpr, BIASED: tl.constexpr,  # what p_extra holds otherwise
-    STORES_STATE: tl.constexpr, KEEP: tl.constexpr, ENTRY: tl.constexpr, EXIT: tl.constexpr,
+    APART: tl.constexpr, KEEP: tl.constexpr, ENTRY: tl.constexpr, EXIT: tl.constexpr,
     RAGGED: tl.constexpr, RESIDENT: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
     M: tl.constexpr, BU: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
@@ -131,13 +132,33 @@ def forward_kernel(
                         o_face = walk.face_row(o_at, o_chain, extents, NDIM, k)
                     if STATES:
                         b_s = load_before(
-                            p_state, p_s0, o_before, o_face, o_unit, inner, entering, units, HIDDEN, ENTRY, ACC
+                            p_state,
+                            p_s0,
+                            o_before,
+                            o_face,
+                            o_unit,
+                            inner,
+                            entering,
+                            units,
+                            HIDDEN,
+                            ENTRY,
+                            ACC,
                         )
                         states = states + (b_s,)
                     for i in range(0, HIDDEN, BK):
                         o_in = i + tl.arange(0, BK)
                         b_h = load_before(
-                            p_y, p_h0, o_before, o_face, o_in, inner, entering, o_in < HIDDEN, HIDDEN, ENTRY, OPERAND
+                            p_y,
+                            p_h0,
+                            o_before,
+                            o_face,
+                            o_in,
+                            inner,
+                            entering,
+                            o_in < HIDDEN,
+                            HIDDEN,
+                            ENTRY,
+                            OPERAND,
                         )
                         if FEEDS:
                             b_c = load_before(
@@ -147,12 +168,10 @@ def forward_kernel(
                         sums = ()
                         for lane in tl.static_range(LANES):
                             b_a = a[lane]
-                            gate = lane if lane < GATES else GATES - 1
-                            enters = not SPLIT or lane < GATES - 1 or lane == GATES + k
-                            if enters:
-                                o_w = (k * GATES + gate) * HIDDEN * HIDDEN
+                            if gates.enters(lane, k, GATES, SPLIT):
+                                o_w = gates.matrix_of(lane, k, GATES) * HIDDEN * HIDDEN
                                 if RESIDENT:
-                                    b_w = resident[k * GATES + gate]
+                                    b_w = resident[gates.matrix_of(lane, k, GATES)]
                                 else:
                                     b_w = load_weights(p_hh + o_w, o_unit, o_in, HIDDEN)
                                 b_a = tl.dot(b_h, b_w, b_a, input_precision=PRECISION, out_dtype=ACC)
@@ -172,7 +191,7 @@ def forward_kernel(
                 b_s = tl.where(mask, b_s, 0.0)
                 alive = live[:, None] & units[None, :]
                 tl.store(p_y + o_s, b_h.to(p_y.dtype.element_ty), mask=alive)
-                if STORES_STATE:
+                if APART:
                     tl.store(p_state + o_s, b_s.to(p_state.dtype.element_ty), mask=alive)
                 if KEEP:
                     tl.debug_barrier()  # all threads have read what is overwritten now
@@ -186,7 +205,9 @@ def forward_kernel(
                 if EXIT:
                     for k in tl.static_range(NDIM):
                         leaving = mask & (x[k] == own[k] - 1)[:, None]
-                        o_f = walk.face_row(o_at, o_chain, extents, NDIM, k)[:, None] * HIDDEN + o_unit[None, :]
+                        o_f = (
+                            walk.face_row(o_at, o_chain, extents, NDIM, k)[:, None] * HIDDEN + o_unit[None, :]
+                        )
                         tl.store(p_hn + o_f, b_h.to(p_hn.dtype.element_ty), mask=leaving)
                         if MEMORY:
                             tl.store(p_sn + o_f, b_s.to(p_sn.dtype.element_ty), mask=leaving)

@@ -1,3 +1,6 @@
+# Kernels are written in Triton's language, which has no annotations and no starred tuples.
+# mypy: ignore-errors
+# ruff: noqa: RUF005
 """The gate arithmetic of every cell, forward and backward, on tiles of (points, hidden units).
 
 A cell computes in lanes: one pre-activation of H units each. A lane is a gate, except that the GRU has, after its
@@ -13,6 +16,18 @@ Everything here is elementwise and in the precision of the states.
 
 import triton
 import triton.language as tl
+
+
+@triton.constexpr_function
+def enters(lane, axis, gates, split):
+    """Whether the product of an axis enters a lane; if split, the last gate's enter lanes of their own, one an axis."""
+    return not split or lane < gates - 1 or lane == gates + axis
+
+
+@triton.constexpr_function
+def matrix_of(lane, axis, gates):
+    """Number of the weight matrix (H, H) among those of all axes and gates."""
+    return axis * gates + min(lane, gates - 1)
 
 
 @triton.jit

@@ -6,17 +6,30 @@ captured in a graph, and so that the same call always sums in the same order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from math import prod
 
 import torch
 from torch import Tensor
 
-from ...lattice import face_points
-
 MAX_NDIM = 3
+
+CELLS = (
+    "rnn_tanh",
+    "rnn_relu",
+    "lstm",
+    "lstm_peephole",
+    "stable",
+    "leaky",
+    "spatial",
+    "spatial_extended",
+    "gru",
+)
+
+
+def state_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The precision of states and of all sums, given that of the inputs and weights."""
+    return dtype if dtype == torch.float64 else torch.float32
 
 
 @dataclass(frozen=True)
@@ -58,11 +71,6 @@ class Shape:
     def lanes(self) -> int:
         return self.gates + self.ndim if self.split else self.gates
 
-    @property
-    def keeps_gates(self) -> bool:
-        """Whether the backward pass wants the activations of the gates."""
-        return self.states
-
     def constants(self) -> dict[str, object]:
         """As the kernels take them."""
         return {
@@ -78,8 +86,14 @@ class Shape:
         }
 
 
+def holds_state_apart(shape: Shape, dtype: torch.dtype) -> bool:
+    """Whether the states are stored beside the outputs; those of the GRU are its outputs, if precise enough."""
+    return shape.memory or (shape.states and state_dtype(dtype) != dtype)
+
+
 def _power_of_two(least: int) -> int:
-    return 1 << max(0, least - 1).bit_length()
+    """At least 16, what tensor cores take."""
+    return max(16, 1 << (least - 1).bit_length())
 
 
 @dataclass(frozen=True)
@@ -90,6 +104,7 @@ class Plan:
     groups: int
     rows: int
     strips: int
+    programs: int
     M: int
     BU: int
     BK: int
@@ -99,48 +114,48 @@ class Plan:
 
 @cache
 def plan(
-    shape: Shape, hidden: int, batch: int, lattice: tuple[int, ...], directions: int, bytes_each: int, tensor_cores: bool, processors: int
+    shape: Shape,
+    hidden: int,
+    batch: int,
+    lattice: tuple[int, ...],
+    directions: int,
+    operand_bytes: int,
+    processors: int,
 ) -> Plan:
-    """Cut a scan. ``processors`` are the multiprocessors of the device.
+    """Cut a scan for a device of so many multiprocessors; an operand of the products occupies so many bytes.
 
-    A tile takes a wavefront of a strip: rows times samples for two axes. Rows beyond the first cost idle wavefronts
-    at the strip's corners, and save hand-overs to the next strip: up to an eighth of the sweep they are worth it.
-    The smallest tile that leaves no more programs than fit on the chip twice has the shortest wavefront.
+    A tile takes a wavefront of a strip: rows times samples for two axes. Rows beyond the first leave part of it idle
+    at both ends of the sweep, and save hand-overs to the next strip: worth it up to an eighth of the sweep. The
+    smallest tile that leaves no more programs than two a multiprocessor makes the quickest wavefront.
     """
-    others, reach = prod(lattice[1:]), sum(lattice[1:]) - len(lattice) + 1
-    unit = min(32, max(16, _power_of_two(hidden)))
-    block = min(64, max(16, _power_of_two(hidden)))
-    front = 1 if len(lattice) < 3 else min(lattice[1:])  # points of a row on a wavefront
-    wanted = directions * batch * lattice[0] * front
+    reach = sum(lattice[1:]) - len(lattice) + 1
+    front = min(lattice[1:]) if len(lattice) > 2 else 1  # points of a row on a wavefront, about
+    points = directions * batch * lattice[0] * front
     tile = 16
-    while tile < (64 if tensor_cores else 32) and wanted > 2 * tile * processors:
+    while tile < (64 if operand_bytes < 8 else 32) and points > 2 * tile * processors:
         tile *= 2
     if len(lattice) == 1:
-        rows = lattice[0]
-        group = min(batch, tile)
+        rows, group = lattice[0], min(batch, tile)
     else:
-        rows = min(lattice[0], tile, max(1, _power_of_two((reach + 1) // 8 + 1) // 2))
+        rows = min(lattice[0], tile, 1 << max(0, (reach // 8).bit_length() - 1))
         group = min(batch, max(1, tile // (rows * front)))
-        if group == batch:  # what the samples leave free
-            rows = min(lattice[0], max(rows, tile // (group * front)))
-    weights = shape.ndim * shape.gates * hidden * hidden * bytes_each
-    # tiles that stay in registers all through the sweep; without tensor cores operands are copied for every thread
-    resident = tensor_cores and hidden <= unit and weights <= 64 * 1024
+        rows = min(lattice[0], max(rows, tile // (group * front)))  # what the samples leave free
+    unit = min(32, _power_of_two(hidden))
+    weights = shape.ndim * shape.gates * hidden * hidden * operand_bytes
+    resident = hidden <= unit and weights <= 64 * 1024
+    groups, strips = -(-batch // group), -(-lattice[0] // rows)
     return Plan(
         group=group,
-        groups=-(-batch // group),
+        groups=groups,
         rows=rows,
-        strips=-(-lattice[0] // rows),
+        strips=strips,
+        programs=directions * groups * strips,
         M=tile,
         BU=unit,
-        BK=unit if resident else block,
+        BK=unit if resident else min(64, _power_of_two(hidden)),
         resident=resident,
-        num_warps=8 if tile * unit * shape.lanes > 64 * 32 * 5 // 2 else 4,
+        num_warps=8 if tile > 16 and tile * unit * shape.lanes > 64 * 32 * 2 else 4,
     )
-
-
-def is_empty(batch: int, lattice: Sequence[int]) -> bool:
-    return batch == 0 or prod(lattice) == 0
 
 
 _orders: dict[tuple[tuple[int, ...], torch.device], Tensor] = {}
@@ -166,7 +181,3 @@ def order_of_others(lattice: tuple[int, ...], device: torch.device) -> Tensor | 
     if device.type != "cuda" or not torch.cuda.is_current_stream_capturing():
         _orders[key] = order
     return order
-
-
-def count_face_points(lattice: Sequence[int]) -> int:
-    return sum(face_points(lattice))

@@ -1,3 +1,6 @@
+# Kernels are written in Triton's language, which has no annotations and no starred tuples.
+# mypy: ignore-errors
+# ruff: noqa: RUF005
 """The states of all predecessors along one axis, laid out for the products that give the gradients of weights."""
 
 import triton

@@ -1,3 +1,6 @@
+# Kernels are written in Triton's language, which has no annotations and no starred tuples.
+# mypy: ignore-errors
+# ruff: noqa: RUF005
 """How programs walk a lattice: strips of the first axis, each swept wavefront by wavefront.
 
 A program owns a strip (some rows of the first axis, all points of the other axes) for one direction and a group of
