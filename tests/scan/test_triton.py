@@ -143,7 +143,9 @@ def ragged(lattice: Sequence[int], batch: int = BATCH) -> Tensor:
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 def test_ragged_tiles_conform(variant: Any, ndim: int) -> None:
     """Every cell with everything at once: ragged samples, empty ones among them, states in and out, all gradients."""
-    directions = all_directions(ndim)[1 : 2**ndim - 1] if ndim == 2 else (all_directions(ndim)[-1], (1,) * ndim)
+    directions = (
+        all_directions(ndim)[1 : 2**ndim - 1] if ndim == 2 else (all_directions(ndim)[-1], (1,) * ndim)
+    )
     layer = variant(INPUTS, HIDDEN, ndim, directions=directions)
     case = Case(layer, LATTICES[ndim], sizes=ragged(LATTICES[ndim]), state=True, exits=True)
     assert_conforms(case, 1e-12)
@@ -197,13 +199,19 @@ def make() -> Callable[[str], Any]:
 def test_half_precision_is_no_worse_than_twice_plain_pytorch(
     make: Callable[[str], Any], name: str, dtype: torch.dtype
 ) -> None:
-    case = Case(make(name)(INPUTS, HIDDEN, 2, directions=[(1, 1)], scale=0.3), (3, 3), 4, state=True, exits=True)
+    case = Case(
+        make(name)(INPUTS, HIDDEN, 2, directions=[(1, 1)], scale=0.3), (3, 3), 4, state=True, exits=True
+    )
     # what all runs read is the same
     for parameter in case.layer.parameters():
         parameter.data = parameter.data.to(dtype).double()
     case.x, *case.grads = (tensor.to(dtype).double() for tensor in (case.x, *case.grads))
     case.state = tuple(None if face is None else face.to(dtype).double() for face in case.state)  # type: ignore
-    exact, plain, got = case.run("wavefront", device="cpu"), case.run("wavefront", dtype), case.run("triton", dtype)
+    exact, plain, got = (
+        case.run("wavefront", device="cpu"),
+        case.run("wavefront", dtype),
+        case.run("triton", dtype),
+    )
     for name, expected in exact.items():
         ours, theirs = error(got[name], expected), error(plain[name], expected)
         assert ours <= 2 * theirs + torch.finfo(dtype).eps / 4, name
@@ -220,7 +228,9 @@ def test_without_gradients_nothing_differs(make: Callable[[str], Any]) -> None:
 
 
 def test_runs_repeat_bit_for_bit(make: Callable[[str], Any]) -> None:
-    case = Case(make("lstm_peephole")(INPUTS, HIDDEN, 2), (3, 2), sizes=ragged((3, 2)), state=True, exits=True)
+    case = Case(
+        make("lstm_peephole")(INPUTS, HIDDEN, 2), (3, 2), sizes=ragged((3, 2)), state=True, exits=True
+    )
     first, second = (case.run("triton", torch.float32) for _ in range(2))
     for name, value in first.items():
         assert torch.equal(value, second[name]), name
@@ -228,7 +238,10 @@ def test_runs_repeat_bit_for_bit(make: Callable[[str], Any]) -> None:
 
 def test_gradcheck_of_the_kernels(make: Callable[[str], Any]) -> None:
     case = Case(make("lstm_peephole")(2, 2, 2, directions=[(1, -1)]), (2, 2), 1, state=True, exits=True)
-    params = [None if weight is None else weight.detach().to(DEVICE).requires_grad_() for weight in case.layer.params]
+    params = [
+        None if weight is None else weight.detach().to(DEVICE).requires_grad_()
+        for weight in case.layer.params
+    ]
     x, h0, c0 = (tensor.to(DEVICE).requires_grad_() for tensor in (case.x, *case.state) if tensor is not None)
 
     def run(*inputs: Tensor) -> tuple[Tensor, ...]:
@@ -247,7 +260,9 @@ def test_gradcheck_of_the_kernels(make: Callable[[str], Any]) -> None:
 def test_nothing_to_scan(make: Callable[[str], Any], shape: tuple[int, ...]) -> None:
     batch, *lattice = shape
     for name in ("lstm", "gru"):
-        case = Case(make(name)(INPUTS, HIDDEN, 2, directions=[(-1, 1)]), lattice, batch, state=True, exits=True)
+        case = Case(
+            make(name)(INPUTS, HIDDEN, 2, directions=[(-1, 1)]), lattice, batch, state=True, exits=True
+        )
         assert_conforms(case, 0.0, oracle="wavefront")
 
 
@@ -305,7 +320,9 @@ def test_operators_obey_their_contract(make: Callable[[str], Any], name: str, dt
     tests = ["test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_static"]
     for exits, keep in ((True, True), (False, False)):
         torch.library.opcheck(
-            operators.scan, (*tensors, case.layer.cell.kernel, 1, exits, keep), test_utils=tests[: 4 if keep else 3]
+            operators.scan,
+            (*tensors, case.layer.cell.kernel, 1, exits, keep),
+            test_utils=tests[: 4 if keep else 3],
         )
 
 
@@ -387,7 +404,9 @@ def test_random_configurations(variant: Any, seed: int) -> None:
         lattice = [chance.randint(1, most) for _ in range(ndim)]
         batch = chance.randint(1, 40)
         sizes = torch.stack([torch.tensor([chance.randint(0, e) for e in lattice]) for _ in range(batch)])
-        case = Case(layer, lattice, batch, sizes=sizes if rich else None, state=rich, exits=rich, seed=problem)
+        case = Case(
+            layer, lattice, batch, sizes=sizes if rich else None, state=rich, exits=rich, seed=problem
+        )
         exact, got, again = case.run("wavefront"), case.run("triton", dtype), case.run("triton", dtype)
         plain = case.run("wavefront", dtype) if dtype.itemsize == 2 else {}
         for name, expected in exact.items():

@@ -42,6 +42,21 @@ def entry_gradients(
     problem: Problem, inputs: Inputs, deltas: Deltas, dhn: Tensor | None, dcn: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     """Gradients of the states on the entry faces (D, N, F, H), from the points that met them."""
+    if problem.empty:
+        dh0 = inputs.x.new_zeros(
+            (problem.directions, problem.batch, sum(face_points(problem.lattice)), problem.hidden)
+        )
+        dc0 = torch.zeros_like(dh0) if problem.shape.memory else None
+    else:
+        dh0, dc0 = _of_points(problem, inputs, deltas)
+    if dhn is not None and (inputs.sizes is not None or problem.empty):
+        scanned = ~_passing(problem, inputs.sizes, dhn.device)
+        dh0 = dh0 + dhn.masked_fill(scanned, 0)
+        dc0 = dc0 if dc0 is None or dcn is None else dc0 + dcn.masked_fill(scanned, 0)
+    return dh0.to(inputs.x.dtype), None if dc0 is None else dc0.to(inputs.x.dtype)
+
+
+def _of_points(problem: Problem, inputs: Inputs, deltas: Deltas) -> tuple[Tensor, Tensor | None]:
     shape, hidden = problem.shape, problem.hidden
     h_faces, c_faces = [], []
     for axis in range(shape.ndim):
@@ -61,12 +76,7 @@ def entry_gradients(
             else:
                 c_faces.append(carried)
         h_faces.append(dh)
-    dh0, dc0 = torch.cat(h_faces, dim=2), torch.cat(c_faces, dim=2) if c_faces else None
-    if dhn is not None and (inputs.sizes is not None or problem.empty):
-        scanned = ~_passing(problem, inputs.sizes, dhn.device)
-        dh0 = dh0 + dhn.masked_fill(scanned, 0)
-        dc0 = dc0 if dc0 is None or dcn is None else dc0 + dcn.masked_fill(scanned, 0)
-    return dh0.to(inputs.x.dtype), None if dc0 is None else dc0.to(inputs.x.dtype)
+    return torch.cat(h_faces, dim=2), torch.cat(c_faces, dim=2) if c_faces else None
 
 
 def _take(rows: Tensor, points: Tensor, met: Tensor | None) -> Tensor:
@@ -83,10 +93,10 @@ def _entry_points(
     problem: Problem, axis: int, sizes: Tensor | None, device: torch.device
 ) -> tuple[Tensor, Tensor | None]:
     """Which row among (N, P, D) meets each point of an entry face, (D, N, F_k), and whether any does, (N, F_k, 1)."""
-    lattice, ndim = problem.lattice, problem.shape.ndim
+    lattice, ndim = problem.lattice, problem.shape.ndim  # no axis is empty
     stride, extent = prod(lattice[axis + 1 :]), lattice[axis]
     on_face = torch.arange(prod(face_lattice(lattice, axis)), device=device)
-    first = on_face // stride * (stride * extent) + on_face % stride if stride else on_face
+    first = on_face // stride * (stride * extent) + on_face % stride
     samples = torch.arange(problem.batch, device=device)[:, None]
     own = torch.full_like(samples, extent) if sizes is None else sizes[:, axis, None]
     rows = []

@@ -23,7 +23,8 @@ def load_before(
     b_s = tl.load(p_states + o_before[:, None] * HIDDEN + o_unit[None, :], mask=mask, other=0).to(TYPE)
     if ENTRY:
         mask = entering[:, None] & units[None, :]
-        b_s += tl.load(p_faces + o_face[:, None] * HIDDEN + o_unit[None, :], mask=mask, other=0).to(TYPE)
+        b_f = tl.load(p_faces + o_face[:, None] * HIDDEN + o_unit[None, :], mask=mask, other=0).to(TYPE)
+        b_s = tl.where(mask, b_f, b_s)
     return b_s
 
 

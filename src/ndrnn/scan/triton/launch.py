@@ -14,7 +14,7 @@ from .backward import backward_kernel
 from .faces import new_exits
 from .forward import forward_kernel
 from .gradients import gradients
-from .plan import Plan, holds_state_apart, order_of_others, plan, state_dtype
+from .plan import Chip, Plan, holds_state_apart, order_of_others, plan, state_dtype
 from .problem import Deltas, Gradients, Inputs, Problem, Scanned
 
 
@@ -29,13 +29,18 @@ def _precision(dtype: torch.dtype, device: torch.device) -> str:
     return "tf32" if device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32 else "tf32x3"
 
 
+# the interpreter has neither; small numbers make it cut small problems too
+_INTERPRETER = Chip(processors=1, shared_memory=96 * 1024)
+
+
 def _plan(problem: Problem, x: Tensor) -> Plan:
-    processors = 1
+    chip = _INTERPRETER
     if x.device.type == "cuda":
-        processors = torch.cuda.get_device_properties(x.device).multi_processor_count
+        device: Any = torch.cuda.get_device_properties(x.device)
+        chip = Chip(device.multi_processor_count, device.shared_memory_per_block_optin)
     return plan(
         problem.shape, problem.hidden, problem.batch, problem.lattice, problem.directions,
-        x.element_size() * (3 if _precision(x.dtype, x.device) == "tf32x3" else 1), processors,
+        x.element_size(), _precision(x.dtype, x.device), chip,
     )  # fmt: skip
 
 

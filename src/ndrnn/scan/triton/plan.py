@@ -97,6 +97,14 @@ def _power_of_two(least: int) -> int:
 
 
 @dataclass(frozen=True)
+class Chip:
+    """What a plan has to know of a device."""
+
+    processors: int
+    shared_memory: int  # bytes that one program can have
+
+
+@dataclass(frozen=True)
 class Plan:
     """How a scan is cut: strips of ``rows``, groups of ``group`` samples, tiles of M points by BU units by BK."""
 
@@ -108,8 +116,14 @@ class Plan:
     M: int
     BU: int
     BK: int
-    resident: bool
+    resident: bool  # the recurrent weights stay in shared memory all through the sweep
     num_warps: int
+
+
+# Sums of a tile, in numbers: what the registers of eight warps hold beside all else. Found by compiling for sm_90.
+_MOST_SUMS = 64 * 32 * 10
+# Shared memory beside the weights: operands that are not weights, and changes of layout.
+_WORKSPACE = 40 * 1024
 
 
 @cache
@@ -119,10 +133,11 @@ def plan(
     batch: int,
     lattice: tuple[int, ...],
     directions: int,
-    operand_bytes: int,
-    processors: int,
+    itemsize: int,
+    precision: str,
+    chip: Chip,
 ) -> Plan:
-    """Cut a scan for a device of so many multiprocessors; an operand of the products occupies so many bytes.
+    """Cut a scan.
 
     A tile takes a wavefront of a strip: rows times samples for two axes. Rows beyond the first leave part of it idle
     at both ends of the sweep, and save hand-overs to the next strip: worth it up to an eighth of the sweep. The
@@ -131,8 +146,18 @@ def plan(
     reach = sum(lattice[1:]) - len(lattice) + 1
     front = min(lattice[1:]) if len(lattice) > 2 else 1  # points of a row on a wavefront, about
     points = directions * batch * lattice[0] * front
-    tile = 16
-    while tile < (64 if operand_bytes < 8 else 32) and points > 2 * tile * processors:
+    # operands that are made of several products, or take no tensor cores of 16 bits, would live in registers
+    halves = itemsize == 2
+    weights = shape.ndim * shape.gates * hidden * hidden * itemsize * (2 if shape.feeds else 1)
+    whole = _power_of_two(hidden)
+    resident = (
+        (halves or precision == "tf32")
+        and whole * shape.lanes * 16 <= _MOST_SUMS
+        and weights * whole * whole // (hidden * hidden) + _WORKSPACE <= chip.shared_memory
+    )
+    unit = whole if resident else min(whole, 64 if halves and shape.lanes * 64 * 16 <= _MOST_SUMS else 32)
+    tile, most = 16, 64 if halves else 32
+    while tile < most and 2 * tile * unit * shape.lanes <= _MOST_SUMS and points > 2 * tile * chip.processors:
         tile *= 2
     if len(lattice) == 1:
         rows, group = lattice[0], min(batch, tile)
@@ -140,9 +165,6 @@ def plan(
         rows = min(lattice[0], tile, 1 << max(0, (reach // 8).bit_length() - 1))
         group = min(batch, max(1, tile // (rows * front)))
         rows = min(lattice[0], max(rows, tile // (group * front)))  # what the samples leave free
-    unit = min(32, _power_of_two(hidden))
-    weights = shape.ndim * shape.gates * hidden * hidden * operand_bytes
-    resident = hidden <= unit and weights <= 64 * 1024
     groups, strips = -(-batch // group), -(-lattice[0] // rows)
     return Plan(
         group=group,
@@ -152,9 +174,9 @@ def plan(
         programs=directions * groups * strips,
         M=tile,
         BU=unit,
-        BK=unit if resident else min(64, _power_of_two(hidden)),
+        BK=unit if resident else min(64, whole),
         resident=resident,
-        num_warps=8 if tile > 16 and tile * unit * shape.lanes > 64 * 32 * 2 else 4,
+        num_warps=8 if tile * unit * shape.lanes > _MOST_SUMS // 4 else 4,
     )
 
 
