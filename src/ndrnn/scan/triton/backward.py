@@ -155,10 +155,10 @@ def backward_kernel(
                                     b_w = resident[gates.matrix_of(lane, k, GATES)]
                                 else:
                                     b_w = load_weights(p_hh + o_w, o_out, o_unit, HIDDEN)
-                                b_dh = tl.dot(b_d, b_w, b_dh, input_precision=PRECISION, out_dtype=ACC)
+                                b_dh = walk.multiply(b_d, b_w, b_dh, PRECISION, ACC)
                                 if FEEDS:
                                     b_w = load_weights(p_extra + o_w, o_out, o_unit, HIDDEN)
-                                    b_ds = tl.dot(b_d, b_w, b_ds, input_precision=PRECISION, out_dtype=ACC)
+                                    b_ds = walk.multiply(b_d, b_w, b_ds, PRECISION, ACC)
                 extra = ()
                 if PEEPHOLES:
                     for row in tl.static_range(NDIM + 2):

@@ -175,10 +175,10 @@ def forward_kernel(
                                     b_w = resident[gates.matrix_of(lane, k, GATES)]
                                 else:
                                     b_w = load_weights(p_hh + o_w, o_unit, o_in, HIDDEN)
-                                b_a = tl.dot(b_h, b_w, b_a, input_precision=PRECISION, out_dtype=ACC)
+                                b_a = walk.multiply(b_h, b_w, b_a, PRECISION, ACC)
                                 if FEEDS:
                                     b_w = load_weights(p_extra + o_w, o_unit, o_in, HIDDEN)
-                                    b_a = tl.dot(b_c, b_w, b_a, input_precision=PRECISION, out_dtype=ACC)
+                                    b_a = walk.multiply(b_c, b_w, b_a, PRECISION, ACC)
                             sums = sums + (b_a,)
                         a = sums
                 extra = ()

@@ -24,9 +24,11 @@ def _precision(dtype: torch.dtype, device: torch.device) -> str:
     Without leave to round to tf32 each is made of three tf32 products, which is float32 to rounding; plain float32
     units would be slower, and their operands spill out of the registers.
     """
+    if device.type == "cpu":
+        return "widened" if dtype == torch.bfloat16 else "ieee"
     if dtype != torch.float32:
         return "ieee"
-    return "tf32" if device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32 else "tf32x3"
+    return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "tf32x3"
 
 
 # the interpreter has neither; small numbers make it cut small problems too

@@ -135,3 +135,12 @@ def face_row(o_at, o_chain, extents, NDIM: tl.constexpr, K: tl.constexpr):
         total += points // extents[k]
     o_on_face = o_at // (stride * extents[K]) * stride + o_at % stride
     return o_chain.to(tl.int64) * total + start + o_on_face
+
+
+@triton.jit
+def multiply(b_left, b_right, b_sum, PRECISION: tl.constexpr, ACC: tl.constexpr):
+    """``b_sum`` and the product of two tiles, summed in the precision of the states."""
+    if PRECISION == "widened":  # the interpreter takes the bits of bfloat16 operands for integers
+        return tl.dot(b_left.to(ACC), b_right.to(ACC), b_sum, input_precision="ieee", out_dtype=ACC)
+    else:
+        return tl.dot(b_left, b_right, b_sum, input_precision=PRECISION, out_dtype=ACC)
