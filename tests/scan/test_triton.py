@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,11 +22,18 @@ from ndrnn.layers import ScanLayer
 from ndrnn.scan import triton as package
 from ndrnn.scan.dispatch import scan
 
+if package.refusal() is not None:
+    pytest.skip(str(package.refusal()), allow_module_level=True)
+
+import triton
+
+from ndrnn.scan.triton import walk
+from ndrnn.scan.triton.plan import CELLS, Chip, Shape, plan
+
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 DEVICE = "cpu" if package.INTERPRETED else "cuda"
 on_gpu = pytest.mark.skipif(package.INTERPRETED, reason="takes a GPU")
-pytestmark = pytest.mark.skipif(package.refusal() is not None, reason=str(package.refusal()))
 
 # small, and yet with several strips, wavefronts and tiles; of the directions, two that differ on every axis
 LATTICES = {1: (3,), 2: (3, 2), 3: (2, 2, 2)}
@@ -43,6 +51,33 @@ def poisoned() -> Iterator[None]:
     yield
     torch.use_deterministic_algorithms(before[0])
     torch.utils.deterministic.fill_uninitialized_memory = before[1]
+
+
+@pytest.fixture
+def make() -> Callable[[str], Any]:
+    classes: dict[str, Callable[..., ScanLayer]] = {
+        "rnn": ndrnn.MDRNN,
+        "lstm": ndrnn.MDLSTM,
+        "lstm_peephole": partial(ndrnn.MDLSTM, peepholes=True),
+        "leaky": ndrnn.LeakyMDLSTM,
+        "spatial_extended": partial(ndrnn.SpatialLSTM, extended=True),
+        "gru": ndrnn.MDGRU,
+    }
+
+    def build(name: str) -> Any:
+        def layer(*shape: int, scale: float = 0.5, **options: Any) -> ScanLayer:
+            made = classes[name](*shape, dtype=torch.float64, **options)
+            generator = torch.Generator().manual_seed(0)
+            with torch.no_grad():
+                for parameter in made.parameters():
+                    parameter.copy_(
+                        scale * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                    )
+            return made
+
+        return layer
+
+    return build
 
 
 class Case:
@@ -157,50 +192,24 @@ def test_plain_scan_conforms_in_single_precision(variant: Any) -> None:
     assert_conforms(case, 2e-6, torch.float32)
 
 
-@pytest.mark.parametrize("hidden", [16, 40])
-@pytest.mark.parametrize("name", ["gru", "lstm_peephole", "spatial_extended"])
+@pytest.mark.parametrize(("name", "hidden"), [("lstm_peephole", 16), ("gru", 40), ("spatial_extended", 40)])
 def test_units_of_several_blocks(make: Callable[[str], Any], name: str, hidden: int) -> None:
     """As many hidden units as fill a block, and more than one block holds, the last one in part."""
     layer = make(name)(INPUTS, hidden, 2, directions=[(1, -1)], scale=0.2)
     assert_conforms(Case(layer, (2, 2), 3, state=True, exits=True), 1e-12)
 
 
-@pytest.fixture
-def make() -> Callable[[str], Any]:
-    from functools import partial
-
-    classes: dict[str, Callable[..., ScanLayer]] = {
-        "rnn": ndrnn.MDRNN,
-        "lstm": ndrnn.MDLSTM,
-        "lstm_peephole": partial(ndrnn.MDLSTM, peepholes=True),
-        "leaky": ndrnn.LeakyMDLSTM,
-        "spatial_extended": partial(ndrnn.SpatialLSTM, extended=True),
-        "gru": ndrnn.MDGRU,
-    }
-
-    def build(name: str) -> Any:
-        def layer(*shape: int, scale: float = 0.5, **options: Any) -> ScanLayer:
-            made = classes[name](*shape, dtype=torch.float64, **options)
-            generator = torch.Generator().manual_seed(0)
-            with torch.no_grad():
-                for parameter in made.parameters():
-                    parameter.copy_(
-                        scale * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-                    )
-            return made
-
-        return layer
-
-    return build
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
-@pytest.mark.parametrize("name", ["rnn", "lstm", "leaky", "spatial_extended", "gru"])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [(name, torch.bfloat16) for name in ("rnn", "lstm", "leaky", "spatial_extended", "gru")]
+    + [(name, torch.float16) for name in ("lstm", "gru")],
+    ids=str,
+)
 def test_half_precision_is_no_worse_than_twice_plain_pytorch(
     make: Callable[[str], Any], name: str, dtype: torch.dtype
 ) -> None:
     case = Case(
-        make(name)(INPUTS, HIDDEN, 2, directions=[(1, 1)], scale=0.3), (3, 3), 4, state=True, exits=True
+        make(name)(INPUTS, HIDDEN, 2, directions=[(1, 1)], scale=0.3), (3, 2), 4, state=True, exits=True
     )
     # what all runs read is the same
     for parameter in case.layer.parameters():
@@ -229,7 +238,11 @@ def test_without_gradients_nothing_differs(make: Callable[[str], Any]) -> None:
 
 def test_runs_repeat_bit_for_bit(make: Callable[[str], Any]) -> None:
     case = Case(
-        make("lstm_peephole")(INPUTS, HIDDEN, 2), (3, 2), sizes=ragged((3, 2)), state=True, exits=True
+        make("lstm_peephole")(INPUTS, HIDDEN, 2, directions=[(1, -1)]),
+        (3, 2),
+        sizes=ragged((3, 2)),
+        state=True,
+        exits=True,
     )
     first, second = (case.run("triton", torch.float32) for _ in range(2))
     for name, value in first.items():
@@ -341,17 +354,66 @@ def test_compiles_without_a_break(make: Callable[[str], Any]) -> None:
     torch.testing.assert_close(grads[1], grads[0])
 
 
+@triton.jit
+def waits_kernel(p_before, p_after, strips, rows, extent, reach):  # type: ignore[no-untyped-def]
+    """needed_before and needed_after of every strip and wavefront, (strips, rows + reach)."""
+    i_strip = 0
+    while i_strip < strips:
+        t = 0
+        while t < rows + reach:
+            o = i_strip * (rows + reach) + t
+            triton.language.store(p_before + o, walk.needed_before(t, i_strip, rows, reach))
+            triton.language.store(p_after + o, walk.needed_after(t, i_strip, strips, rows, extent, reach))
+            t += 1
+        i_strip += 1
+
+
+@pytest.mark.parametrize(("extent", "rows", "reach"), [(5, 2, 3), (6, 3, 0), (4, 1, 2), (3, 3, 1)])
+def test_strips_wait_for_just_what_they_need(extent: int, rows: int, reach: int) -> None:
+    """Running one after the other, programs would not show that they wait too little, or for what never comes."""
+    strips = -(-extent // rows)
+    before, after = torch.full((2, strips, rows + reach), -1, dtype=torch.int32, device=DEVICE)
+    waits_kernel[(1,)](before, after, strips, rows, extent, reach)
+    heights = [min(rows, extent - strip * rows) for strip in range(strips)]
+    for strip, height in enumerate(heights):
+        for t in range(height + reach):
+            # points of a row on wavefront t lie at the distance t - row from the corner of the other axes
+            needs = [t - row for row in range(height) if 0 <= t - row <= reach]
+            above = [d + rows for d in needs if strip > 0 and t - d == 0]
+            assert before[strip, t].item() == max(above, default=0)
+            below = [
+                heights[strip + 1] + reach - d for d in needs if strip + 1 < strips and t - d == height - 1
+            ]
+            assert after[strip, t].item() == max(below, default=0)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_plans_cover_the_lattice(cell: str) -> None:
+    chance = random.Random(cell)
+    for _ in range(300):
+        ndim = chance.randint(1, 3)
+        lattice, batch = tuple(chance.randint(1, 300) for _ in range(ndim)), chance.randint(1, 200)
+        hidden, directions = chance.randint(1, 300), chance.randint(1, 2**ndim)
+        itemsize, precision = chance.choice(((2, "ieee"), (4, "tf32"), (4, "tf32x3"), (8, "ieee")))
+        chip = Chip(chance.choice((1, 132)), chance.choice((99, 227)) * 1024)
+        cut = plan(Shape(cell, ndim), hidden, batch, lattice, directions, itemsize, precision, chip)
+        assert (cut.strips - 1) * cut.rows < lattice[0] <= cut.strips * cut.rows
+        assert (cut.groups - 1) * cut.group < batch <= cut.groups * cut.group
+        assert cut.programs == cut.strips * cut.groups * directions
+        for size in (cut.M, cut.BU, cut.BK):
+            assert size >= 16
+            assert size & (size - 1) == 0
+        assert not cut.resident or cut.BU == cut.BK >= hidden
+
+
 @on_gpu
 def test_a_training_step_replays_from_a_graph(make: Callable[[str], Any]) -> None:
     layer = make("lstm")(8, 32, 2).to("cuda", torch.float32)
-    x, sizes = torch.randn(4, 12, 9, 8, device="cuda"), torch.full((4, 2), 9, device="cuda")
-    optimizer = torch.optim.SGD(layer.parameters(), lr=1e-3)
+    x = torch.randn(4, 12, 9, 8, device="cuda")
 
-    def step() -> Tensor:
-        optimizer.zero_grad(set_to_none=True)
-        loss = (layer(x) ** 2).mean()
-        loss.backward()
-        return loss
+    def step() -> None:
+        layer.zero_grad(set_to_none=False)
+        (layer(x) ** 2).mean().backward()
 
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
@@ -366,11 +428,13 @@ def test_a_training_step_replays_from_a_graph(make: Callable[[str], Any]) -> Non
         for seed in range(3):
             x.copy_(torch.randn(x.shape, generator=torch.Generator().manual_seed(seed)))
             graph.replay()
-            replayed = [parameter.grad.clone() for parameter in layer.parameters()]  # type: ignore[union-attr]
+            replayed = [
+                parameter.grad.clone() for parameter in layer.parameters() if parameter.grad is not None
+            ]
             step()
             for parameter, grad in zip(layer.parameters(), replayed, strict=True):
-                torch.testing.assert_close(parameter.grad, grad, rtol=0, atol=0)
-    del sizes
+                assert parameter.grad is not None
+                assert torch.equal(parameter.grad, grad)
 
 
 @on_gpu
@@ -381,41 +445,37 @@ def test_tf32_follows_the_switch_of_torch(
     exact = case.run("wavefront")["y"]
     errors = []
     for allowed in (False, True):
-        monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", allowed)
+        monkeypatch.setattr(torch.backends.cuda.matmul, "fp32_precision", allowed)
         errors.append(error(case.run("triton", torch.float32)["y"], exact))
     assert errors[0] < 1e-6 < errors[1] < 1e-3
 
 
 @on_gpu
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(5))
 def test_random_configurations(variant: Any, seed: int) -> None:
-    """A kernel drawn at random on 25 problems: the float64 wavefront backend agrees, and repeated bits are equal."""
+    """A kernel drawn at random on 23 problems, 1035 in all: it agrees with the wavefront backend in float64, in half
+    precision at most twice as far off as that backend is there, and gives the same bits twice."""
     chance = random.Random(f"{variant.name}{seed}")
-    if seed % 9 != [v.name for v in _variants()].index(variant.name):
-        pytest.skip("another cell's turn")
     ndim, hidden = chance.choice((1, 2, 2, 2, 3)), chance.choice((1, 7, 20, 32, 48, 64, 128))
     dtype = chance.choice((torch.float32, torch.float32, torch.float64, torch.bfloat16, torch.float16))
     rich = chance.random() < 0.5
     directions = chance.sample(all_directions(ndim), chance.randint(1, 2**ndim))
     layer = variant(chance.randint(1, 40), hidden, ndim, directions=directions, scale=0.5 / hidden**0.5)
     most = {1: 200, 2: 40, 3: 9}[ndim]
-    for problem in range(25):
-        lattice = [chance.randint(1, most) for _ in range(ndim)]
-        batch = chance.randint(1, 40)
-        sizes = torch.stack([torch.tensor([chance.randint(0, e) for e in lattice]) for _ in range(batch)])
+    for problem in range(23):
+        lattice, batch = [chance.randint(1, most) for _ in range(ndim)], chance.randint(1, 40)
+        sizes = torch.tensor([[chance.randint(0, extent) for extent in lattice] for _ in range(batch)])
         case = Case(
             layer, lattice, batch, sizes=sizes if rich else None, state=rich, exits=rich, seed=problem
         )
         exact, got, again = case.run("wavefront"), case.run("triton", dtype), case.run("triton", dtype)
         plain = case.run("wavefront", dtype) if dtype.itemsize == 2 else {}
         for name, expected in exact.items():
-            assert torch.equal(got[name], again[name]), f"{name} differs between two runs, {lattice}, {batch}"
-            allowed = 2 * error(plain[name], expected) if plain else 1e-4 if dtype == torch.float32 else 1e-10
-            assert error(got[name], expected) <= allowed, f"{name}, {lattice}, {batch}"
-
-
-def _variants() -> list[Any]:
-    import sys
-
-    return sys.modules["conftest"].VARIANTS if "conftest" in sys.modules else []
+            where = f"{name}, {dtype}, lattice {lattice}, batch {batch}"
+            assert torch.equal(got[name], again[name]), f"two runs differ: {where}"
+            if plain:
+                allowed = 2 * error(plain[name], expected) + torch.finfo(dtype).eps / 4
+            else:
+                allowed = 2e-5 if dtype == torch.float32 else 1e-10
+            assert error(got[name], expected) <= allowed, where

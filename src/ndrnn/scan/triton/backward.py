@@ -46,8 +46,7 @@ def backward_kernel(
     p_after = p_own - groups * directions * walk.COUNTER_STRIDE
     backward_axes = backward_axes >> (i_direction * NDIM)
     first_row = i_strip * rows
-    rows_after = tl.minimum(rows, extent0 - first_row - rows)
-    rows = tl.minimum(rows, extent0 - first_row)
+    height = tl.minimum(rows, extent0 - first_row)
     first_sample = i_group * group
     samples = tl.minimum(group, batch - first_sample)
     carry_size = batch.to(tl.int64) * points * directions * HIDDEN
@@ -67,12 +66,10 @@ def backward_kernel(
 
     seen = 0
     done = 0
-    while done < rows + reach:
-        t = rows + reach - 1 - done
-        begin, end = walk.wavefront_range(p_order, t, rows, reach, NDIM)
-        # the strip after must have passed the row below, which meets the points of our last row rows - 1 earlier
-        waits = (i_strip < strips - 1) & (t >= rows - 1)
-        needed = tl.where(waits, rows_after + reach - (t - rows + 1), 0)
+    while done < height + reach:
+        t = height + reach - 1 - done
+        begin, end = walk.wavefront_range(p_order, t, height, reach, NDIM)
+        needed = walk.needed_after(t, i_strip, strips, rows, extent0, reach)
         first = 0
         while first < (end - begin) * samples:
             o_e = first + tl.arange(0, M)

@@ -70,8 +70,7 @@ def forward_kernel(
     p_before = p_own - groups * directions * walk.COUNTER_STRIDE
     backward_axes = backward_axes >> (i_direction * NDIM)
     first_row = i_strip * rows
-    rows_before = tl.where(i_strip > 0, rows, 0)
-    rows = tl.minimum(rows, extent0 - first_row)
+    height = tl.minimum(rows, extent0 - first_row)
     first_sample = i_group * group
     samples = tl.minimum(group, batch - first_sample)
     p_hh += i_direction.to(tl.int64) * (NDIM * GATES * HIDDEN * HIDDEN)
@@ -92,10 +91,9 @@ def forward_kernel(
 
     seen = 0
     t = 0
-    while t < rows + reach:
-        begin, end = walk.wavefront_range(p_order, t, rows, reach, NDIM)
-        # the strip before must have passed the row above; its last row meets the same points rows - 1 later
-        needed = tl.where((i_strip > 0) & (t <= reach), t + rows_before, 0)
+    while t < height + reach:
+        begin, end = walk.wavefront_range(p_order, t, height, reach, NDIM)
+        needed = walk.needed_before(t, i_strip, rows, reach)
         first = 0
         while first < (end - begin) * samples:
             o_e = first + tl.arange(0, M)

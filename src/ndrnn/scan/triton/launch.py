@@ -28,7 +28,7 @@ def _precision(dtype: torch.dtype, device: torch.device) -> str:
         return "widened" if dtype == torch.bfloat16 else "ieee"
     if dtype != torch.float32:
         return "ieee"
-    return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "tf32x3"
+    return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "tf32x3"
 
 
 # the interpreter has neither; small numbers make it cut small problems too

@@ -40,6 +40,27 @@ def wait_for(p_progress, seen, needed):
 
 
 @triton.jit
+def needed_before(t, i_strip, rows, reach):
+    """How many wavefronts the strip before must have reported, when this one is to start its wavefront t.
+
+    Row 0 meets on wavefront t the points that the last row of the strip before, a whole one of ``rows`` rows, met on
+    its wavefront t + rows - 1.
+    """
+    return tl.where((i_strip > 0) & (t <= reach), t + rows, 0)
+
+
+@triton.jit
+def needed_after(t, i_strip, strips, rows, extent, reach):
+    """Likewise on the way back, where wavefronts come in falling order: how many the strip after must have reported.
+
+    The last row meets on wavefront t the points that row 0 of the strip after, of what rows are left, met on its
+    wavefront t - rows + 1.
+    """
+    rows_after = tl.minimum(rows, extent - (i_strip + 1) * rows)
+    return tl.where((i_strip < strips - 1) & (t >= rows - 1), rows_after + reach - (t - rows + 1), 0)
+
+
+@triton.jit
 def report(p_progress, wavefronts):
     """All that this program has stored so far becomes visible to whoever waits for this progress."""
     tl.debug_barrier()
