@@ -48,7 +48,13 @@ _own = {
     "LeakyMDLSTM": "ndrnn.layers",
     "SpatialLSTM": "ndrnn.layers",
     "MDGRU": "ndrnn.layers",
-    "PixelLabeler": "ndrnn.tasks.labeler",
+    "Hierarchy": "ndrnn.hierarchy",
+    "ClassifyTask": "ndrnn.tasks.classify",
+    "LabelTask": "ndrnn.tasks.label",
+    "TranscribeTask": "ndrnn.tasks.transcribe",
+    "DensityTask": "ndrnn.tasks.density",
+    "MCGSM": "ndrnn.density",
+    "RIDE": "ndrnn.density",
 }
 
 
