@@ -66,7 +66,13 @@ class LinearTransform(nn.Module):
         return float(torch.linalg.slogdet(self.matrix.double()).logabsdet)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, H, W, C) in the new basis."""
+        """Images (N, H, W, C) in the new basis.
+
+        Raises:
+            ValueError: they have another number of channels.
+        """
+        if images.shape[-1] != len(self.matrix):
+            raise ValueError(f"images must have {len(self.matrix)} channels, got {images.shape[-1]}")
         return images @ self.matrix.T.to(images)
 
     def inverse(self, images: Tensor) -> Tensor:
