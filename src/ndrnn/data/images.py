@@ -136,3 +136,17 @@ def _low_bytes(data: bytes, image: Image.Image) -> np.ndarray | None:
         for tile in again.tile
     ]
     return np.array(again).astype(np.uint16)
+
+
+def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """An image (H, W, C) at another size, each output pixel the mean of what it covers or an interpolation."""
+    planes = [
+        np.asarray(
+            Image.fromarray(image[..., index].astype(np.float32)).resize(
+                (width, height), Image.Resampling.BILINEAR
+            )
+        )
+        for index in range(image.shape[-1])
+    ]
+    result = np.stack(planes, -1)
+    return result if image.dtype.kind == "f" else np.rint(result).astype(image.dtype)
