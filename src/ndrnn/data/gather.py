@@ -51,6 +51,7 @@ def gather(
     strict: bool = False,
     seed: int = 0,
     facts: Facts | None = None,
+    accept: Callable[[Raw], str | None] | None = None,
     progress: Progress[int] = silent,
 ) -> Gathered:
     """Find, read and check all samples.
@@ -61,6 +62,7 @@ def gather(
         strict: whether the first fault ends the reading.
         seed: of the choice of held-out samples, where the data names none.
         facts: those of a trained model that the samples have to fit; without it they are taken from the data.
+        accept: a check of one's own, which says why a sample cannot be used, or None.
         progress: wraps the numbers of the samples as they are read; gets them, a word and their count.
 
     Raises:
@@ -77,6 +79,8 @@ def gather(
         try:
             raw = source.read(index)
             checker.check(raw, source.names[index])
+            if accept is not None and (reason := accept(raw)):
+                raise BadFile(source.names[index], reason)
         except BadFile as fault:
             faults.add(fault)
             continue

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..order import step_seed
+
 
 def group_by_size(
     extents: Sequence[Sequence[int]],
@@ -71,3 +73,37 @@ def _divided(part: Tensor, sizes: Tensor, batch_size: int, max_padding: float) -
         for half in (part[:cut], part[cut:])
         for batch in _divided(half, sizes, batch_size, max_padding)
     ]
+
+
+class Grouped:
+    """Makes the batches of every pass for :class:`ndrnn.order.BatchOrder`: those of :func:`group_by_size` in turn.
+
+    Shuffling changes how many batches the samples make, but all passes must have equally many: a pass is as many
+    batches as the first grouping has, and takes up where the one before it ended.
+    """
+
+    def __init__(self, extents: Sequence[Sequence[int]], seed: int, *, max_padding: float = 0.2) -> None:
+        self._extents = torch.as_tensor(extents, dtype=torch.int64)
+        self._seed = seed
+        self._max_padding = max_padding
+        self._lengths: dict[int, list[int]] = {}
+
+    def __call__(self, number: int, size: int) -> list[list[int]]:
+        """The batches of at most ``size`` samples of pass ``number``."""
+        lengths = self._lengths.setdefault(size, [len(self._grouping(0, size))])
+        first = number * lengths[0]
+        batches: list[list[int]] = []
+        end, turn = 0, 0
+        while len(batches) < lengths[0]:
+            if turn == len(lengths):
+                lengths.append(len(self._grouping(turn, size)))
+            start, end = end, end + lengths[turn]
+            if end > first:
+                skipped = max(0, first - start)
+                batches += self._grouping(turn, size)[skipped : skipped + lengths[0] - len(batches)]
+            turn += 1
+        return batches
+
+    def _grouping(self, turn: int, size: int) -> list[list[int]]:
+        generator = torch.Generator().manual_seed(step_seed(self._seed, turn))
+        return group_by_size(self._extents, size, generator=generator, max_padding=self._max_padding)

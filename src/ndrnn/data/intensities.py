@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .images import to_channels
+from .channels import to_channels
 
 
 @dataclass(frozen=True)
