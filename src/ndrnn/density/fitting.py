@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +16,17 @@ from .mixture import MixtureParams, log_density, log_density_and_gradients
 if TYPE_CHECKING:
     from .mcgsm import MCGSM
 
+Check = tuple[int, float, float | None]
+"""Iteration, training loss, and validation loss (None without a validation pair), in nats per sample."""
+
+_LISTS = ("old_dirs", "old_stps", "ro")
+_VECTORS = ("d", "prev_flat_grad")
+_NUMBERS = {"func_evals": int, "n_iter": int, "t": float, "prev_loss": float, "H_diag": float}
+
 
 @dataclass(frozen=True)
 class Penalty:
-    """strength * sum |p|^power, power 1 (L1) or 2 (squared L2), added to the mean loss in nats."""
+    """strength * sum \\|p\\|^power, power 1 (L1) or 2 (squared L2), added to the mean loss in nats."""
 
     strength: float
     power: int = 2
@@ -29,6 +38,28 @@ class Penalty:
             raise ValueError(f"strength must not be negative, got {self.strength}")
 
 
+@dataclass(frozen=True)
+class FitOptions:
+    """What :meth:`ndrnn.MCGSM.fit` passes on; its docstring tells the meaning."""
+
+    max_iter: int = 1000
+    tolerance: float = 1e-7
+    history: int = 20
+    validate_every: int = 5
+    patience: int = 20
+    penalties: Mapping[str, Penalty] = field(default_factory=dict)
+    callback: Callable[[int, float, float | None], bool | None] | None = None
+    checkpoint: Callable[[dict[str, Tensor]], None] | None = None
+    progress: bool | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("validate_every", "patience", "history"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.max_iter < 0:
+            raise ValueError(f"max_iter must not be negative, got {self.max_iter}")
+
+
 @dataclass
 class FitReport:
     """What a fit did; losses are in nats per sample, smaller is better."""
@@ -37,12 +68,13 @@ class FitReport:
     evaluations: int
     train_loss: float
     best_loss: float
+    """Of the parameters that were kept: the validation loss, or the training loss where there is no validation."""
     reason: str
     """Why it stopped: "converged", "max_iter", "patience" or "callback"."""
-    history: list[tuple[int, float, float | None]] = field(default_factory=list)
-    """(iteration, training loss, validation loss) at every check."""
-    state: dict[str, Any] = field(default_factory=dict, repr=False)
-    """Tensors and numbers from which a later call goes on."""
+    history: list[Check]
+    """What every check found."""
+    state: dict[str, Tensor] = field(repr=False)
+    """Named tensors from which a later call goes on as if it had not been interrupted."""
 
 
 class _Objective:
@@ -69,6 +101,7 @@ class _Objective:
         self.upstream = inputs.new_full((len(inputs),), -1.0 / len(inputs))
         self.evaluations = 0
         self._recent: list[tuple[Tensor, float, Tensor]] = []
+        self._highest = 0.0
 
     def read(self) -> Tensor:
         return torch.cat([p.detach().reshape(-1).double() for _, p in self.named])
@@ -85,9 +118,8 @@ class _Objective:
                 return loss, gradient
         self.write(flat)
         self.evaluations += 1
-        params = self.model.mixture_params()
         value, gradients = log_density_and_gradients(
-            params, self.inputs, self.outputs, self.upstream, need_x=False, need_y=False
+            self.model.mixture_params(), self.inputs, self.outputs, self.upstream, need_x=False, need_y=False
         )
         loss = -float(value.double().mean())
         by_name = dict(zip(MixtureParams._fields, gradients.params, strict=True))
@@ -102,17 +134,20 @@ class _Objective:
                 gradient = gradient + penalty.strength * slope
             parts.append(gradient.reshape(-1))
         gradient = torch.cat(parts)
-        if not torch.isfinite(gradient).all() or loss != loss:
-            # a step too far: the line search shortens it
-            loss, gradient = float("inf"), torch.zeros_like(gradient)
+        if abs(loss) < float("inf") and bool(torch.isfinite(gradient).all()):
+            self._highest = max(self._highest, abs(loss))
+        else:
+            # a step too far: high and flat, but finite, so that the line search's cubic comes back towards the start
+            loss, gradient = 1e3 * (1 + self._highest), torch.zeros_like(gradient)
         self._recent = [*self._recent[-7:], (flat.clone(), loss, gradient)]
         return loss, gradient
 
-
-@torch.no_grad()
-def mean_loss(model: MCGSM, pair: Sequence[Tensor]) -> float:
-    """Mean negative log-density in nats per sample."""
-    return -float(log_density(model.mixture_params(), pair[0], pair[1]).double().mean())
+    @torch.no_grad()
+    def validate(self, flat: Tensor, pair: tuple[Tensor, Tensor] | None) -> float | None:
+        if pair is None:
+            return None
+        self.write(flat)
+        return -float(log_density(self.model.mixture_params(), *pair).double().mean())
 
 
 def fit_lbfgs(
@@ -120,77 +155,131 @@ def fit_lbfgs(
     inputs: Tensor,
     outputs: Tensor,
     validation: tuple[Tensor, Tensor] | None,
-    *,
-    max_iter: int,
-    tolerance: float,
-    history: int,
-    validate_every: int,
-    patience: int,
-    penalties: Mapping[str, Penalty],
-    callback: Callable[[int, float, float | None], bool | None] | None,
-    state: dict[str, Any] | None,
+    options: FitOptions,
+    state: Mapping[str, Tensor] | None,
 ) -> FitReport:
     """See :meth:`ndrnn.MCGSM.fit`."""
-    for name, value in (("validate_every", validate_every), ("patience", patience), ("history", history)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-    objective = _Objective(model, inputs, outputs, penalties)
-    start = objective.read() if state is None else state["point"].double().to(objective.read())
-    flat = start.clone().requires_grad_()
-    options = {"lr": 1.0, "history_size": history, "line_search_fn": "strong_wolfe"}
-    optimizer = torch.optim.LBFGS([flat], tolerance_grad=0.0, tolerance_change=0.0, **options)  # type: ignore[arg-type]
+    objective = _Objective(model, inputs, outputs, options.penalties)
+    flat = objective.read().requires_grad_()
+    optimizer = torch.optim.LBFGS(
+        [flat],
+        history_size=options.history,
+        tolerance_grad=0.0,
+        tolerance_change=0.0,
+        line_search_fn="strong_wolfe",
+    )
 
     def closure() -> float:
         loss, gradient = objective(flat.detach())
         flat.grad = gradient.clone()
         return loss
 
-    def checked() -> float | None:
-        objective.write(flat.detach())
-        return None if validation is None else mean_loss(model, validation)
+    def check(iteration: int) -> Check:
+        return iteration, objective(flat.detach())[0], objective.validate(flat.detach(), validation)
 
     if state is None:
-        loss, checked_loss = objective(flat.detach())[0], checked()
-        done, stale = 0, 0
-        best = loss if checked_loss is None else checked_loss
-        best_point = flat.detach().clone()
-        log = [(0, loss, checked_loss)]
+        log = [check(0)]
+        best_point, stale = flat.detach().clone(), 0
     else:
-        done, stale, best, loss = (state[name] for name in ("iterations", "stale", "best", "loss"))
-        best_point, log = state["best_point"].to(flat.detach()), [*state["history"]]
-        optimizer.state[flat].update(_restored(state["optimizer"]))
+        log, best_point, stale = _restore(state, flat, optimizer)
+    best = min(_watched(entry) for entry in log)
+    line = _ProgressLine(options.progress, options.max_iter)
     reason = "max_iter"
-    while done < max_iter:
-        steps = min(validate_every, max_iter - done)
-        group = optimizer.param_groups[0]
-        group["max_iter"], group["max_eval"] = steps, 25 * steps
-        before = loss
-        optimizer.step(closure)
-        done += steps
-        loss, checked_loss = objective(flat.detach())[0], checked()
-        log.append((done, loss, checked_loss))
-        watched = loss if checked_loss is None else checked_loss
-        if watched < best:
-            best, best_point, stale = watched, flat.detach().clone(), 0
-        else:
-            stale += 1
-        stop = callback(done, loss, checked_loss) if callback is not None else None
-        if stop is False:
+    while log[-1][0] < options.max_iter:
+        done, before, _ = log[-1]
+        steps = min(options.validate_every, options.max_iter - done)
+        # the limit on evaluations is never the one that binds: a line search takes 25 at most
+        optimizer.param_groups[0].update(max_iter=steps, max_eval=30 * steps)
+        optimizer.step(closure)  # type: ignore[arg-type]  # floats are what it reads
+        entry = check(done + steps)
+        log.append(entry)
+        stale = 0 if _watched(entry) < best else stale + 1
+        if stale == 0:
+            best, best_point = _watched(entry), flat.detach().clone()
+        line.show(entry, best)
+        if options.checkpoint is not None:
+            options.checkpoint(_state_of(flat, best_point, stale, log, optimizer))
+        if options.callback is not None and options.callback(*entry) is False:
             reason = "callback"
-        elif stale >= patience:
+        elif stale >= options.patience:
             reason = "patience"
-        elif before - loss < tolerance:
+        elif before - entry[1] < options.tolerance:
             reason = "converged"
         else:
             continue
         break
-    kept: dict[str, Any] = {"point": flat.detach().clone(), "best_point": best_point, "optimizer": {}}
-    if flat in optimizer.state:
-        kept["optimizer"] = {k: v for k, v in optimizer.state[flat].items()}
-    kept.update(iterations=done, stale=stale, best=best, loss=loss, history=log)
+    line.close()
     objective.write(best_point)
-    return FitReport(done, objective.evaluations, loss, best, reason, log, kept)
+    kept = _state_of(flat, best_point, stale, log, optimizer)
+    return FitReport(log[-1][0], objective.evaluations, log[-1][1], best, reason, log, kept)
 
 
-def _restored(saved: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: (list(v) if isinstance(v, (list, tuple)) else v) for k, v in saved.items()}
+def _watched(entry: Check) -> float:
+    return entry[1] if entry[2] is None else entry[2]
+
+
+def _state_of(
+    flat: Tensor, best_point: Tensor, stale: int, log: list[Check], optimizer: torch.optim.LBFGS
+) -> dict[str, Tensor]:
+    """The whole state of a fit as named tensors, as ``safetensors`` wants them."""
+    rows = [[i, loss, float("nan") if checked is None else checked] for i, loss, checked in log]
+    state = {
+        "point": flat.detach().clone(),
+        "best_point": best_point.clone(),
+        "stale": torch.tensor(stale),
+        "log": torch.tensor(rows, dtype=torch.float64),
+    }
+    inner: Mapping[str, Any] = optimizer.state[flat]
+    if inner.get("d") is None:
+        return state
+    for name in _VECTORS:
+        state[f"lbfgs.{name}"] = inner[name].clone()
+    for name in _NUMBERS:
+        state[f"lbfgs.{name}"] = torch.tensor(float(inner[name]), dtype=torch.float64)
+    for name in _LISTS:
+        if inner[name]:
+            state[f"lbfgs.{name}"] = torch.stack(list(inner[name]))
+    return state
+
+
+def _restore(
+    state: Mapping[str, Tensor], flat: Tensor, optimizer: torch.optim.LBFGS
+) -> tuple[list[Check], Tensor, int]:
+    point = state.get("point")
+    if point is None or point.shape != flat.shape:
+        got = "none" if point is None else str(tuple(point.shape))
+        raise ValueError(
+            f"state must come from a fit of the same parameters, {tuple(flat.shape)} values, got {got}"
+        )
+    with torch.no_grad():
+        flat.copy_(point)
+    if "lbfgs.d" in state:
+        inner = optimizer.state[flat]
+        inner.update({name: state[f"lbfgs.{name}"].to(flat.device).clone() for name in _VECTORS})
+        inner.update({name: kind(state[f"lbfgs.{name}"]) for name, kind in _NUMBERS.items()})
+        for name in _LISTS:
+            inner[name] = list(state.get(f"lbfgs.{name}", flat.new_empty(0)).to(flat.device))
+    rows = state["log"].tolist()
+    log = [(int(i), loss, None if checked != checked else checked) for i, loss, checked in rows]
+    return log, state["best_point"].to(flat.device).clone(), int(state["stale"])
+
+
+class _ProgressLine:
+    """One line on the standard error that tells how a fit is doing; silent where nobody looks unless asked for."""
+
+    def __init__(self, wanted: bool | None, total: int) -> None:
+        self.on = sys.stderr.isatty() if wanted is None else wanted
+        self.total, self.began = total, time.monotonic()
+
+    def show(self, entry: Check, best: float) -> None:
+        if not self.on:
+            return
+        checked = "" if entry[2] is None else f", validation {entry[2]:.5f} (best {best:.5f})"
+        text = f"iteration {entry[0]}/{self.total}: training {entry[1]:.5f}{checked} nats per sample"
+        seconds = time.monotonic() - self.began
+        start, end = ("\r", "") if sys.stderr.isatty() else ("", "\n")
+        print(f"{start}{text}, {seconds:.0f} s", end=end, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self.on and sys.stderr.isatty():
+            print(file=sys.stderr)

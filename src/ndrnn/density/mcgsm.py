@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from .fitting import FitReport, Penalty, fit_lbfgs
+from .fitting import FitOptions, FitReport, Penalty, fit_lbfgs
 from .mixture import (
     MixtureLogDensity,
     MixtureParams,
@@ -198,7 +198,9 @@ class MCGSM(nn.Module):
         patience: int = 20,
         penalties: Mapping[str, Penalty] | None = None,
         callback: Callable[[int, float, float | None], bool | None] | None = None,
-        state: dict[str, Any] | None = None,
+        checkpoint: Callable[[dict[str, Tensor]], None] | None = None,
+        state: Mapping[str, Tensor] | None = None,
+        progress: bool | None = None,
     ) -> FitReport:
         """Fit by L-BFGS with a strong Wolfe line search; parameters with ``requires_grad=False`` stay as they are.
 
@@ -210,14 +212,17 @@ class MCGSM(nn.Module):
             max_iter: iterations of L-BFGS at most; 0 changes nothing.
             tolerance: fitting stops when ``validate_every`` iterations improve the loss by less, in nats per sample.
             history: pairs of steps and gradients that L-BFGS keeps.
-            penalties: by parameter name, a weight and a power 1 or 2, or a :class:`Penalty`.
+            penalties: by parameter name, for example ``{"weights": Penalty(1e-4, power=1)}``.
             callback: called after every ``validate_every`` iterations with the iteration, the training loss and the
                 validation loss in nats per sample; a returned False stops.
-            state: the ``state`` of an earlier report, to go on from there.
+            checkpoint: called at the same times with named tensors that hold the whole state of the fit.
+            state: such tensors, or the ``state`` of an earlier report, to go on from there.
+            progress: whether to tell on the standard error how it goes; if not given, only on a terminal.
 
         Raises:
-            ValueError: shapes do not match, values are not finite, there are no samples, or a validation pair is half
-                given.
+            TypeError: the data's dtype is not the model's.
+            ValueError: shapes do not match, values are not finite, there are no samples, a validation pair is half
+                given, or an option is out of range.
         """
         self._check_pair(inputs, outputs, "inputs", "outputs")
         if (val_inputs is None) != (val_outputs is None):
@@ -226,13 +231,7 @@ class MCGSM(nn.Module):
         if val_inputs is not None and val_outputs is not None:
             self._check_pair(val_inputs, val_outputs, "val_inputs", "val_outputs")
             validation = (val_inputs, val_outputs)
-        if initialize and state is None:
-            self.initialize(inputs, outputs)
-        return fit_lbfgs(
-            self,
-            inputs,
-            outputs,
-            validation,
+        options = FitOptions(
             max_iter=max_iter,
             tolerance=tolerance,
             history=history,
@@ -240,8 +239,12 @@ class MCGSM(nn.Module):
             patience=patience,
             penalties=penalties or {},
             callback=callback,
-            state=state,
+            checkpoint=checkpoint,
+            progress=progress,
         )
+        if initialize and state is None:
+            self.initialize(inputs, outputs)
+        return fit_lbfgs(self, inputs, outputs, validation, options, state)
 
     @torch.no_grad()
     def evaluate(self, inputs: Tensor, outputs: Tensor) -> float:

@@ -136,11 +136,13 @@ class Gradients(NamedTuple):
     params: MixtureParams
 
 
+@torch.no_grad()
 def log_density(params: MixtureParams, x: Tensor, y: Tensor) -> Tensor:
     """log p(y | x) in nats, (P,), for inputs (P, N) and outputs (P, M)."""
     return _run(params, x, y, None, False, False)[0]
 
 
+@torch.no_grad()
 def log_density_and_gradients(
     params: MixtureParams, x: Tensor, y: Tensor, upstream: Tensor, *, need_x: bool = True, need_y: bool = True
 ) -> tuple[Tensor, Gradients]:
