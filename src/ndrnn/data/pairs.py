@@ -122,19 +122,21 @@ def _without_ending(name: str) -> str:
 
 def _matched(storage: Storage, left: str, right: str) -> Iterator[tuple[str, str | None, str]]:
     """Images, their masks if there are any, and their splits."""
-    spellings: list[str | None] = [None]
+    spellings = [""]
     if "{split}" in left:
         parts = {part for name in storage.names for part in PurePosixPath(name).parent.parts}
         spellings = sorted(part for part in parts if split_called(part))
     found: list[tuple[str, str | None, str]] = []
     for spelling in spellings:
         image_folder, mask_folder = (
-            folder.replace("{split}", spelling) if spelling else folder for folder in (left, right)
+            folder.replace("{split}", spelling) for folder in (left, right)
         )
         masks = _by_key(storage, mask_folder)
         if masks:
-            split = split_called(spelling) or "" if spelling else ""
-            found += [(name, masks.get(key), split) for key, name in _by_key(storage, image_folder).items()]
+            for key, name in _by_key(storage, image_folder).items():
+                folders = [spelling] if spelling else PurePosixPath(name).parent.parts
+                split = next((called for part in folders if (called := split_called(part))), "")
+                found.append((name, masks.get(key), split))
     order = {split: index for index, split in enumerate((*SPLITS, ""))}
     yield from sorted(found, key=lambda item: order[item[2]])
 
