@@ -58,7 +58,7 @@ def _here() -> dict[str, Any]:
 def _model(path: Path) -> dict[str, Any]:
     from .model import load
 
-    task, file = load(path)
+    task, _, file = load(path)
     return {
         "file": str(file),
         "task": type(task).__name__,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import checkpoint
+from ..data.source import Reader
 from ..training import BEST
 from .recipe import FILE, read
 
@@ -23,16 +24,12 @@ def weights_of(path: Path) -> Path:
     return file
 
 
-def load(path: Path, plugins: tuple[str, ...] = ()) -> tuple[Any, Path]:
-    """The trained task at ``path``, in evaluation mode, and the file that it is from.
+def load(path: Path) -> tuple[Any, Reader | None, Path]:
+    """The trained task at ``path``, in evaluation mode, the reader of its run's recipe, and the file of its weights.
 
-    The modules that its run's recipe names as plugins are imported first, since they may hold its class.
+    The modules that the recipe names as plugins are imported first, since they may hold the task's class. Weights
+    without a recipe beside them have no reader.
     """
-    from .recipe import load_plugin
-
     file = weights_of(path)
-    if (file.parent / FILE).exists():
-        read(file.parent)  # imports the plugins of the run
-    for plugin in plugins:
-        load_plugin(plugin)
-    return checkpoint.load(file), file
+    reader = read(file.parent).data if (file.parent / FILE).exists() else None
+    return checkpoint.load(file), reader, file

@@ -35,7 +35,7 @@ class Output:
 
     def result(self, values: dict[str, Any]) -> None:
         """The object for programs."""
-        if self.as_json:
+        if self.as_json and values:
             print(json.dumps(values, ensure_ascii=False, allow_nan=False, default=str), flush=True)
 
     @contextmanager

@@ -37,6 +37,12 @@ class Lines(Reader):
         if self.height < 0:
             raise ValueError(f"height must be at least 0, got {self.height}")
 
+    def prepare(self, values: np.ndarray) -> np.ndarray:
+        if self.height in (0, values.shape[0]):
+            return values
+        width = max(1, round(values.shape[1] * self.height / values.shape[0]))
+        return images.resized(values, self.height, width)
+
     def open(self) -> Source:
         return _Lines(self, open_storage(locate(self.path, self.root)))
 
@@ -99,12 +105,4 @@ class _Lines(Source):
         text = unicodedata.normalize("NFC", text).strip()
         if not text:
             raise BadFile(file, "its transcript is empty")
-        return Raw(scaled(images.decode(self.storage.read(image), file), self.options.height), text)
-
-
-def scaled(image: np.ndarray, height: int) -> np.ndarray:
-    """An image (H, W, C) scaled to so many rows, in proportion; as it is for 0."""
-    if height in (0, image.shape[0]):
-        return image
-    width = max(1, round(image.shape[1] * height / image.shape[0]))
-    return images.resized(image, height, width)
+        return Raw(self.options.prepare(images.decode(self.storage.read(image), file)), text)

@@ -100,6 +100,11 @@ class Reader(ABC):
         """How stored values become features."""
         return Intensities(self.channels, self.scale, self.invert)
 
+    def prepare(self, values: np.ndarray) -> np.ndarray:
+        """What is done to a sample's values (D1, ..., Dn, C) as they are read; also to those that a trained model is
+        used on."""
+        return values
+
     @abstractmethod
     def open(self) -> Source:
         """Find the samples.
