@@ -48,7 +48,9 @@ _own = {
     "LeakyMDLSTM": "ndrnn.layers",
     "SpatialLSTM": "ndrnn.layers",
     "MDGRU": "ndrnn.layers",
-    "PixelLabeler": "ndrnn.tasks.labeler",
+    "Hierarchy": "ndrnn.hierarchy",
+    "ClassifyTask": "ndrnn.tasks.classify",
+    "LabelTask": "ndrnn.tasks.label",
 }
 
 

@@ -14,12 +14,13 @@ from typing import Annotated
 
 import torch
 import tyro
+from torch import Tensor
 
 from . import __version__, checkpoint, pictures
 from .data import Split, digits, idx
 from .report import Report
-from .tasks.label import DigitBatches, Findings, LabelTask, evaluate
-from .tasks.labeler import PixelLabeler
+from .tasks.classify import Classify, ClassifyTask
+from .tasks.network import Network
 from .training import Options, Record, fit
 
 
@@ -39,44 +40,72 @@ class Demo:
     """Folder for model.safetensors, model.json and report.html."""
 
 
+@dataclass(frozen=True)
+class Findings:
+    """What a network says of the held-out images."""
+
+    labels: Tensor
+    """The label of each pixel, (N, H, W)."""
+    names: Tensor
+    """The digit that the pixels together give, (N,)."""
+    pixel_error: float
+    image_error: float
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; returns the exit status."""
     demo = tyro.cli(Demo, prog="python -m ndrnn.demo", args=argv)
-    torch.manual_seed(demo.seed)
     try:
         minutes = 10.0 if demo.minutes is None and demo.data is not None else demo.minutes
-        options = Options(minutes=minutes)
+        checks = None if demo.data is None else 200
+        options = Options(minutes=minutes, steps_between_checks=checks, seed=demo.seed)
+        settings = Classify(network=Network(hidden=(demo.hidden,)), training=options)
         split = digits.load() if demo.data is None else idx.load(demo.data)
-        model = PixelLabeler(1, demo.hidden, split.train.num_classes + 1)
         demo.out.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    model.standardize(split.train.images)
+    data = digits.DigitBatches(split, options.batch_size, demo.seed)
+    task = ClassifyTask(settings, data.facts)
     height, width = split.train.images.shape[1:3]
     print(
         f"{split.source}: {len(split.train)} to learn from, {len(split.test)} to judge by, {height} x {width} pixels"
     )
     print("learning to label every pixel; Ctrl-C stops early and keeps what was learned", flush=True)
-    task = LabelTask(model, options, split.train.num_classes)
-    record = fit(task, DigitBatches(split, options.batch_size), steps_between_checks=200)
-    findings = evaluate(model, split.test)
-    rows = _results(model, record, findings)
+    record = fit(task, data)
+    task.eval()
+    findings = _judge(task, data)
+    rows = _results(task, record, findings)
     if record.interrupted:
         print(f"interrupted: these are the results of {record.seconds:.0f} s of training")
     for name, value in rows.items():
         print(f"  {name:<24}{value}")
-    checkpoint.save(model, demo.out / "model.safetensors")
-    _report(split, model, options, record, findings, rows).write(demo.out / "report.html")
+    checkpoint.save(task, demo.out / "model.safetensors")
+    _report(split, task, record, findings, rows).write(demo.out / "report.html")
     print(f"model and report: {demo.out / 'model.safetensors'}, {demo.out / 'report.html'}")
     return 0
 
 
-def _results(model: PixelLabeler, record: Record, findings: Findings) -> dict[str, str]:
+def _judge(task: ClassifyTask, data: digits.DigitBatches) -> Findings:
+    """Label and name all held-out images."""
+    labels, names = [], []
+    wrong, pixels = 0, 0
+    for batch in data.test_dataloader():
+        found = task.predict_step(batch)
+        names += [prediction.label for prediction in found]
+        labels.append(torch.stack([prediction.points for prediction in found if prediction.points is not None]))
+        wrong += int((labels[-1] != task.point_labels(batch)).sum())
+        pixels += labels[-1].numel()
+    named = torch.tensor(names)
+    image_error = float((named != data.split.test.labels).double().mean())
+    return Findings(torch.cat(labels), named, wrong / pixels, image_error)
+
+
+def _results(task: ClassifyTask, record: Record, findings: Findings) -> dict[str, str]:
     return {
         "image error": f"{100 * findings.image_error:.2f} %",
         "pixel error": f"{100 * findings.pixel_error:.2f} %",
-        "weights": f"{sum(weight.numel() for weight in model.parameters()):,}",
+        "weights": f"{sum(weight.numel() for weight in task.model.parameters()):,}",
         "seconds of training": f"{record.seconds:.0f}",
         "points learned a second": f"{record.points_per_second:,.0f}",
     }
@@ -84,8 +113,7 @@ def _results(model: PixelLabeler, record: Record, findings: Findings) -> dict[st
 
 def _report(
     split: Split,
-    model: PixelLabeler,
-    options: Options,
+    task: ClassifyTask,
     record: Record,
     findings: Findings,
     rows: dict[str, str],
@@ -123,7 +151,7 @@ def _report(
         "it and nothing ahead. Four such walks, one from each corner, meet at every pixel, and one linear map of all "
         "four decides on the label.",
     ).figure(
-        pictures.hidden_views(model, test.images[first[3]]),
+        pictures.hidden_views(task.model, test.images[first[3]]),
         "One digit, read from four corners (arrows), and the six liveliest of each direction's hidden units: "
         "red for positive, blue for negative.",
     )
@@ -131,7 +159,7 @@ def _report(
     if record.marks:
         last = record.marks[-1]
         curve.text(
-            f"{last.epochs:.1f} passes over the training images in {record.seconds:.0f} seconds, {options.batch_size} "
+            f"{last.passes:.1f} passes over the training images in {record.seconds:.0f} seconds, {task.options.batch_size} "
             "images a step. Nothing was chosen by the held-out digits; they only draw this curve."
         ).figure(pictures.learning_curve(record.marks), "Loss and errors during training.", vector=True)
     else:

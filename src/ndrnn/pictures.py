@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from .data import DigitImages
-from .tasks.labeler import PixelLabeler
-from .training import Mark
+from .hierarchy import Hierarchy
+from .record import Mark
 
 try:
     from matplotlib import colormaps
@@ -57,13 +57,14 @@ def label_maps(digits: DigitImages, labels: Tensor, names: Tensor | None = None,
 
 
 @torch.no_grad()
-def hidden_views(model: PixelLabeler, image: Tensor, units: int = 6) -> Figure:
+def hidden_views(model: Hierarchy, image: Tensor, units: int = 6) -> Figure:
     """What the lowest layer's directions make of one image (H, W, 1): for each its most active hidden units.
 
     Blue is -1, white 0, red 1; the arrow starts at the corner where the direction starts.
     """
-    views = model.hidden(image.unsqueeze(0))[0][0].numpy()
-    directions = model.layers[0].directions
+    layer = model.layers[0]
+    directions = layer.directions
+    views = model.hidden(image.unsqueeze(0))[0][0].unflatten(-1, (len(directions), -1)).numpy()
     units = min(units, views.shape[-1])
     height = (_WIDTH - 0.6) / (units + 1)
     figure = Figure(figsize=(_WIDTH, height * len(directions)), layout="constrained")
@@ -85,12 +86,15 @@ def learning_curve(marks: Sequence[Mark]) -> Figure:
     """Loss and errors against passes over the training data."""
     figure = Figure(figsize=(_WIDTH, 3.1), layout="constrained")
     left, right = figure.subplots(1, 2)
-    epochs = [mark.epochs for mark in marks]
-    left.plot(epochs, [mark.loss for mark in marks], color=_INK)
+    passes = [mark.passes for mark in marks]
+    left.plot(passes, [mark.loss for mark in marks], color=_INK)
     left.set(title="loss in training, nats a pixel", yscale="log")
-    for name, color in (("image_error", _ACCENT), ("pixel_error", "#d9902f")):
-        percent = [100 * mark.errors[name] for mark in marks]
-        right.plot(epochs, percent, color=color, label=name.replace("_", " "))
+    for name, label, color in (
+        ("sample_error", "image error", _ACCENT),
+        ("point_error", "pixel error", "#d9902f"),
+    ):
+        percent = [100 * mark.metrics[name] for mark in marks]
+        right.plot(passes, percent, color=color, label=label)
     right.set(title="errors on held-out digits, %", yscale="symlog")
     right.set_ylim(bottom=0)
     right.legend(frameon=False)

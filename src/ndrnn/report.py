@@ -94,7 +94,8 @@ class Section:
         return self
 
     def html(self) -> str:
-        return f"<section><h2>{escape(self.title)}</h2>\n{'\n'.join(self._parts)}\n</section>"
+        parts = "\n".join(self._parts)
+        return f"<section><h2>{escape(self.title)}</h2>\n{parts}\n</section>"
 
 
 class Report:
@@ -112,6 +113,7 @@ class Report:
         return self.sections[-1]
 
     def html(self) -> str:
+        sections = "\n".join(section.html() for section in self.sections)
         # the policy makes the browser itself hold the page to its promise to load nothing
         policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
         return f"""<!doctype html>
@@ -125,7 +127,7 @@ class Report:
 </head>
 <body><main>
 <header><h1>{escape(self.title)}</h1><p>{escape(self.lead)}</p></header>
-{"\n".join(section.html() for section in self.sections)}
+{sections}
 <footer>{escape(self.footer)}</footer>
 </main></body>
 </html>

@@ -1,9 +1,13 @@
-"""The 1797 handwritten digits of 8 x 8 pixels that scikit-learn ships."""
+"""Digits in memory: the 1797 of 8 x 8 pixels that scikit-learn ships, and batches of these or of other drawn signs."""
 
 from __future__ import annotations
 
 import torch
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
 
+from ..order import BatchOrder, shuffled
+from ..tasks.batches import ClassifyBatch, Facts
 from . import DigitImages, Split
 
 
@@ -24,3 +28,53 @@ def load() -> Split:
     for label in range(10):
         held_out[(digits.labels == label).nonzero().flatten()[2::3]] = True
     return Split(digits[~held_out], digits[held_out], "scikit-learn's digits, a third held out")
+
+
+class DigitBatches(LightningDataModule):
+    """Batches of a split's images for :class:`ndrnn.tasks.ClassifyTask`.
+
+    Args:
+        split: images to learn from and to judge by.
+        batch_size: images a step in each process.
+        seed: of the order.
+        checked: so many held-out images, spread evenly, are looked at during the training.
+    """
+
+    def __init__(self, split: Split, batch_size: int, seed: int = 0, checked: int = 1000) -> None:
+        super().__init__()
+        self.split = split
+        self.batch_size = batch_size
+        self.seed = seed
+        stride = -(-len(split.test) // checked)
+        self.checked = split.test[::stride]
+        self.facts = Facts(classes=tuple(map(str, range(split.train.num_classes))))
+
+    def train_dataloader(self) -> DataLoader[ClassifyBatch]:
+        order = BatchOrder(shuffled(len(self.split.train), self.seed), self.batch_size, self.trainer)
+        return DataLoader(_InMemory(self.split.train), batch_sampler=order, collate_fn=_as_it_is)
+
+    def val_dataloader(self) -> DataLoader[ClassifyBatch]:
+        return DataLoader(_InMemory(self.checked), batch_size=256, collate_fn=_as_it_is)
+
+    def test_dataloader(self) -> DataLoader[ClassifyBatch]:
+        return DataLoader(_InMemory(self.split.test), batch_size=256, collate_fn=_as_it_is)
+
+
+class _InMemory(Dataset[ClassifyBatch]):
+    """Gives a batch by one indexing rather than by collecting single images."""
+
+    def __init__(self, digits: DigitImages) -> None:
+        self.digits = digits
+
+    def __len__(self) -> int:
+        return len(self.digits)
+
+    def __getitems__(self, indices: list[int]) -> ClassifyBatch:
+        chosen = self.digits[torch.as_tensor(indices)]
+        return ClassifyBatch(chosen.images, chosen.labels)
+
+
+def _as_it_is(batch: ClassifyBatch) -> ClassifyBatch:
+    return batch
+
+

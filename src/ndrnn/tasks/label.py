@@ -1,154 +1,168 @@
-"""Labelling every point of a lattice, and naming an image by its points' labels."""
+"""Labelling every point of a lattice: pixels of images, voxels of volumes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torchmetrics import MetricCollection
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassConfusionMatrix,
+    MulticlassF1Score,
+    MulticlassJaccardIndex,
+)
 
-from ..data import DigitImages, Split
 from ..lattice import inside
-from ..training import LightningDataModule, Options, Task
+from ..training import Options, Task
+from .augment import Augment
+from .batches import IGNORE, Facts, LabelBatch
+from .network import Network
 
-IGNORE = -100
-"""The label of points that neither the loss nor an error counts."""
+
+@dataclass(frozen=True)
+class Label:
+    """Label each point."""
+
+    network: Network = field(default_factory=Network)
+    dice: float = 0.0
+    """Weight of the soft Dice loss beside the cross-entropy; it counts small classes as much as large ones."""
+    background: int | None = None
+    """Label that the means over the classes leave out."""
+    augment: Augment = field(default_factory=Augment)
+    training: Options = field(default_factory=Options)
+
+    def __post_init__(self) -> None:
+        if not self.dice >= 0:
+            raise ValueError(f"dice must not be below 0, got {self.dice}")
 
 
-class LabelBatch(NamedTuple):
-    """Samples and what their points should be called.
+class Labelled(NamedTuple):
+    """What a network says of a sample's points."""
 
-    Shapes: ``x`` (N, D1, ..., Dn, C); ``target`` (N, D1, ..., Dn) int64, a label or ``IGNORE``; ``names`` (N,) int64,
-    the label of each whole sample; ``sizes`` (N, n) int64, the true extents, beyond which ``target`` is not counted.
+    name: str
+    """Where the sample comes from."""
+    labels: Tensor
+    """The most probable label of each point, (D1, ..., Dn) int64."""
+    confidence: Tensor
+    """Its probability, (D1, ..., Dn)."""
+
+
+class LabelTask(Task):
+    """Trains and checks a network that labels points; its batches are :class:`LabelBatch`.
+
+    Metrics: ``point_error``, the share of points with a wrong label; ``mean_iou`` and ``mean_dice`` over the classes,
+    and for each class ``iou/NAME`` and ``dice/NAME``. ``miss``, which decides on the best weights, is 1 - mean_iou.
     """
 
-    x: Tensor
-    target: Tensor
-    names: Tensor | None = None
-    sizes: Tensor | None = None
+    monitor = "miss"
+    settings_class = Label
+
+    def __init__(self, settings: Label, facts: Facts) -> None:
+        if len(facts.classes) < 2:
+            raise ValueError(f"facts must name at least two classes, got {facts.classes}")
+        if settings.background is not None and not 0 <= settings.background < len(facts.classes):
+            raise ValueError(
+                f"background must lie in [0, {len(facts.classes) - 1}], got {settings.background}"
+            )
+        super().__init__(settings, facts)
+        count, every = len(facts.classes), {"average": "none", "ignore_index": IGNORE}
+        self.metrics = MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(count, average="micro", ignore_index=IGNORE),
+                "iou": MulticlassJaccardIndex(count, **every),
+                "dice": MulticlassF1Score(count, **every),
+                "confusion": MulticlassConfusionMatrix(count, ignore_index=IGNORE),
+            }
+        )
+        self.confusion: Tensor | None = None
+        """Of the last check: points of each true class (rows) by the label that they got."""
+
+    def make_model(self) -> nn.Module:
+        return self.settings.network.build(self.facts, len(self.facts.classes), expand=True)
+
+    def augmented(self, batch: LabelBatch) -> LabelBatch:
+        x, target = self.settings.augment(batch.x, batch.sizes, batch.target)
+        return batch._replace(x=x, target=target)
+
+    def loss(self, batch: LabelBatch) -> Tensor:
+        scores, target = self.model(batch.x, batch.sizes), _counted(batch)
+        loss = label_loss(scores, target, self.share)
+        return loss + self.settings.dice * dice_loss(scores, target) if self.settings.dice else loss
+
+    def check(self, batch: LabelBatch) -> None:
+        self.metrics.update(self.model(batch.x, batch.sizes).argmax(-1), _counted(batch))
+
+    def results(self) -> dict[str, Tensor | float]:
+        found = self.metrics.compute()
+        self.metrics.reset()
+        self.confusion = found["confusion"].cpu()
+        present = self.confusion.sum(0) + self.confusion.sum(1) > 0
+        if self.settings.background is not None:
+            present[self.settings.background] = False
+        results: dict[str, Tensor | float] = {"point_error": 1 - found["accuracy"]}
+        for metric in ("iou", "dice"):
+            values = found[metric].cpu()
+            results[f"mean_{metric}"] = values[present].mean() if present.any() else torch.tensor(0.0)
+            results |= {
+                f"{metric}/{name}": value for name, value in zip(self.facts.classes, values, strict=True)
+            }
+        results["miss"] = 1 - results["mean_iou"]
+        return results
+
+    def predict_step(self, batch: LabelBatch, batch_idx: int = 0) -> list[Labelled]:
+        """The labels of each sample's points; its ``target`` is not looked at."""
+        with torch.no_grad():
+            confidence, labels = (found.cpu() for found in self.model(batch.x, batch.sizes).softmax(-1).max(-1))
+        predictions = []
+        for index in range(len(batch.x)):
+            own = (index,)
+            if batch.sizes is not None:
+                own += tuple(slice(int(size)) for size in batch.sizes[index])
+            name = batch.names[index] if batch.names else ""
+            predictions.append(Labelled(name, labels[own], confidence[own]))
+        return predictions
 
 
-def label_loss(log_probs: Tensor, target: Tensor) -> Tensor:
+def label_loss(
+    scores: Tensor, target: Tensor, share: Callable[[Tensor], Tensor] = lambda count: count
+) -> Tensor:
     """Cross-entropy in nats, the mean over the points that count; 0 if none does.
 
     Args:
-        log_probs: (N, D1, ..., Dn, L).
+        scores: (N, D1, ..., Dn, L), before the softmax.
         target: (N, D1, ..., Dn) int64, a label or ``IGNORE``.
+        share: makes the count of points the divisor, see :meth:`ndrnn.training.Task.share`.
 
     Raises:
         ValueError: the shapes do not fit.
     """
-    if target.shape != log_probs.shape[:-1]:
-        raise ValueError(f"target must have shape {tuple(log_probs.shape[:-1])}, got {tuple(target.shape)}")
-    total = F.nll_loss(log_probs.flatten(0, -2), target.flatten(), ignore_index=IGNORE, reduction="sum")
-    return total / (target != IGNORE).sum().clamp(min=1)
+    if target.shape != scores.shape[:-1]:
+        raise ValueError(f"target must have shape {tuple(scores.shape[:-1])}, got {tuple(target.shape)}")
+    total = F.cross_entropy(scores.flatten(0, -2), target.flatten(), ignore_index=IGNORE, reduction="sum")
+    return total / share((target != IGNORE).sum()).clamp(min=1)
 
 
-def name_images(log_probs: Tensor, num_classes: int, sizes: Tensor | None = None) -> Tensor:
-    """The class of each image, (N,): the one whose probability, summed over the points, is largest.
+def dice_loss(scores: Tensor, target: Tensor) -> Tensor:
+    """1 - the soft Dice coefficient, the mean over the classes that the target holds (Milletari et al. 2016).
 
-    Labels from ``num_classes`` on, such as background, are no names; points outside ``sizes`` have no say.
+    Arguments as for :func:`label_loss`; the sums run over all points of the batch that count.
     """
-    probs = log_probs[..., :num_classes].exp()
-    if sizes is not None:
-        probs = probs.masked_fill(~inside(sizes, probs.shape[1:-1])[..., None], 0)
-    return probs.flatten(1, -2).sum(1).argmax(-1)
-
-
-class LabelTask(Task):
-    """Trains a network that maps (x, sizes) to log-probabilities of labels; its batches are :class:`LabelBatch`.
-
-    Logs ``pixel_error`` on held-out data, and ``image_error`` where the batches have names; those are the labels
-    below ``num_classes``.
-    """
-
-    def __init__(self, model: nn.Module, options: Options, num_classes: int) -> None:
-        super().__init__(model, options)
-        self.num_classes = num_classes
-
-    def training_step(self, batch: LabelBatch, batch_idx: int) -> Tensor:
-        return label_loss(self.model(batch.x, batch.sizes), _counted(batch))
-
-    def validation_step(self, batch: LabelBatch, batch_idx: int) -> None:
-        log_probs, target = self.model(batch.x, batch.sizes), _counted(batch)
-        counted = target != IGNORE
-        if counted.any():
-            wrong = (log_probs.argmax(-1) != target)[counted].float().mean()
-            self.log("pixel_error", wrong, batch_size=int(counted.sum()))
-        if batch.names is not None:
-            misnamed = name_images(log_probs, self.num_classes, batch.sizes) != batch.names
-            self.log("image_error", misnamed.float().mean(), batch_size=len(misnamed))
+    counted = target != IGNORE
+    probabilities = scores.softmax(-1)[counted]
+    true = F.one_hot(target[counted], scores.shape[-1]).to(scores.dtype)
+    both, either = (probabilities * true).sum(0), probabilities.sum(0) + true.sum(0)
+    present = true.sum(0) > 0
+    if not present.any():
+        return scores.sum() * 0
+    return 1 - (2 * both[present] / either[present]).mean()
 
 
 def _counted(batch: LabelBatch) -> Tensor:
     if batch.sizes is None:
         return batch.target
     return batch.target.masked_fill(~inside(batch.sizes, batch.target.shape[1:]), IGNORE)
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What a network says about images whose digits are known."""
-
-    labels: Tensor
-    """The most probable label of each pixel, (N, H, W)."""
-    names: Tensor
-    """The digit that the pixels together give, (N,)."""
-    pixel_error: float
-    image_error: float
-
-
-@torch.no_grad()
-def evaluate(model: nn.Module, digits: DigitImages, batch_size: int = 256) -> Findings:
-    """Label and name all images."""
-    device = next(model.parameters()).device
-    labels, names = [], []
-    for start in range(0, len(digits), batch_size):
-        log_probs = model(digits[start : start + batch_size].images.to(device))
-        labels.append(log_probs.argmax(-1).cpu())
-        names.append(name_images(log_probs, digits.num_classes).cpu())
-    every_label, every_name = torch.cat(labels), torch.cat(names)
-    return Findings(
-        every_label,
-        every_name,
-        (every_label != digits.pixels).double().mean().item(),
-        (every_name != digits.labels).double().mean().item(),
-    )
-
-
-class DigitBatches(LightningDataModule):
-    """Batches of digits whose pixels are to be labelled; ``checked`` held-out images serve the learning curve."""
-
-    def __init__(self, split: Split, batch_size: int, checked: int = 1000) -> None:
-        super().__init__()
-        self.split = split
-        self.batch_size = batch_size
-        self.checked = checked
-
-    def train_dataloader(self) -> DataLoader[LabelBatch]:
-        return _loader(self.split.train, self.batch_size, shuffle=True)
-
-    def val_dataloader(self) -> DataLoader[LabelBatch]:
-        return _loader(self.split.test[: self.checked], 256, shuffle=False)
-
-
-class _InMemory(Dataset[LabelBatch]):
-    """Gives a batch by one indexing rather than by collecting single images."""
-
-    def __init__(self, digits: DigitImages) -> None:
-        self.digits = digits
-
-    def __len__(self) -> int:
-        return len(self.digits)
-
-    def __getitems__(self, indices: Sequence[int]) -> LabelBatch:
-        chosen = self.digits[torch.as_tensor(indices)]
-        return LabelBatch(chosen.images, chosen.pixels, chosen.labels)
-
-
-def _loader(digits: DigitImages, batch_size: int, shuffle: bool) -> DataLoader[LabelBatch]:
-    return DataLoader(_InMemory(digits), batch_size, shuffle=shuffle, collate_fn=lambda batch: batch)

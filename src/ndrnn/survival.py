@@ -1,0 +1,180 @@
+"""What lets a training end at any moment without a loss: checkpoints, signals, and a stop before weights are spoilt."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor, nn
+
+from . import checkpoint
+from .atomic import replacing
+from .record import Record
+
+LAST = "last.ckpt"
+"""File of the training state: Lightning's, read with torch's restricted loader that runs no code."""
+BEST = "best.safetensors"
+"""File of the task whose held-out data had the lowest value of its monitor so far."""
+
+
+class DivergedError(RuntimeError):
+    """A loss or gradient has become NaN or infinite; the weights are still those of the step before."""
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Lightning's checkpoints, written straight to a temporary file that then takes the place of the old one."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | os.PathLike[str], storage_options: Any = None
+    ) -> None:
+        with replacing(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+class Keep(Callback):
+    """After each check writes the training state, and the task itself when it is the best so far."""
+
+    def __init__(self, folder: Path, record: Record, monitor: str) -> None:
+        self.folder = folder
+        self.record = record
+        self.monitor = monitor
+        self.best: float | None = None
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        marks = self.record.marks
+        if marks and self.monitor in marks[-1].metrics:
+            value = marks[-1].metrics[self.monitor]
+            if marks[-1].step == trainer.global_step and (self.best is None or value < self.best):
+                self.best = value
+                if trainer.is_global_zero:
+                    checkpoint.save(pl_module, self.folder / BEST)
+        trainer.save_checkpoint(self.folder / LAST)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+
+class Stop(Callback):
+    """Ends the training after its step on SIGINT or SIGTERM, or when it is done; a second SIGINT ends the program.
+
+    Of several processes all stop at the same step, whichever was told.
+    """
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self._before: dict[int, Any] = {}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
+        if threading.current_thread() is threading.main_thread():  # no other hears of signals
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        done, interrupted = pl_module.progress >= 1, self.record.interrupted
+        if trainer.world_size > 1:
+            done = trainer.strategy.reduce_boolean_decision(done, all=False)
+            interrupted = trainer.strategy.reduce_boolean_decision(interrupted, all=False)
+            self.record.interrupted = interrupted
+        if done or interrupted:
+            trainer.should_stop = True
+
+    def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        while self._before:
+            signal.signal(*self._before.popitem())
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.record.interrupted = True
+        if number == signal.SIGINT:
+            signal.signal(number, self._before.get(number, signal.SIG_DFL))
+
+
+class Guard(Callback):
+    """Stops a training at the first loss or gradient that is NaN or infinite, before it reaches the weights."""
+
+    def on_before_backward(self, trainer: Trainer, pl_module: Any, loss: Tensor) -> None:
+        if not torch.isfinite(loss):
+            pl_module.on_after_backward()  # weights without noise
+            raise DivergedError(f"the loss is {float(loss)} {_where(trainer)}. {diagnosis(pl_module)}")
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
+        bad = [
+            name
+            for name, weight in pl_module.named_parameters()
+            if weight.grad is not None and not torch.isfinite(weight.grad).all()
+        ]
+        if bad:
+            raise DivergedError(
+                f"the gradient of {', '.join(bad[:3])}{' and others' if len(bad) > 3 else ''} is NaN or infinite "
+                f"{_where(trainer)}. {diagnosis(pl_module)}"
+            )
+
+
+@torch.no_grad()
+def diagnosis(task: Any) -> str:
+    """What may be behind a divergence: bad inputs, large weights, or memories that grow, in a few sentences."""
+    findings = []
+    batch = getattr(task, "batch", None)
+    if batch is not None:
+        x = batch.x
+        bad = (~torch.isfinite(x)).flatten(1).any(1).nonzero().flatten().tolist()
+        if bad:
+            names = [batch.names[index] if batch.names else f"sample {index} of the batch" for index in bad]
+            findings.append(f"The input itself is NaN or infinite in {', '.join(names[:3])}")
+        else:
+            findings.append(f"The inputs lie in [{float(x.min()):.3g}, {float(x.max()):.3g}]")
+    name, largest = _largest(dict(task.model.named_parameters()))
+    findings.append(f"The largest weight is {largest:.3g}, in {name}")
+    for part, module in task.model.named_modules():
+        cell = getattr(module, "cell", None)
+        if cell is not None and cell.memory:
+            findings.append(_memories(part, module, batch, task) or "")
+            break
+    findings.append(
+        "Try a lower learning_rate, a lower clip, or the layer StableMDLSTM or LeakyMDLSTM, whose memories "
+        "cannot grow with the number of lattice paths"
+    )
+    return ". ".join(finding for finding in findings if finding) + "."
+
+
+def _memories(part: str, module: nn.Module, batch: Any, task: Any) -> str | None:
+    """How large the memories of a task's first layer get on a batch, where they leave the lattice."""
+    seen: list[Tensor] = []
+    hook = module.register_forward_pre_hook(
+        lambda layer, args, kwargs: seen.append(args[0]), with_kwargs=True
+    )
+    try:
+        if batch is None:
+            return None
+        task.model(batch.x, batch.sizes)
+    except (RuntimeError, ValueError, TypeError):
+        return None
+    finally:
+        hook.remove()
+    if not seen:
+        return None
+    _, state = module(seen[0], return_state=True)
+    largest = max(float(face.abs().max()) for face in state[1] if face.numel())
+    return f"The memories of {part} reach {largest:.3g} at the end of the lattice"
+
+
+def _largest(weights: Mapping[str, Tensor]) -> tuple[str, float]:
+    sizes = {name: float(weight.abs().max()) for name, weight in weights.items() if weight.numel()}
+    name = max(sizes, key=lambda key: sizes[key] if sizes[key] == sizes[key] else torch.inf)
+    return name, sizes[name]
+
+
+def _where(trainer: Trainer) -> str:
+    return f"at step {trainer.global_step}"

@@ -1,0 +1,151 @@
+"""Naming whole samples: from labels of their points, as in Graves et al. 2007, or from a collapsed hierarchy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from ..lattice import inside
+from ..training import Options, Task
+from .augment import Augment
+from .batches import IGNORE, ClassifyBatch, Facts
+from .label import label_loss
+from .network import Network
+
+
+@dataclass(frozen=True)
+class Classify:
+    """Name each sample."""
+
+    network: Network = field(default_factory=Network)
+    by: Literal["points", "sample"] = "points"
+    """By points: each point with any ink is labelled with its sample's class, the others as background, and the
+    points together name the sample. By sample: all points of the highest level are averaged, and one output names it."""
+    background: float = 0.0
+    """Points without a feature above this are background."""
+    augment: Augment = field(default_factory=Augment)
+    training: Options = field(default_factory=Options)
+
+    def __post_init__(self) -> None:
+        if self.by not in ("points", "sample"):
+            raise ValueError(f'by must be "points" or "sample", got {self.by!r}')
+
+
+class Classified(NamedTuple):
+    """What a network says of a sample."""
+
+    name: str
+    """Where the sample comes from."""
+    label: int
+    probabilities: Tensor
+    """Of each class, (classes,)."""
+    points: Tensor | None
+    """By points, the label of each, (D1, ..., Dn), background being one past the last class."""
+
+
+class ClassifyTask(Task):
+    """Trains and checks a network that names samples; its batches are :class:`ClassifyBatch`.
+
+    Metrics: ``sample_error``, the share of samples with a wrong name; by points also ``point_error``, the share of
+    points with a wrong label, background included.
+    """
+
+    monitor = "sample_error"
+    settings_class = Classify
+
+    def __init__(self, settings: Classify, facts: Facts) -> None:
+        if len(facts.classes) < 2:
+            raise ValueError(f"facts must name at least two classes, got {facts.classes}")
+        super().__init__(settings, facts)
+        self.confusion = MulticlassConfusionMatrix(len(facts.classes))
+        self._wrong_points = self._points = 0
+
+    @property
+    def by_points(self) -> bool:
+        return bool(self.settings.by == "points")
+
+    def make_model(self) -> nn.Module:
+        settings, classes = self.settings, len(self.facts.classes)
+        if self.by_points:
+            return settings.network.build(self.facts, classes + 1, expand=True)
+        return settings.network.build(self.facts, classes, collapse=range(self.facts.ndim), how="mean")
+
+    def augmented(self, batch: ClassifyBatch) -> ClassifyBatch:
+        x, _ = self.settings.augment(batch.x, batch.sizes)
+        return batch._replace(x=x)
+
+    def point_labels(self, batch: ClassifyBatch) -> Tensor:
+        """The label of each point (N, D1, ..., Dn): its sample's class where there is ink, else background."""
+        ink = (batch.x > self.settings.background).any(-1)
+        classes = batch.target.view(-1, *[1] * (batch.x.dim() - 2))
+        target = torch.where(ink, classes, len(self.facts.classes))
+        if batch.sizes is not None:
+            target = target.masked_fill(~inside(batch.sizes, target.shape[1:]), IGNORE)
+        return target
+
+    def loss(self, batch: ClassifyBatch) -> Tensor:
+        scores = self.model(batch.x, batch.sizes)
+        if self.by_points:
+            return label_loss(scores, self.point_labels(batch), self.share)
+        total = F.cross_entropy(scores, batch.target, reduction="sum")
+        return total / self.share(torch.tensor(len(batch.x)))
+
+    def check(self, batch: ClassifyBatch) -> None:
+        scores = self.model(batch.x, batch.sizes)
+        if self.by_points:
+            target = self.point_labels(batch)
+            counted = target != IGNORE
+            self._wrong_points += int((scores.argmax(-1) != target)[counted].sum())
+            self._points += int(counted.sum())
+        self.confusion.update(self._probabilities(scores, batch.sizes).argmax(-1), batch.target)
+
+    def results(self) -> dict[str, Tensor | float]:
+        counts = self.confusion.compute()
+        results: dict[str, Tensor | float] = {"sample_error": 1 - counts.trace() / counts.sum().clamp(min=1)}
+        if self.by_points:
+            results["point_error"] = self._wrong_points / max(1, self._points)
+        self.confusion.reset()
+        self._wrong_points = self._points = 0
+        return results
+
+    def predict_step(self, batch: ClassifyBatch, batch_idx: int = 0) -> list[Classified]:
+        """What the network says of each sample; its ``target`` is not looked at."""
+        with torch.no_grad():
+            scores = self.model(batch.x, batch.sizes)
+            probabilities = self._probabilities(scores, batch.sizes).cpu()
+        labels = scores.argmax(-1).cpu() if self.by_points else None
+        found = []
+        for index in range(len(batch.x)):
+            points = None if labels is None else labels[index]
+            if points is not None and batch.sizes is not None:
+                points = points[tuple(slice(int(size)) for size in batch.sizes[index])]
+            name = batch.names[index] if batch.names else ""
+            found.append(Classified(name, int(probabilities[index].argmax()), probabilities[index], points))
+        return found
+
+    def _probabilities(self, scores: Tensor, sizes: Tensor | None) -> Tensor:
+        """Of each sample's classes, (N, classes)."""
+        return name_samples(scores, len(self.facts.classes), sizes) if self.by_points else scores.softmax(-1)
+
+
+def name_samples(scores: Tensor, num_classes: int, sizes: Tensor | None = None) -> Tensor:
+    """The class probabilities of each sample (N, classes): those of its points, summed and scaled to 1.
+
+    Labels from ``num_classes`` on, such as background, are no names; points outside ``sizes`` have no say.
+
+    Args:
+        scores: (N, D1, ..., Dn, L), before the softmax.
+        num_classes: labels that are names.
+        sizes: (N, n).
+    """
+    probabilities = scores.softmax(-1)[..., :num_classes]
+    if sizes is not None:
+        probabilities = probabilities.masked_fill(~inside(sizes, scores.shape[1:-1])[..., None], 0)
+    total = probabilities.flatten(1, -2).sum(1)
+    # where no point has a say every class is as likely
+    return (total + torch.finfo(total.dtype).tiny) / (total + torch.finfo(total.dtype).tiny).sum(-1, True)
