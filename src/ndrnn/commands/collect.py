@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
 
-from .. import tasks
 from ..data.gather import Gathered, gather
 from ..data.source import Raw
 from ..tasks import Facts
+from . import uses
 from .output import Output
 from .recipe import Recipe
 
@@ -33,7 +32,7 @@ def collect(
     """
     gathered = gather(
         recipe.data,
-        recipe.task,  # type: ignore[arg-type]
+        recipe.purpose,
         strict=strict,
         seed=seed,
         facts=facts,
@@ -93,7 +92,7 @@ def tell(gathered: Gathered, out: Output) -> None:
 
 def _alignable(recipe: Recipe) -> Callable[[Raw], str | None] | None:
     """Whether a line has enough frames for its text, as CTC needs them: one a character, and one between equals."""
-    if recipe.task != "transcribe":
+    if recipe.purpose != "transcribe":
         return None
     # how many frames there are does not depend on the alphabet
     model: Any = None
@@ -102,7 +101,7 @@ def _alignable(recipe: Recipe) -> Callable[[Raw], str | None] | None:
         nonlocal model
         if model is None:
             facts = Facts(raw.values.ndim - 1, raw.values.shape[-1], alphabet="ab")
-            model = tasks.build(replace(recipe.config), facts).model
+            model = uses.build(recipe.task, recipe.config, facts).model
         frames = int(model.output_sizes(torch.tensor([raw.values.shape[:-1]]))[0, -1])
         text = raw.target
         repeats = sum(a == b for a, b in zip(text, text[1:], strict=False))

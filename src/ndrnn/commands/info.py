@@ -16,7 +16,7 @@ from .. import __version__, available_backends
 from ..data.formats import formats
 from ..data.place import VARIABLE
 from ..settings import to_dict
-from ..tasks import CONFIGURATIONS
+from . import uses
 from .output import Output
 
 
@@ -49,7 +49,7 @@ def _here() -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
         "cuda": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         "backends": backends,
-        "tasks": list(CONFIGURATIONS),
+        "tasks": uses.names(),
         "formats": formats(),
         "data": os.environ.get(VARIABLE, f"{VARIABLE} is not set"),
     }

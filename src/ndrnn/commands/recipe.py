@@ -26,12 +26,12 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from .. import tasks
 from ..atomic import replacing
 from ..data.formats import name_of, reader_class
+from ..data.gather import Purpose
 from ..data.source import Reader
-from ..settings import from_dict, nearest, to_dict
-from . import toml
+from ..settings import from_dict, to_dict
+from . import toml, uses
 
 FILE = "config.toml"
 """A run's own recipe in its folder."""
@@ -48,6 +48,11 @@ class Recipe:
     """The configuration of the task, such as :class:`ndrnn.tasks.Label`."""
     data: Reader
     plugins: tuple[str, ...] = ()
+
+    @property
+    def purpose(self) -> Purpose:
+        """Which task of the library it is, or resembles."""
+        return uses.use(self.task).purpose
 
     def dumps(self) -> str:
         """The recipe as TOML."""
@@ -68,8 +73,7 @@ def read(path: Path) -> Recipe:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is not TOML, a key is unknown, or a value is out of range.
-        TypeError: a value is of the wrong kind.
+        ValueError: it is not TOML, a key is unknown, or a value is of the wrong kind or out of range.
     """
     return _make(_table(path), str(path))
 
@@ -170,10 +174,9 @@ def _make(table: Mapping[str, Any], where: str) -> Recipe:
     for plugin in plugins:
         load_plugin(plugin)
     task = rest.pop("task", None)
-    if task is None:
-        raise ValueError(f"{where}: task must be one of {', '.join(tasks.CONFIGURATIONS)}, got none")
-    if task not in tasks.CONFIGURATIONS:
-        raise ValueError(f"{where}: task {task!r} is not known{nearest(str(task), tasks.CONFIGURATIONS)}")
+    if not isinstance(task, str):
+        raise ValueError(f"{where}: task must be one of {', '.join(uses.names())}, got {task!r}")
+    settings = uses.use(task).settings
     data = rest.pop("data", None)
     if not isinstance(data, Mapping):
         raise ValueError(f"{where}: data must be a table with the keys format and path")
@@ -181,8 +184,10 @@ def _make(table: Mapping[str, Any], where: str) -> Recipe:
     if "format" not in data:
         raise ValueError(f"{where}: data.format is missing")
     reader = reader_class(data.pop("format"))
-    config = from_dict(tasks.CONFIGURATIONS[task], rest)
-    return Recipe(task, config, from_dict(reader, data, "data"), plugins)
+    try:
+        return Recipe(task, from_dict(settings, rest), from_dict(reader, data, "data"), plugins)
+    except TypeError as error:  # a value of the wrong kind is the user's error, not ours
+        raise ValueError(f"{where}: {error}") from error
 
 
 def _pull(words: list[str], option: str) -> str | None:

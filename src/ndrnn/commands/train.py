@@ -8,11 +8,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .. import checkpoint, tasks
+from lightning.pytorch.utilities import rank_zero_only
+
+from .. import checkpoint
 from ..data import BadFile
 from ..data.module import DataModule
 from ..training import BEST, LAST, DivergedError, Record, fit
-from . import run_report
+from . import run_report, uses
 from .collect import collect, tell
 from .logs import Table
 from .output import Output
@@ -51,7 +53,9 @@ def run(argv: Sequence[str]) -> int:
     if words and not words[0].startswith("-") and Path(words[0]).is_dir() and folder == Train.out:
         folder = Path(words[0])  # a run's own folder, to go on with
     out = Output(train.json)
-    if (folder / FILE).exists() and not train.resume:
+    # Lightning starts further processes with the same command line
+    first = rank_zero_only.rank == 0
+    if first and (folder / FILE).exists() and not train.resume:
         raise ValueError(f"out: {folder} holds a run; --resume goes on with it, another --out begins a new one")
     with out.others():
         status, result = _train(recipe, train, folder, out)
@@ -66,11 +70,12 @@ def _train(recipe: Recipe, train: Train, folder: Path, out: Output) -> tuple[int
     for split in ("train", "validation"):
         if split not in gathered.splits:
             raise BadFile(recipe.data.path, f"has no samples for {split}")
-    folder.mkdir(parents=True, exist_ok=True)
-    recipe.save(folder)
-    task = tasks.build(recipe.config, gathered.facts)
+    if rank_zero_only.rank == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        recipe.save(folder)
+    task = uses.build(recipe.task, recipe.config, gathered.facts)
     out.say(f"{sum(weight.numel() for weight in task.model.parameters()):,} weights; the run is in {folder}")
-    data = DataModule(gathered, recipe.task, options.batch_size, seed=options.seed)  # type: ignore[arg-type]
+    data = DataModule(gathered, recipe.purpose, options.batch_size, seed=options.seed)
     loggers: list[Any] = [Table(folder, train.resume)]
     if find_spec("tensorboard") is not None:
         from lightning.pytorch.loggers import TensorBoardLogger
