@@ -34,13 +34,20 @@ class Variant:
     lstm: bool = False
 
     def __call__(
-        self, *shape: int, seed: int = 0, scale: float = 0.5, dtype: torch.dtype = torch.float64, **options: Any
+        self,
+        *shape: int,
+        seed: int = 0,
+        scale: float = 0.5,
+        dtype: torch.dtype = torch.float64,
+        **options: Any,
     ) -> ScanLayer:
         layer = self.make(*shape, dtype=dtype, **options)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for parameter in layer.parameters():
-                parameter.copy_(scale * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+                parameter.copy_(
+                    scale * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                )
         return layer
 
 
@@ -71,14 +78,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("lstm", lstms, ids=lambda variant: variant.name)
     if "backend" in metafunc.fixturenames:
         metafunc.parametrize("backend", _fast_backends(), indirect=True)
-
-
-def pytest_sessionstart(session: pytest.Session) -> None:
-    """``NDRNN_REQUIRE=cpu`` makes a missing kernel an error, where tests would silently run without it."""
-    available = ndrnn.available_backends()
-    for name in filter(None, os.environ.get("NDRNN_REQUIRE", "").split(",")):
-        if (reason := available.get(name, "there is no such backend")) is not True:
-            raise pytest.UsageError(f"NDRNN_REQUIRE: backend {name!r} is not available: {reason}")
 
 
 @pytest.fixture

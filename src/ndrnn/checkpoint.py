@@ -51,6 +51,10 @@ _own = {
     "Hierarchy": "ndrnn.hierarchy",
     "ClassifyTask": "ndrnn.tasks.classify",
     "LabelTask": "ndrnn.tasks.label",
+    "TranscribeTask": "ndrnn.tasks.transcribe",
+    "DensityTask": "ndrnn.tasks.density",
+    "MCGSM": "ndrnn.density",
+    "RIDE": "ndrnn.density",
 }
 
 

@@ -93,7 +93,9 @@ def _judge(task: ClassifyTask, data: digits.DigitBatches) -> Findings:
     for batch in data.test_dataloader():
         found = task.predict_step(batch)
         names += [prediction.label for prediction in found]
-        labels.append(torch.stack([prediction.points for prediction in found if prediction.points is not None]))
+        labels.append(
+            torch.stack([prediction.points for prediction in found if prediction.points is not None])
+        )
         wrong += int((labels[-1] != task.point_labels(batch)).sum())
         pixels += labels[-1].numel()
     named = torch.tensor(names)

@@ -126,8 +126,7 @@ class Hierarchy(nn.Module):
         """The extents of the output for inputs of the extents ``sizes`` (N, n)."""
         if self.expand is not None:
             return sizes
-        for window in self.windows:
-            sizes = window.output_sizes(sizes)
+        sizes = self._top_sizes(sizes)
         return sizes if self.collapse is None else self.collapse.output_sizes(sizes)
 
     def hidden(self, x: Tensor, sizes: Tensor | None = None) -> list[Tensor]:
@@ -136,7 +135,7 @@ class Hierarchy(nn.Module):
         x = (x - self.mean) / self.std
         for window, layer in zip(self.windows, self.layers, strict=True):
             x = window(x, sizes)
-            sizes = None if sizes is None else window.output_sizes(sizes)
+            sizes = None if sizes is None else _coarser(window, sizes)
             x = self.dropout(layer(x, sizes=sizes))
             outputs.append(x)
         return outputs
@@ -155,12 +154,19 @@ class Hierarchy(nn.Module):
         lattice = x.shape[1:-1]
         x = self.hidden(x, sizes)[-1]
         if self.collapse is not None:
-            if sizes is not None:
-                for window in self.windows:
-                    sizes = window.output_sizes(sizes)
-            x = self.collapse(x, sizes)
+            x = self.collapse(x, None if sizes is None else self._top_sizes(sizes))
         x = self.output(x)
         return x if self.expand is None else self.expand(x, lattice)
+
+    def _top_sizes(self, sizes: Tensor) -> Tensor:
+        for window in self.windows:
+            sizes = _coarser(window, sizes)
+        return sizes
+
+
+def _coarser(window: Any, sizes: Tensor) -> Tensor:
+    coarser: Tensor = window.output_sizes(sizes)
+    return coarser
 
 
 def _check(

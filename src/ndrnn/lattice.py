@@ -30,10 +30,10 @@ def resolve_directions(directions: str | Sequence[Sequence[int]], ndim: int) -> 
         return all_directions(ndim)
     try:
         resolved = tuple(tuple(direction) for direction in directions)
-    except TypeError:
-        raise ValueError(f"{wanted}, got {directions!r}") from None
-    legal = set(all_directions(ndim))
-    if not resolved or len(set(resolved)) != len(resolved) or not legal.issuperset(resolved):
+        legal = all(len(direction) == ndim and set(direction) <= {1, -1} for direction in resolved)
+    except TypeError:  # not iterable, or an entry without a hash
+        legal = False
+    if not legal or not resolved or len(set(resolved)) != len(resolved):
         raise ValueError(f"{wanted}, got {directions!r}")
     return tuple(tuple(int(sign) for sign in direction) for direction in resolved)
 
@@ -53,15 +53,23 @@ def check_sizes(sizes: Tensor, batch: int, lattice: Sequence[int]) -> Tensor:
             f"sizes must have shape (N, n) = ({batch}, {len(lattice)}), got {tuple(sizes.shape)}"
         )
     sizes = sizes.to(torch.int64)
-    # reading values would end a traced graph; there the kernels check them
-    if not torch.compiler.is_compiling() and sizes.device.type != "meta" and sizes.numel():
-        lowest, highest = sizes.amin(0).tolist(), sizes.amax(0).tolist()
-        for axis, (low, high, extent) in enumerate(zip(lowest, highest, lattice, strict=True)):
-            if low < 0 or high > extent:
-                raise ValueError(
-                    f"sizes on axis {axis} must lie in [0, {extent}], the lattice's size there, got {low} to {high}"
-                )
+    for axis, (extents, limit) in enumerate(zip(_values_by_axis(sizes), lattice, strict=False)):
+        if min(extents) < 0 or max(extents) > limit:
+            raise ValueError(
+                f"sizes on axis {axis} must lie in [0, {limit}], the lattice's size there, "
+                f"got {min(extents)} to {max(extents)}"
+            )
     return sizes
+
+
+def _values_by_axis(sizes: Tensor) -> list[list[int]]:
+    """The samples' extents on every axis; nothing where there are no values to read."""
+    if torch.compiler.is_compiling() or sizes.numel() == 0:
+        return []  # reading values would end a traced graph; there the kernels check them
+    try:
+        return sizes.T.tolist()
+    except RuntimeError:  # a meta or fake tensor, or one under vmap
+        return []
 
 
 def face_lattice(lattice: Sequence[int], axis: int) -> tuple[int, ...]:

@@ -77,6 +77,8 @@ class ScanLayer(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(cell, Cell):
+            raise TypeError(f"cell must be a Cell, got {type(cell).__name__}")
         for name, value in (("input_size", input_size), ("hidden_size", hidden_size), ("ndim", ndim)):
             if not isinstance(value, int) or isinstance(value, bool):
                 raise TypeError(f"{name} must be an int, got {type(value).__name__}")
@@ -84,8 +86,8 @@ class ScanLayer(nn.Module):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if merge not in ("concat", "sum", "mean"):
             raise ValueError(f'merge must be "concat", "sum" or "mean", got {merge!r}')
-        if dtype is not None and not dtype.is_floating_point:
-            raise TypeError(f"dtype must be a floating-point dtype, got {dtype}")
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise TypeError(f"dtype must be a floating-point torch.dtype, got {dtype!r}")
         self.cell = cell
         self.input_size = input_size
         self.hidden_size = hidden_size
@@ -170,7 +172,7 @@ class ScanLayer(nn.Module):
             y (N, D1, ..., Dn, F), or the pair (y, state).
 
         Raises:
-            ValueError: a shape does not fit the layer.
+            ValueError: a shape or a device does not fit the layer.
             TypeError: a dtype does not, or an argument is of the wrong kind.
         """
         self._check_input(x)
@@ -181,8 +183,8 @@ class ScanLayer(nn.Module):
                 raise ValueError(f"sizes must be on the device of x, {x.device}, got {sizes.device}")
         packed = None if initial_state is None else self._pack_state(initial_state, x)
         lowered = None
-        if torch.is_autocast_enabled(x.device.type):
-            # as in torch's recurrent layers the states keep full precision; only what leaves is lowered
+        if _autocasts(x.device):
+            # rounding would add up along the recurrence: the scan keeps full precision, only the output is lowered
             if self.weight_ih.dtype == torch.float32:
                 lowered = torch.get_autocast_dtype(x.device.type)
             with torch.autocast(x.device.type, enabled=False):
@@ -211,13 +213,11 @@ class ScanLayer(nn.Module):
         weight = self.weight_ih
         if x.device != weight.device:
             raise ValueError(f"x must be on the device of the layer, {weight.device}, got {x.device}")
-        if x.dtype != weight.dtype and not (
-            x.is_floating_point() and torch.is_autocast_enabled(x.device.type)
-        ):
+        if x.dtype != weight.dtype and not (x.is_floating_point() and _autocasts(x.device)):
             raise TypeError(f"x must have the dtype of the layer, {weight.dtype}, got {x.dtype}")
 
     def _pack_state(self, state: State, x: Tensor) -> tuple[Tensor, Tensor | None]:
-        parts = ("h", "c") if self.cell.memory else ("h",)
+        parts, dtype = ("h", "c") if self.cell.memory else ("h",), self.weight_ih.dtype
         form = (
             f"a tuple of {self.ndim} faces"
             if len(parts) == 1
@@ -237,11 +237,16 @@ class ScanLayer(nn.Module):
                 shape = (len(self.directions), x.shape[0], *others, self.hidden_size)
                 if face.shape != shape:
                     raise ValueError(f"{where} must have shape {shape}, got {tuple(face.shape)}")
-                if face.dtype != self.weight_ih.dtype or face.device != x.device:
-                    expected = f"{self.weight_ih.dtype} on {x.device}"
-                    raise TypeError(f"{where} must be {expected}, got {face.dtype} on {face.device}")
-        packed = [pack_faces(faces) for faces in groups]  # type: ignore[arg-type]
+                if face.device != x.device:
+                    raise ValueError(f"{where} must be on the device of x, {x.device}, got {face.device}")
+                if face.dtype != dtype and not (face.is_floating_point() and _autocasts(x.device)):
+                    raise TypeError(f"{where} must have the dtype of the layer, {dtype}, got {face.dtype}")
+        packed = [pack_faces(faces).to(dtype) for faces in groups]  # type: ignore[arg-type]
         return packed[0], packed[1] if len(packed) > 1 else None
+
+
+def _autocasts(device: torch.device) -> bool:
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
 
 
 def _describe(value: object) -> str:
@@ -344,7 +349,8 @@ class SpatialLSTM(ScanLayer):
         extended: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        options.setdefault("directions", ((1,) * ndim,))
+        if isinstance(ndim, int):
+            options.setdefault("directions", ((1,) * ndim,))
         super().__init__(SpatialLSTMCell(extended), input_size, hidden_size, ndim, **options)
 
 

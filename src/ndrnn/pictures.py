@@ -62,8 +62,7 @@ def hidden_views(model: Hierarchy, image: Tensor, units: int = 6) -> Figure:
 
     Blue is -1, white 0, red 1; the arrow starts at the corner where the direction starts.
     """
-    layer = model.layers[0]
-    directions = layer.directions
+    directions: Sequence[Sequence[int]] = model.layers[0].directions  # type: ignore[assignment]
     views = model.hidden(image.unsqueeze(0))[0][0].unflatten(-1, (len(directions), -1)).numpy()
     units = min(units, views.shape[-1])
     height = (_WIDTH - 0.6) / (units + 1)

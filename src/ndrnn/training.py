@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from .atomic import sweep
+from .hierarchy import Hierarchy
+from .lattice import inside
 from .order import BatchOrder, shuffled, step_seed
 from .settings import from_dict, to_dict
 from .tasks.batches import Facts
@@ -96,8 +98,10 @@ class Task(LightningModule):
 
     monitor: ClassVar[str]
     """The metric whose lowest value marks the best weights."""
-    settings_class: ClassVar[type]
+    settings_class: ClassVar[type[Any]]
     """The dataclass of ``settings``."""
+    settings: Any
+    model: nn.Module
 
     def __init__(self, settings: Any, facts: Facts) -> None:
         super().__init__()
@@ -108,7 +112,7 @@ class Task(LightningModule):
         self.options: Options = settings.training
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.options.seed)
-            self.model: nn.Module = self.make_model()
+            self.model = self.make_model()
         self.batch: Any = None
         self._seconds_before = 0.0
         self._started: float | None = None
@@ -138,7 +142,7 @@ class Task(LightningModule):
 
     def prepare(self, batches: Iterable[Any]) -> None:
         """Look at training data before the first step; by default to centre and scale its features."""
-        if hasattr(self.model, "standardize"):
+        if isinstance(self.model, Hierarchy):
             self.model.standardize(*_moments(batches, self.facts.channels))
 
     # configuration, for ndrnn.checkpoint
@@ -314,9 +318,7 @@ def evaluate(task: Task, data: LightningDataModule, part: str = "test") -> dict[
     if part not in ("test", "validation"):
         raise ValueError(f'part must be "test" or "validation", got {part!r}')
     with _quiet_lightning():
-        trainer = Trainer(
-            devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False
-        )
+        trainer = Trainer(devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
         run = trainer.test if part == "test" else trainer.validate
         (metrics,) = run(task, datamodule=data, verbose=False)
     return {name: float(value) for name, value in metrics.items()}
@@ -325,8 +327,6 @@ def evaluate(task: Task, data: LightningDataModule, part: str = "test") -> dict[
 @torch.no_grad()
 def _moments(batches: Iterable[Any], channels: int, most: int = 200) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of every feature over the points of at most so many batches."""
-    from .lattice import inside
-
     count, total, squares = 0, torch.zeros(channels, dtype=torch.float64), torch.zeros(channels).double()
     for number, batch in enumerate(batches):
         if number == most:

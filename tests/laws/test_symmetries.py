@@ -56,7 +56,9 @@ def permute_weights(layer, target, order):
     def permute_gates(weight, dim):
         block = dict(zip(gates, weight.split(hidden, dim), strict=True))
         # the logit of the last axis is fixed at 0: logits count relative to the axis that is last now
-        logits = [block.get(f"m{axis + 1}", torch.zeros_like(weight.narrow(dim, 0, hidden))) for axis in range(ndim)]
+        logits = [
+            block.get(f"m{axis + 1}", torch.zeros_like(weight.narrow(dim, 0, hidden))) for axis in range(ndim)
+        ]
         changed = []
         for gate in gates:
             prefix, number = gate.rstrip("0123456789"), gate.lstrip("abcdefghijklmnopqrstuvwxyz")
@@ -133,9 +135,9 @@ def test_batch_order_does_not_matter(backend, variant, normal, random_state):
     for a, b in zip(flat(layer, got_exits), flat(layer, map_state(layer, exits, shuffle)), strict=True):
         assert_close(a, b, rtol=1e-13, atol=1e-13)
     for sample in range(4):
-        one = slice(sample, sample + 1)
-        alone = layer(x[one], sizes[one], map_state(layer, state, lambda faces: tuple(f[:, one] for f in faces)))
-        assert_close(alone, y[one], rtol=1e-13, atol=1e-13)
+        alone_state = map_state(layer, state, lambda faces, i=sample: tuple(f[:, i : i + 1] for f in faces))
+        alone = layer(x[sample : sample + 1], sizes[sample : sample + 1], alone_state)
+        assert_close(alone, y[sample : sample + 1], rtol=1e-13, atol=1e-13)
 
 
 def test_directions_do_not_see_each_other(backend, variant, normal):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+import ndrnn
 from ndrnn.lattice import all_directions
 
 LATTICES = {1: (5,), 2: (4, 5), 3: (3, 2, 4)}
@@ -62,8 +63,6 @@ def test_two_tiles_equal_the_whole(backend, variant, ndim, direction, axis, norm
 
 def test_four_axes(backend, normal, random_state):
     """One step further than the papers go: two tiles along the last of four axes, all 16 directions."""
-    import ndrnn
-
     for direction in all_directions(4):
         layer = ndrnn.MDLSTM(1, 2, 4, directions=[direction], dtype=torch.float64)
         x = normal(1, 2, 2, 2, 3, 1)

@@ -28,9 +28,7 @@ def converted(layer_class, module):
 @pairs
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("bidirectional", [False, True])
-def test_values_states_and_gradients(
-    backend, layer_class, torch_class, options, bidirectional, bias, normal
-):
+def test_values_states_and_gradients(backend, layer_class, torch_class, options, bidirectional, bias, normal):
     torch.manual_seed(0)
     module = torch_class(
         3, 4, batch_first=True, bidirectional=bidirectional, bias=bias, dtype=torch.float64, **options

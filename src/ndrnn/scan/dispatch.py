@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Literal
 
 import torch
@@ -17,7 +16,7 @@ from ..lattice import Direction, face_points
 from . import cpu, reference, wavefront
 
 _NAMES = ("auto", "reference", "wavefront", "cpu", "triton")
-_chosen: ContextVar[str | None] = ContextVar("ndrnn_backend", default=None)
+_chosen: str | None = None
 _warned: set[str] = set()
 
 State = tuple[Tensor, Tensor | None]
@@ -33,6 +32,8 @@ def _check_name(name: str, source: str) -> str:
 def backend(name: Literal["auto", "reference", "wavefront", "cpu", "triton"]) -> Iterator[None]:
     """Run the scans of a ``with`` block on one backend; ``"auto"`` chooses by the device of the tensors.
 
+    The choice holds for all threads, as that of ``torch.backends`` does.
+
     Raises:
         ValueError: there is no backend of that name.
         RuntimeError: it is not available here; the message says why.
@@ -41,11 +42,12 @@ def backend(name: Literal["auto", "reference", "wavefront", "cpu", "triton"]) ->
     reason = available_backends().get(name, True)
     if reason is not True:
         raise RuntimeError(f"backend {name!r} is not available: {reason}")
-    token = _chosen.set(name)
+    global _chosen
+    before, _chosen = _chosen, name
     try:
         yield
     finally:
-        _chosen.reset(token)
+        _chosen = before
 
 
 def available_backends() -> dict[str, Literal[True] | str]:
@@ -93,7 +95,8 @@ def scan(
 
 def _select(cell: Cell, x: Tensor, params: Params) -> str:
     """The backend for a call: the one asked for if it can serve it, else the wavefront backend with one warning."""
-    name = _chosen.get() or _check_name(os.environ.get("NDRNN_BACKEND", "auto"), "NDRNN_BACKEND")
+    # a plain global: a traced graph guards on it, and on a context variable it breaks
+    name = _chosen or _check_name(os.environ.get("NDRNN_BACKEND", "auto"), "NDRNN_BACKEND")
     if name in ("reference", "wavefront"):
         return name
     asked = name

@@ -30,21 +30,22 @@ def scan(
     """See :func:`ndrnn.scan.scan`."""
     lattice = tuple(x.shape[1:-1])
     states = [h0] if c0 is None else [h0, c0]
-    if x.shape[0] == 0 or prod(lattice) == 0:
-        outputs = [x.new_zeros((*x.shape[:-1], len(directions), params.weight_hh.shape[-1]))] * len(states)
-    else:
-        order = _WavefrontOrder(lattice, x.device)
-        samples = x.flatten(1, -2).expand(len(directions), *(-1,) * 3)
-        inputs = _take(samples, _oriented(order.points, lattice, directions, sizes))
-        entries = [_faces_in_order(state, order, lattice, directions, sizes) for state in states]
-        swept = _sweep(cell, inputs, params, order, entries)
-        # turning a lattice round is its own inverse
-        points = torch.arange(prod(lattice), device=x.device)
-        back = order.rank[_oriented(points, lattice, directions, sizes)]
-        outputs = [_take(state, back).permute(1, 2, 0, 3).unflatten(1, lattice) for state in swept]
+    within = None
     if sizes is not None:
-        outside = ~inside(sizes, lattice)[..., None, None]
-        outputs = [output.masked_fill(outside, 0) for output in outputs]
+        # whatever lies outside counts as zero, also in the backward pass, where 0 times inf would be NaN
+        within = inside(sizes, lattice)
+        x = x.masked_fill(~within[..., None], 0)
+        states = [_mask_faces(state, lattice, sizes) for state in states]
+    order = _WavefrontOrder(lattice, x.device)
+    samples = x.flatten(1, -2).expand(len(directions), *(-1,) * 3)
+    inputs = _take(samples, _oriented(order.points, lattice, directions, sizes))
+    entries = [_faces_in_order(state, order, lattice, directions, sizes) for state in states]
+    mask = None if within is None else within.flatten(1)[:, order.points, None]
+    swept = _sweep(cell, inputs, params, order, entries, mask)
+    # turning a lattice round is its own inverse
+    points = torch.arange(prod(lattice), device=x.device)
+    back = order.rank[_oriented(points, lattice, directions, sizes)]
+    outputs = [_take(state, back).permute(1, 2, 0, 3).unflatten(1, lattice) for state in swept]
     hn, *cn = (_exit_faces(y, directions, sizes, state) for y, state in zip(outputs, states, strict=True))
     return outputs[0], hn, cn[0] if cn else None
 
@@ -135,6 +136,21 @@ def _take(values: Tensor, index: Tensor) -> Tensor:
     return values.gather(2, index.unsqueeze(-1).expand(*values.shape[:2], -1, values.shape[-1]))
 
 
+def _face_sizes(sizes: Tensor, axis: int) -> Tensor:
+    """The extents (N, n - 1) of the samples' faces ``axis``."""
+    return torch.cat([sizes[:, :axis], sizes[:, axis + 1 :]], dim=1)
+
+
+def _mask_faces(state: Tensor, lattice: Sequence[int], sizes: Tensor) -> Tensor:
+    """Packed boundary states with zeros beyond the samples' own extents."""
+    return pack_faces(
+        [
+            face.masked_fill(~inside(_face_sizes(sizes, axis), face_lattice(lattice, axis))[..., None], 0)
+            for axis, face in enumerate(unpack_faces(state, lattice))
+        ]
+    )
+
+
 def _faces_in_order(
     state: Tensor,
     order: _WavefrontOrder,
@@ -146,16 +162,24 @@ def _faces_in_order(
     faces = []
     for axis, face in enumerate(unpack_faces(state, lattice)):
         others = [face_lattice(direction, axis) for direction in directions]
-        own = None if sizes is None else torch.cat([sizes[:, :axis], sizes[:, axis + 1 :]], dim=1)
+        own = None if sizes is None else _face_sizes(sizes, axis)
         index = _oriented(order.faces[axis], face_lattice(lattice, axis), others, own)
         faces.append(_take(pack_faces([face]), index))
     return faces
 
 
 def _sweep(
-    cell: Cell, inputs: Tensor, params: Params, order: _WavefrontOrder, entries: Sequence[Sequence[Tensor]]
+    cell: Cell,
+    inputs: Tensor,
+    params: Params,
+    order: _WavefrontOrder,
+    entries: Sequence[Sequence[Tensor]],
+    mask: Tensor | None,
 ) -> list[Tensor]:
-    """Run the cell wavefront by wavefront; h (and c) of all points in wavefront order, (D, N, P, H)."""
+    """Run the cell wavefront by wavefront; h (and c) of all points in wavefront order, (D, N, P, H).
+
+    States are zero where ``mask`` (N, P, 1), in wavefront order too, is False.
+    """
     directions, batch, points, _ = inputs.shape
     ndim, hidden = params.weight_hh.shape[1], params.weight_hh.shape[-1]
     a = inputs.flatten(1, 2) @ params.weight_ih.mT
@@ -187,6 +211,8 @@ def _sweep(
         u += [through(c_k, weight) for c_k, weight in zip(c, memory_weights, strict=False)]
         new_h, new_c = cell.step(a[:, :, start:stop], u, h, c, extra)
         last = [new_h] if new_c is None else [new_h, new_c]
+        if mask is not None:
+            last = [state.masked_fill(~mask[:, start:stop], 0) for state in last]
         for states, state in zip(wavefronts, last, strict=True):
             states.append(state)
     return [torch.cat(states, dim=2) for states in wavefronts]
@@ -199,10 +225,6 @@ def _exit_faces(
     lattice = tuple(states.shape[1:-2])
     faces = []
     for axis, passing in enumerate(unpack_faces(entry, lattice)):
-        others = face_lattice(lattice, axis)
-        if sizes is not None:
-            own = torch.cat([sizes[:, :axis], sizes[:, axis + 1 :]], dim=1)
-            passing = passing.masked_fill(~inside(own, others)[..., None], 0)
         if lattice[axis] == 0:
             faces.append(passing)
             continue

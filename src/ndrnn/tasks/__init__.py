@@ -29,6 +29,74 @@ depends on seed and step alone: that is what makes a resumed run equal an uninte
 noise are the task's, on the batch; a data set only reads.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .batches import IGNORE, ClassifyBatch, DensityBatch, Facts, LabelBatch, TranscribeBatch
 
-__all__ = ["IGNORE", "ClassifyBatch", "DensityBatch", "Facts", "LabelBatch", "TranscribeBatch"]
+if TYPE_CHECKING:
+    from ..training import Task
+    from .augment import Augment
+    from .classify import Classify, ClassifyTask
+    from .density import Density, DensityTask
+    from .label import Label, LabelTask
+    from .network import Network
+    from .transcribe import Transcribe, TranscribeTask
+
+__all__ = [
+    "IGNORE",
+    "TASKS",
+    "Augment",
+    "Classify",
+    "ClassifyBatch",
+    "ClassifyTask",
+    "Density",
+    "DensityBatch",
+    "DensityTask",
+    "Facts",
+    "Label",
+    "LabelBatch",
+    "LabelTask",
+    "Network",
+    "Transcribe",
+    "TranscribeBatch",
+    "TranscribeTask",
+    "build",
+]
+
+TASKS = {
+    "label": ("Label", "LabelTask"),
+    "classify": ("Classify", "ClassifyTask"),
+    "transcribe": ("Transcribe", "TranscribeTask"),
+    "density": ("Density", "DensityTask"),
+}
+"""Configuration and module of every task, by name; both are attributes of this package."""
+
+# batches are of use without Lightning: what needs it is imported when asked for
+_homes = {name: f".{task}" for task, names in TASKS.items() for name in names} | {
+    "Augment": ".augment",
+    "Network": ".network",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _homes:
+        return getattr(import_module(_homes[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def build(settings: Any, facts: Facts) -> Task:
+    """The task of a configuration: with fresh weights, drawn by ``settings.training.seed``.
+
+    Raises:
+        TypeError: ``settings`` is no configuration of a task.
+        ValueError: configuration and facts do not fit.
+    """
+    for configuration, module in TASKS.values():
+        if type(settings).__name__ == configuration and type(settings) is __getattr__(configuration):
+            task: Task = __getattr__(module)(settings, facts)
+            return task
+    known = ", ".join(configuration for configuration, _ in TASKS.values())
+    raise TypeError(f"settings must be one of {known}, got {type(settings).__name__}")

@@ -66,9 +66,7 @@ class Augment:
         source = (points - centre) @ matrix.transpose(1, 2).view(len(x), *[1] * (n - 1), n, n) + centre
         source = source + offset.view(len(x), *[1] * n, n)
         if self.elastic_alpha:
-            source = source + displacements(
-                len(x), lattice, self.elastic_sigma, self.elastic_alpha, like=x
-            )
+            source = source + displacements(len(x), lattice, self.elastic_sigma, self.elastic_alpha, like=x)
         x = resample(x, source)
         if target is not None:
             # an offset makes what comes from outside, 0, the label to ignore

@@ -7,9 +7,10 @@ from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from ..hierarchy import Hierarchy
 from ..lattice import inside
 from ..training import Options, Task
 from .augment import Augment
@@ -57,6 +58,8 @@ class ClassifyTask(Task):
 
     monitor = "sample_error"
     settings_class = Classify
+    settings: Classify
+    model: Hierarchy
 
     def __init__(self, settings: Classify, facts: Facts) -> None:
         if len(facts.classes) < 2:
@@ -69,7 +72,7 @@ class ClassifyTask(Task):
     def by_points(self) -> bool:
         return bool(self.settings.by == "points")
 
-    def make_model(self) -> nn.Module:
+    def make_model(self) -> Hierarchy:
         settings, classes = self.settings, len(self.facts.classes)
         if self.by_points:
             return settings.network.build(self.facts, classes + 1, expand=True)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
@@ -17,6 +17,7 @@ from torchmetrics.classification import (
     MulticlassJaccardIndex,
 )
 
+from ..hierarchy import Hierarchy
 from ..lattice import inside
 from ..training import Options, Task
 from .augment import Augment
@@ -61,6 +62,8 @@ class LabelTask(Task):
 
     monitor = "miss"
     settings_class = Label
+    settings: Label
+    model: Hierarchy
 
     def __init__(self, settings: Label, facts: Facts) -> None:
         if len(facts.classes) < 2:
@@ -70,24 +73,24 @@ class LabelTask(Task):
                 f"background must lie in [0, {len(facts.classes) - 1}], got {settings.background}"
             )
         super().__init__(settings, facts)
-        count, every = len(facts.classes), {"average": "none", "ignore_index": IGNORE}
+        count = len(facts.classes)
         self.metrics = MetricCollection(
             {
                 "accuracy": MulticlassAccuracy(count, average="micro", ignore_index=IGNORE),
-                "iou": MulticlassJaccardIndex(count, **every),
-                "dice": MulticlassF1Score(count, **every),
+                "iou": MulticlassJaccardIndex(count, average="none", ignore_index=IGNORE),
+                "dice": MulticlassF1Score(count, average="none", ignore_index=IGNORE),
                 "confusion": MulticlassConfusionMatrix(count, ignore_index=IGNORE),
             }
         )
         self.confusion: Tensor | None = None
         """Of the last check: points of each true class (rows) by the label that they got."""
 
-    def make_model(self) -> nn.Module:
+    def make_model(self) -> Hierarchy:
         return self.settings.network.build(self.facts, len(self.facts.classes), expand=True)
 
     def augmented(self, batch: LabelBatch) -> LabelBatch:
         x, target = self.settings.augment(batch.x, batch.sizes, batch.target)
-        return batch._replace(x=x, target=target)
+        return LabelBatch(x, batch.target if target is None else target, batch.sizes, batch.names)
 
     def loss(self, batch: LabelBatch) -> Tensor:
         scores, target = self.model(batch.x, batch.sizes), _counted(batch)
@@ -117,10 +120,12 @@ class LabelTask(Task):
     def predict_step(self, batch: LabelBatch, batch_idx: int = 0) -> list[Labelled]:
         """The labels of each sample's points; its ``target`` is not looked at."""
         with torch.no_grad():
-            confidence, labels = (found.cpu() for found in self.model(batch.x, batch.sizes).softmax(-1).max(-1))
+            confidence, labels = (
+                found.cpu() for found in self.model(batch.x, batch.sizes).softmax(-1).max(-1)
+            )
         predictions = []
         for index in range(len(batch.x)):
-            own = (index,)
+            own: tuple[int | slice, ...] = (index,)
             if batch.sizes is not None:
                 own += tuple(slice(int(size)) for size in batch.sizes[index])
             name = batch.names[index] if batch.names else ""

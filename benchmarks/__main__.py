@@ -1,0 +1,98 @@
+"""``python -m benchmarks``: the conformance tests, then the tables."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ndrnn.atomic import replacing
+
+from . import builds, conformance, launch, machine, memory, scaling, speed
+from .measure import CLOCKS, Effort
+from .table import Table, report, to_json
+from .workloads import CELLS, MAIN, OTHERS, SEQUENCES, THREADS, TINY, Workload
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the benchmark: its workloads, and how the chosen ones become tables."""
+
+    name: str
+    workloads: tuple[Workload, ...]
+    tables: Callable[[tuple[Workload, ...], Effort, Progress], list[Table]]
+
+
+def _speed(title: str) -> Callable[[tuple[Workload, ...], Effort, Progress], list[Table]]:
+    return lambda workloads, effort, progress: speed.tables(title, workloads, effort, progress)
+
+
+SECTIONS = (
+    Section("main", MAIN, _speed("MDLSTM, four directions, one thread")),
+    Section("cells", CELLS, _speed("The other cells at equal gate count, one thread")),
+    Section("others", OTHERS, _speed("Three axes, float64, one direction; one thread")),
+    Section("sequences", SEQUENCES, _speed("Sequences, n = 1")),
+    Section("threads", THREADS, lambda *given: [speed.thread_table(*given)]),
+    Section("launch", (TINY,), lambda chosen, *given: [launch.table(chosen[0], *given)]),
+    Section("memory", (*MAIN, OTHERS[0]), lambda *given: [memory.table(*given)]),
+    Section("builds", (MAIN[1], MAIN[2]), lambda *given: [builds.table(*given)]),
+    Section("scaling", scaling.WORKLOADS, lambda *given: scaling.tables(*given)),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="How fast the scans are.")
+    parser.add_argument(
+        "--only", metavar="TEXT", default="", help='rows whose "section: workload" contains TEXT'
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer rounds; figures are rough")
+    parser.add_argument(
+        "--clock", choices=CLOCKS, default="wall", help="cpu: leave out what other processes take"
+    )
+    parser.add_argument("--json", metavar="FILE", type=Path, help="keep the tables here too")
+    parser.add_argument("--list", action="store_true", help="print what there is to measure, and stop")
+    options = parser.parse_args(arguments)
+    chosen = [
+        (section, tuple(w for w in section.workloads if options.only in f"{section.name}: {w.name}"))
+        for section in SECTIONS
+    ]
+    chosen = [(section, workloads) for section, workloads in chosen if workloads]
+    if options.list or not chosen:
+        for section in SECTIONS:
+            print("\n".join(f"{section.name}: {workload.name}" for workload in section.workloads))
+        return 0 if options.list else 2
+    torch.set_num_threads(1)
+    started = time.monotonic()
+
+    def progress(what: str) -> None:
+        print(f"[{time.monotonic() - started:5.0f} s] {what}", file=sys.stderr, flush=True)
+
+    progress("conformance")
+    wrong = conformance.failures(workload for _, workloads in chosen for workload in workloads)
+    if wrong:
+        print("Nothing is measured: these disagree with the reference.", *wrong, sep="\n", file=sys.stderr)
+        return 1
+    effort = Effort.quick(options.clock) if options.quick else Effort(clock=options.clock)
+    described, tables = machine.describe(), list[Table]()
+    described["clock"] = options.clock
+    try:
+        for section, workloads in chosen:
+            tables += section.tables(workloads, effort, progress)
+    except KeyboardInterrupt:
+        described["interrupted"] = "yes, sections are missing"
+    print(report(described, tables), end="")
+    if options.json:
+        with replacing(options.json) as part:
+            part.write_text(to_json(described, tables))
+    return 130 if "interrupted" in described else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""Times of calls and of the limit, taken in turn so that a drifting machine moves both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import torch
+
+from .workloads import Workload
+
+Call = Callable[[], object]
+
+GEMM_SIZE = 1024
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure, and by which clock: ``"cpu"`` leaves out what other processes take, one thread only."""
+
+    seconds: float = 4.0
+    rounds: int = 5
+    clock: str = "wall"
+
+    @classmethod
+    def quick(cls, clock: str) -> Effort:
+        return cls(0.5, 3, clock)
+
+
+@dataclass
+class Times:
+    """Seconds of one call, one entry a round, and the limit's rate in operations a second around each."""
+
+    seconds: list[float] = field(default_factory=list)
+    limit: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return median(self.seconds)
+
+    @property
+    def median_limit(self) -> float:
+        return median(self.limit)
+
+    def share(self, operations: int) -> float:
+        """The part of the limit's rate that the call reached."""
+        return median(
+            operations / seconds / rate for seconds, rate in zip(self.seconds, self.limit, strict=True)
+        )
+
+    def ratio(self, other: Times) -> float:
+        """How many times longer the other call took in the same round."""
+        pairs = zip(self.seconds, other.seconds, strict=True)
+        return median(theirs / ours for ours, theirs in pairs)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class Limit:
+    """The rate of a single-thread float32 matrix product, what the machine itself reaches."""
+
+    def __init__(self, clock: str) -> None:
+        self.clock = CLOCKS[clock]
+        self.left, self.right = torch.randn(2, GEMM_SIZE, GEMM_SIZE).unbind()
+        self.out = torch.empty(GEMM_SIZE, GEMM_SIZE)
+        self.rate()
+
+    def rate(self) -> float:
+        with threads(1):
+            start = self.clock()
+            torch.mm(self.left, self.right, out=self.out)
+            return 2 * GEMM_SIZE**3 / (self.clock() - start)
+
+
+def in_turn(
+    calls: Mapping[str, Call], effort: Effort, *, thread_counts: Mapping[str, int] | None = None
+) -> dict[str, Times]:
+    """Time the calls one after the other, round after round, with the limit between any two of them."""
+    clock, limit = CLOCKS[effort.clock], Limit(effort.clock)
+    counts = thread_counts or {}
+    times = {name: Times() for name in calls}
+    repeats = {}
+    for name, call in calls.items():
+        with threads(counts.get(name, torch.get_num_threads())):
+            call()
+            start = clock()
+            call()
+            repeats[name] = max(1, round(5e-3 / max(clock() - start, 1e-6)))
+    began = time.perf_counter()
+    rounds, before = 0, limit.rate()
+    while rounds < effort.rounds or time.perf_counter() - began < effort.seconds:
+        for name, call in calls.items():
+            with threads(counts.get(name, torch.get_num_threads())):
+                start = clock()
+                for _ in range(repeats[name]):
+                    call()
+                seconds = (clock() - start) / repeats[name]
+            after = limit.rate()
+            times[name].seconds.append(seconds)
+            times[name].limit.append((before + after) / 2)
+            before = after
+        rounds += 1
+    return times
+
+
+def inference(model: Callable[[torch.Tensor], object], x: torch.Tensor) -> Call:
+    def call() -> object:
+        with torch.inference_mode():
+            return model(x)
+
+    return call
+
+
+def training_step(
+    model: torch.nn.Module, x: torch.Tensor, output_of: Callable[[Any], torch.Tensor] = lambda y: y
+) -> Call:
+    """Forward and backward, with the gradients of all parameters and of the input, as within a network."""
+    x = x.clone().requires_grad_()
+    dy: torch.Tensor | None = None
+
+    def call() -> None:
+        nonlocal dy
+        model.zero_grad(set_to_none=True)
+        x.grad = None
+        y = output_of(model(x))
+        dy = torch.randn_like(y) if dy is None else dy
+        y.backward(dy)
+
+    return call
+
+
+def calls_of(workload: Workload) -> dict[str, Call]:
+    """The two calls of a workload on the backend in force."""
+    layer, x = workload.build(), workload.input()
+    return {"inference": inference(layer, x), "training": training_step(layer, x)}

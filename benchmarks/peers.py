@@ -1,0 +1,185 @@
+"""The others that compute the same: each turns a workload into the same two calls."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Literal, cast
+
+import torch
+from torch import nn
+
+import ndrnn
+
+from .child import measure_apart
+from .measure import Call, Effort, calls_of, in_turn, inference, training_step
+from .table import Value
+from .workloads import Workload
+
+KINDS = ("inference", "training")
+LOOP_EXTENT = 8  # points an axis on which a point-by-point loop is timed
+COMPILE_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Peer:
+    """``ratios`` tells how many times longer than ours it takes, (inference, training), or why it does not run."""
+
+    name: str
+    serves: Callable[[Workload], bool]
+    ratios: Callable[[Workload, Effort], Value]
+
+
+def _on(backend: Literal["wavefront", "reference"], calls: dict[str, Call]) -> dict[str, Call]:
+    def on_backend(call: Call) -> Call:
+        def run() -> object:
+            with ndrnn.backend(backend):
+                return call()
+
+        return run
+
+    return {kind: on_backend(call) for kind, call in calls.items()}
+
+
+def _against(
+    ours: dict[str, Call], theirs: dict[str, Call], effort: Effort, scale: float = 1.0
+) -> list[float]:
+    """How many times longer their calls take; ``scale`` carries a part of their work to the whole."""
+    return [scale * _ratio(ours[kind], theirs[kind], effort) for kind in KINDS]
+
+
+def _ratio(ours: Call, theirs: Call, effort: Effort) -> float:
+    times = in_turn({"ours": ours, "theirs": theirs}, effort)
+    return times["ours"].ratio(times["theirs"])
+
+
+def _wavefront(workload: Workload, effort: Effort) -> Value:
+    return _against(calls_of(workload), _on("wavefront", calls_of(workload)), effort)
+
+
+def _clipped(workload: Workload) -> Workload:
+    return replace(workload, lattice=tuple(min(extent, LOOP_EXTENT) for extent in workload.lattice))
+
+
+def _loop(workload: Workload, effort: Effort) -> Value:
+    small = _clipped(workload)
+    return _against(
+        calls_of(workload), _on("reference", calls_of(small)), effort, workload.points / small.points
+    )
+
+
+def _torch_lstm(workload: Workload, effort: Effort) -> Value:
+    lstm = nn.LSTM(
+        workload.input_size, workload.hidden_size, batch_first=True, bidirectional=workload.directions is None
+    )
+    x = workload.input()
+    theirs = {
+        "inference": inference(lstm, x),
+        "training": training_step(lstm, x, output_of=lambda output: output[0]),
+    }
+    return _against(calls_of(workload), theirs, effort)
+
+
+def _compiled(workload: Workload, effort: Effort) -> Value:
+    # the compiler may take for ever, and only a process of its own can be stopped
+    answer = measure_apart(
+        "compiled",
+        workload,
+        effort,
+        timeout=3 * COMPILE_SECONDS + 20 * effort.seconds,
+        environment={"TORCHINDUCTOR_COMPILE_THREADS": "1"},  # leaves no helpers behind when it is stopped
+    )
+    if isinstance(answer, str):
+        return answer
+    return [answer[kind] for kind in KINDS if kind in answer] or f"compiles for over {COMPILE_SECONDS} s"
+
+
+def _keras(workload: Workload, effort: Effort) -> Value:
+    if importlib.util.find_spec("mdrnn") is None:
+        return "not installed"
+    small = _clipped(workload)
+    answer = measure_apart("keras", small, effort, timeout=300)
+    if isinstance(answer, str):
+        return answer
+    ours = in_turn(calls_of(workload), effort)
+    scale = workload.points / small.points
+    return [scale * answer[kind] / ours[kind].median for kind in KINDS]
+
+
+def _is_lattice(workload: Workload) -> bool:
+    return len(workload.lattice) > 1
+
+
+def _is_main(workload: Workload) -> bool:
+    return _is_lattice(workload) and workload.layer == "MDLSTM" and workload.dtype == "float32"
+
+
+PEERS = (
+    Peer("wavefront", lambda workload: True, _wavefront),
+    Peer("compiled wavefront", _is_main, _compiled),
+    Peer("point-by-point loop (extrapolated)", _is_lattice, _loop),
+    Peer(
+        "Keras mdrnn (extrapolated)",
+        lambda workload: _is_main(workload) and workload.variant is None and workload.directions is None,
+        _keras,
+    ),
+    Peer("torch.nn.LSTM", lambda workload: not _is_lattice(workload), _torch_lstm),
+)
+
+
+def time_compiled(workload: Workload, effort: Effort) -> dict[str, float]:
+    """Run in a process of its own: ratios of ``torch.compile``'s wavefront scan, as far as it compiles in time."""
+    x = workload.input()
+    compiled = cast(nn.Module, torch.compile(workload.build(), dynamic=False))
+    theirs = {"inference": inference(compiled, x), "training": training_step(compiled, x)}
+    ratios: dict[str, float] = {}
+    for kind, call in _on("wavefront", theirs).items():
+        try:
+            with _time_limit(COMPILE_SECONDS):
+                call()
+        except _OutOfTime:
+            break
+        ratios[kind] = _ratio(calls_of(workload)[kind], call, effort)
+    return ratios
+
+
+class _OutOfTime(BaseException):
+    """No ``Exception``, so that the compiler does not mistake it for a failure of its own."""
+
+
+@contextmanager
+def _time_limit(seconds: int) -> Iterator[None]:
+    def stop(*_: object) -> None:
+        raise _OutOfTime
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def time_keras(workload: Workload, effort: Effort) -> dict[str, float]:
+    """Run in a process of its own: seconds of the Keras package's layer, point by point like itself."""
+    import tensorflow as tf
+    from mdrnn import MDLSTM, MultiDirectional
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    shape = (*workload.lattice, workload.input_size)
+    layer = MultiDirectional(MDLSTM(workload.hidden_size, shape, return_sequences=True))
+    x = tf.Variable(workload.input().numpy())
+
+    def step() -> object:
+        with tf.GradientTape() as tape:
+            total = tf.reduce_sum(layer(x))
+        weights = [weight for rnn in layer._rnns for weight in rnn.trainable_variables]
+        return tape.gradient(total, [x, *weights])
+
+    times = in_turn({"inference": lambda: layer(x), "training": step}, effort)
+    return {kind: times[kind].median for kind in KINDS}

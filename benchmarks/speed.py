@@ -1,0 +1,86 @@
+"""Times as shares of the machine's matrix rate, and what others take for the same work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from .measure import Effort, calls_of, in_turn, threads
+from .peers import PEERS
+from .table import Table, Value
+from .workloads import Workload
+
+
+def tables(
+    title: str, workloads: Sequence[Workload], effort: Effort, progress: Callable[[str], None]
+) -> list[Table]:
+    """The table of shares, and the one of ratios to every peer that serves one of the workloads."""
+    peers = [peer for peer in PEERS if any(map(peer.serves, workloads))]
+    shares = Table(
+        title,
+        {
+            "workload": "",
+            "GEMM, GFLOP/s": ".0f",
+            "inference, ms": ".3g",
+            "share": ".0%",
+            "training step, ms": ".3g",
+            "share ": ".0%",
+        },
+    )
+    ratios = Table(
+        f"{title}: how many times longer others take, inference / training",
+        {"workload": "", **dict.fromkeys((peer.name for peer in peers), ".3g")},
+    )
+    for workload in workloads:
+        with threads(workload.threads):
+            progress(workload.name)
+            shares.add(workload.name, *_shares(workload, effort))
+            row: list[Value] = []
+            for peer in peers:
+                if not peer.serves(workload):
+                    row.append(None)
+                    continue
+                progress(f"{workload.name}: {peer.name}")
+                row.append(peer.ratios(workload, effort))
+            ratios.add(workload.name, *row)
+    return [shares, ratios]
+
+
+def _shares(workload: Workload, effort: Effort) -> list[Value]:
+    times, operations = in_turn(calls_of(workload), effort), workload.operations()
+    inference, training = times["inference"], times["training"]
+    return [
+        inference.median_limit / 1e9,
+        1e3 * inference.median,
+        inference.share(operations),
+        1e3 * training.median,
+        training.share(3 * operations),
+    ]
+
+
+def thread_table(workloads: Sequence[Workload], effort: Effort, progress: Callable[[str], None]) -> Table:
+    """One thread against two, taken in turn."""
+    result = Table(
+        "Two threads",
+        {
+            "workload": "",
+            "inference, ms": ".3g",
+            "two threads": ".3g",
+            "times faster": ".2f",
+            "training step, ms": ".3g",
+            "two threads ": ".3g",
+            "times faster ": ".2f",
+        },
+    )
+    for workload in workloads:
+        progress(workload.name)
+        calls, counts = {}, {}
+        for count in (1, 2):
+            for kind, call in calls_of(workload).items():
+                calls[f"{kind} {count}"], counts[f"{kind} {count}"] = call, count
+        times = in_turn(calls, effort, thread_counts=counts)
+        row: list[Value] = []
+        for kind in ("inference", "training"):
+            one, two = times[f"{kind} 1"], times[f"{kind} 2"]
+            row += [1e3 * one.median, 1e3 * two.median, two.ratio(one)]
+        result.add(workload.name, *row)
+    return result

@@ -1,0 +1,172 @@
+"""Reading lines of text: a hierarchy whose highest level is collapsed to frames, and CTC (Graves & Schmidhuber 2009)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics.text import CharErrorRate, WordErrorRate
+
+from ..hierarchy import Hierarchy
+from ..training import Options, Task
+from .augment import Augment
+from .batches import Facts, TranscribeBatch
+from .decoding import BLANK, Labelling, beam_search, frames_needed, greedy
+from .network import Network
+
+
+def _published() -> Network:
+    return Network(hidden=(2, 10, 50), subsample=(6, 20), blocks=("4x3", "4x3", "4x2"))
+
+
+@dataclass(frozen=True)
+class Transcribe:
+    """Read the text of each image."""
+
+    network: Network = field(default_factory=_published)
+    """By default that of Graves & Schmidhuber 2009; frames are as wide as the blocks of all levels together."""
+    beam: int = 0
+    """Prefixes that decoding keeps; 0 for the most probable path alone."""
+    augment: Augment = field(default_factory=Augment)
+    training: Options = field(default_factory=Options)
+
+    def __post_init__(self) -> None:
+        if not self.beam >= 0:
+            raise ValueError(f"beam must not be below 0, got {self.beam}")
+
+
+class Transcribed(NamedTuple):
+    """What a network reads in a sample."""
+
+    name: str
+    """Where the sample comes from."""
+    text: str
+    confidence: float
+    """The probability of this text, in the eyes of the network."""
+
+
+class TranscribeTask(Task):
+    """Trains and checks a network that reads; its batches are :class:`TranscribeBatch`.
+
+    Text runs along the last axis; the others are collapsed. Metrics: ``cer`` and ``wer``, wrong characters and words
+    as a share of the true ones.
+    """
+
+    monitor = "cer"
+    settings_class = Transcribe
+    settings: Transcribe
+    model: Hierarchy
+
+    def __init__(self, settings: Transcribe, facts: Facts) -> None:
+        if not facts.alphabet:
+            raise ValueError("facts must have an alphabet of at least one character, got none")
+        super().__init__(settings, facts)
+        self.cer, self.wer = CharErrorRate(), WordErrorRate()
+        self.scorer: Callable[[str], Sequence[float]] | None = None
+        """A language model for beam search: from the text so far to log-weights of its end and of each next character,
+        in the order of the alphabet."""
+        self._numbers = {character: number for number, character in enumerate(facts.alphabet, start=1)}
+
+    def make_model(self) -> Hierarchy:
+        axes = range(self.facts.ndim - 1)
+        return self.settings.network.build(self.facts, len(self.facts.alphabet) + 1, collapse=axes)
+
+    def frames(self, sizes: Tensor) -> Tensor:
+        """How many frames (N,) the network makes of samples of these extents (N, n)."""
+        return self.model.output_sizes(sizes)[:, 0]
+
+    def encode(self, text: str, name: str = "text") -> Labelling:
+        """The labels of a text.
+
+        Raises:
+            ValueError: a character is not in the alphabet.
+        """
+        strange = sorted(set(text) - self._numbers.keys())
+        if strange:
+            raise ValueError(f"{name}: {''.join(strange)!r} is not in the alphabet {self.facts.alphabet!r}")
+        return tuple(self._numbers[character] for character in text)
+
+    def decode(self, labels: Labelling) -> str:
+        """The text of labels."""
+        return "".join(self.facts.alphabet[label - 1] for label in labels)
+
+    def augmented(self, batch: TranscribeBatch) -> TranscribeBatch:
+        x, _ = self.settings.augment(batch.x, batch.sizes)
+        return batch._replace(x=x)
+
+    def loss(self, batch: TranscribeBatch) -> Tensor:
+        """The negative log-probability of the texts, in nats a character.
+
+        Raises:
+            ValueError: a text has characters that are not in the alphabet, or needs more frames than there are.
+        """
+        log_probs, frames = self._log_probs(batch)
+        names = batch.names or [f"sample {index} of the batch" for index in range(len(batch.x))]
+        encoded = [self.encode(text, name) for text, name in zip(batch.target, names, strict=True)]
+        for labels, name, available in zip(encoded, names, frames.tolist(), strict=True):
+            if frames_needed(labels) > available:
+                raise ValueError(
+                    f"{name}: a text of {len(labels)} characters needs at least {frames_needed(labels)} frames, "
+                    f"the network makes {available} of this image; use smaller blocks"
+                )
+        lengths = torch.tensor([len(labels) for labels in encoded])
+        flat = torch.tensor([label for labels in encoded for label in labels], dtype=torch.long)
+        total = F.ctc_loss(
+            log_probs.transpose(0, 1), flat.to(log_probs.device), frames, lengths, BLANK, reduction="sum"
+        )
+        return total / self.share(lengths.sum()).clamp(min=1)
+
+    def check(self, batch: TranscribeBatch) -> None:
+        texts = [text for text, _ in self._read(batch)]
+        self.cer.update(texts, list(batch.target))
+        self.wer.update(texts, list(batch.target))
+
+    def results(self) -> dict[str, Tensor | float]:
+        results: dict[str, Tensor | float] = {"cer": self.cer.compute(), "wer": self.wer.compute()}
+        self.cer.reset()
+        self.wer.reset()
+        return results
+
+    def predict_step(self, batch: TranscribeBatch, batch_idx: int = 0) -> list[Transcribed]:
+        """The text of each sample; its ``target`` is not looked at."""
+        names = batch.names or ("",) * len(batch.x)
+        with torch.no_grad():
+            read = self._read(batch)
+        return [Transcribed(name, *found) for name, found in zip(names, read, strict=True)]
+
+    def _log_probs(self, batch: TranscribeBatch) -> tuple[Tensor, Tensor]:
+        """(N, T, L) in nats, and the frames (N,) of each sample."""
+        x = batch.x
+        sizes = (
+            batch.sizes if batch.sizes is not None else x.new_tensor(x.shape[1:-1]).long().expand(len(x), -1)
+        )
+        return self.model(x, batch.sizes).log_softmax(-1), self.frames(sizes).cpu()
+
+    def _read(self, batch: TranscribeBatch) -> list[tuple[str, float]]:
+        log_probs, frames = self._log_probs(batch)
+        return [
+            self._read_one(sample[:available].cpu())
+            for sample, available in zip(log_probs, frames.tolist(), strict=True)
+        ]
+
+    def _read_one(self, log_probs: Tensor) -> tuple[str, float]:
+        if not len(log_probs):
+            return "", 1.0
+        if self.settings.beam:
+            scorer = None if self.scorer is None else lambda labels: self.scorer(self.decode(labels))  # type: ignore[misc]
+            labels = beam_search(log_probs, self.settings.beam, scorer=scorer)[0].labels
+        else:
+            labels = greedy(log_probs).labels
+        loss = F.ctc_loss(
+            log_probs.unsqueeze(1),
+            torch.tensor([labels], dtype=torch.long),
+            torch.tensor([len(log_probs)]),
+            torch.tensor([len(labels)]),
+            BLANK,
+            reduction="sum",
+        )
+        return self.decode(labels), float((-loss).exp())
