@@ -10,6 +10,7 @@ import torch
 from ..data.gather import Gathered, gather
 from ..data.source import Raw
 from ..tasks import Facts
+from ..tasks.decoding import frames_needed
 from . import uses
 from .output import Output
 from .recipe import Recipe
@@ -36,7 +37,7 @@ def collect(
         strict=strict,
         seed=seed,
         facts=facts,
-        accept=_alignable(recipe),
+        accept=_refusal(recipe),
         progress=out.progress,
     )
     for fault in gathered.faults.found:
@@ -90,26 +91,44 @@ def tell(gathered: Gathered, out: Output) -> None:
         out.say(f"{len(found['alphabet'])} characters: {found['alphabet']}")
 
 
-def _alignable(recipe: Recipe) -> Callable[[Raw], str | None] | None:
+def _refusal(recipe: Recipe) -> Callable[[Raw], str | None] | None:
+    """What samples must fulfil for the network of a recipe, beyond what their format asks for."""
+    if recipe.purpose == "transcribe":
+        return _alignable(recipe)
+    if recipe.purpose == "density":
+        return _large_enough(recipe)
+    return None
+
+
+def _alignable(recipe: Recipe) -> Callable[[Raw], str | None]:
     """Whether a line has enough frames for its text, as CTC needs them: one a character, and one between equals."""
-    if recipe.purpose != "transcribe":
-        return None
-    # how many frames there are does not depend on the alphabet
-    model: Any = None
+    # how many frames there are does not depend on channels and alphabet
+    task: Any = uses.build(recipe.task, recipe.config, Facts(2, 1, alphabet="a"))
 
     def refusal(raw: Raw) -> str | None:
-        nonlocal model
-        if model is None:
-            facts = Facts(raw.values.ndim - 1, raw.values.shape[-1], alphabet="ab")
-            model = uses.build(recipe.task, recipe.config, facts).model
-        frames = int(model.output_sizes(torch.tensor([raw.values.shape[:-1]]))[0, -1])
-        text = raw.target
-        repeats = sum(a == b for a, b in zip(text, text[1:], strict=False))
-        if frames >= len(text) + repeats:
+        extent = raw.values.shape[:-1]
+        if len(extent) != 2:
+            return f"must have two axes, got {len(extent)}"
+        frames = int(task.frames(torch.tensor([extent]))[0])
+        needed = frames_needed(raw.target)
+        if frames >= needed:
             return None
         return (
-            f"cannot be aligned: {frames} frames after the network's blocks, but {len(text)} characters"
-            f"{f' and {repeats} repeats' if repeats else ''} need {len(text) + repeats}"
+            f"cannot be aligned: its {len(raw.target)} characters need {needed} frames (one each, and one between "
+            f"equal neighbours), the network makes {frames} of {extent[1]} columns; use smaller blocks"
         )
+
+    return refusal
+
+
+def _large_enough(recipe: Recipe) -> Callable[[Raw], str | None]:
+    """Whether an image holds a patch."""
+    patch = recipe.config.patch
+
+    def refusal(raw: Raw) -> str | None:
+        extent = raw.values.shape[:-1]
+        if min(extent) >= patch:
+            return None
+        return f"must be at least as large as a patch, {patch}, got {' x '.join(map(str, extent))}"
 
     return refusal

@@ -66,6 +66,8 @@ class Predict:
         for name in ("tile", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.inputs:
+            raise ValueError("INPUT must name at least one image, volume, folder or zip archive, got none")
         if self.overlap < 0:
             raise ValueError(f"overlap must not be negative, got {self.overlap}")
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
+from .. import tasks
 from ..checkpoint import register as register_model
 from ..data.gather import Purpose
 from ..settings import nearest
@@ -22,13 +22,6 @@ class Use:
     purpose: Purpose
 
 
-# imported when they are asked for: only one is needed in a run
-_own: dict[str, tuple[str, str, str]] = {
-    "label": ("label", "Label", "LabelTask"),
-    "classify": ("classify", "Classify", "ClassifyTask"),
-    "transcribe": ("transcribe", "Transcribe", "TranscribeTask"),
-    "density": ("density", "Density", "DensityTask"),
-}
 _registered: dict[str, Use] = {}
 
 
@@ -45,10 +38,10 @@ def register_task(name: str, settings: type, task: type[Task], purpose: Purpose)
     Raises:
         ValueError: the name stands for another task, or ``purpose`` is none of the library's.
     """
-    if purpose not in _own:
-        raise ValueError(f"purpose must be one of {', '.join(_own)}, got {purpose!r}")
+    if purpose not in tasks.TASKS:
+        raise ValueError(f"purpose must be one of {', '.join(tasks.TASKS)}, got {purpose!r}")
     taken = _registered.get(name)
-    if name in _own or (taken is not None and taken.task.__qualname__ != task.__qualname__):
+    if name in tasks.TASKS or (taken is not None and taken.task.__qualname__ != task.__qualname__):
         raise ValueError(f"task {name!r} already stands for another one")
     register_model(task)
     _registered[name] = Use(settings, task, purpose)
@@ -56,7 +49,7 @@ def register_task(name: str, settings: type, task: type[Task], purpose: Purpose)
 
 def names() -> list[str]:
     """The names of all tasks."""
-    return [*_own, *_registered]
+    return [*tasks.TASKS, *_registered]
 
 
 def use(name: str) -> Use:
@@ -67,11 +60,10 @@ def use(name: str) -> Use:
     """
     if name in _registered:
         return _registered[name]
-    if name not in _own:
+    if name not in tasks.TASKS:
         raise ValueError(f"task {name!r} is not known{nearest(name, names())}")
-    module, settings, task = _own[name]
-    found = import_module(f"ndrnn.tasks.{module}")
-    return Use(getattr(found, settings), getattr(found, task), name)  # type: ignore[arg-type]
+    settings, task = tasks.TASKS[name]
+    return Use(getattr(tasks, settings), getattr(tasks, task), name)  # type: ignore[arg-type]
 
 
 def build(name: str, settings: Any, facts: Facts) -> Task:
