@@ -1,4 +1,4 @@
-"""Grey BSDS300 photographs as the density models read them, and the pixels on which they are compared.
+"""Grey BSDS300 photographs as the density models read them, and the tiles on which they are compared.
 
 Grey is Pillow's mode "L", the luma of ITU-R BT.601 rounded to 8 bits; then uniform noise in [0, 1) is added and the
 sum is divided by 256. Test images are cut into 64x64 tiles without overlap, each of which is predicted alone.
@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ndrnn.density import CausalNeighborhood
 from ndrnn.density.images import dequantize, tiles
 
 TILE = 64
@@ -52,22 +51,9 @@ def training_images(seed: int = 0) -> list[Tensor]:
     return [torch.stack([image for image in images if image.shape == shape]) for shape in shapes]
 
 
-def test_tiles(seed: int = 1) -> Tensor:
+def held_out_tiles(seed: int = 1) -> Tensor:
     """The tiles of the test photographs with noise, (100, 35, 64, 64) in [0, 1)."""
     generator = torch.Generator().manual_seed(seed)
-    cut = [tiles(dequantize(image, generator=generator), TILE)[..., 0] for image in grey("test")]
-    return torch.stack(cut)
-
-
-def training_samples(neighborhood: CausalNeighborhood, count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Inputs and outputs at ``count`` random places of the training photographs, without replacement, shuffled."""
-    generator = torch.Generator().manual_seed(seed)
-    groups = training_images(seed)
-    total = sum(len(group) for group in groups)
-    inputs, outputs = [], []
-    for group in groups:
-        x, y = neighborhood.sample(group, count * len(group) // total, generator=generator)
-        inputs.append(x)
-        outputs.append(y)
-    order = torch.randperm(sum(map(len, inputs)), generator=generator)
-    return torch.cat(inputs)[order], torch.cat(outputs)[order]
+    return torch.stack(
+        [tiles(dequantize(image, generator=generator), TILE)[..., 0] for image in grey("test")]
+    )

@@ -31,11 +31,11 @@ template <class A, class N>
 struct Mix {
   typename A::V share[kMaxAxes], old;
 
-  Mix(A& at, int first_lane, N n, bool kept) {
+  Mix(A& at, int first_lane, N n) {
     using V = typename A::V;
     const V one = splat(typename A::T(1));
     V last = one;
-    if (kept) {
+    if constexpr (A::kWayBack) {
       for (int k = 0; k < n - 1; ++k) last = last - (share[k] = at.kept(first_lane + k));
     } else if (n > 1) {
       V top = V{};
@@ -78,7 +78,7 @@ struct Rnn {
   static void backward(A& at, N n) {
     using T = typename A::T;
     const auto h = at.h_new(), dh = at.dh();
-    if constexpr (kRelu) at.delta(0, h > splat(T(0)) ? dh : splat(T(0)));
+    if constexpr (kRelu) at.delta(0, h <= splat(T(0)) ? splat(T(0)) : dh);
     else at.delta(0, dh * (splat(T(1)) - h * h));
     (void)n;
   }
@@ -161,7 +161,7 @@ struct Stable {
     using T = typename A::T;
     const auto i = sigmoid<T>(at.in(0)), f = sigmoid<T>(at.in(1)), g = tanh<T>(at.in(n + 1));
     const auto o = sigmoid<T>(at.in(n + 2));
-    const Mix<A, N> mix(at, 2, n, false);
+    const Mix<A, N> mix(at, 2, n);
     const auto c = i * g + f * mix.old;
     at.keep(0, i);
     at.keep(1, f);
@@ -177,7 +177,7 @@ struct Stable {
     const auto i = at.kept(0), f = at.kept(1), g = at.kept(n + 1), o = at.kept(n + 2);
     const auto dh = at.dh(), squashed = tanh<T>(at.c_new());
     const auto dc = at.dc() + dh * o * (one - squashed * squashed);
-    Mix<A, N> mix(at, 2, n, true);
+    Mix<A, N> mix(at, 2, n);
     at.delta(n + 2, dh * squashed * o * (one - o));
     at.delta(0, dc * g * i * (one - i));
     at.delta(n + 1, dc * i * (one - g * g));
@@ -198,7 +198,7 @@ struct Leaky {
     using T = typename A::T;
     const auto f = sigmoid<T>(at.in(0)), g = tanh<T>(at.in(n)), o1 = sigmoid<T>(at.in(n + 1));
     const auto o2 = sigmoid<T>(at.in(n + 2));
-    const Mix<A, N> mix(at, 1, n, false);
+    const Mix<A, N> mix(at, 1, n);
     const auto c = (splat(T(1)) - f) * g + f * mix.old;
     at.keep(0, f);
     at.keep(n, g);
@@ -213,7 +213,7 @@ struct Leaky {
     const auto f = at.kept(0), g = at.kept(n), o1 = at.kept(n + 1), o2 = at.kept(n + 2);
     const auto c = at.c_new(), h = at.h_new(), da = at.dh() * (one - h * h);
     const auto dc = at.dc() + da * o1;
-    Mix<A, N> mix(at, 1, n, true);
+    Mix<A, N> mix(at, 1, n);
     at.delta(n + 1, da * c * o1 * (one - o1));
     at.delta(n + 2, da * mix.old * o2 * (one - o2));
     at.delta(n, dc * (one - f) * (one - g * g));

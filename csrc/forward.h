@@ -1,25 +1,26 @@
 // The scan forward: gather the rows of a wavefront, multiply, apply the gates, block by block.
 #pragma once
-#include "pack.h"
+#include "scan.h"
 
 namespace ndrnn::NDRNN_ISA {
 
 template <class T>
-class ForwardScan {
+class ForwardScan : Scan<T> {
  public:
   ForwardScan(const Plan& plan, const CellInfo<T>& cell, const Forward<T>& call)
-      : plan_(plan), problem_(plan.problem), cell_(cell), call_(call), packing_(problem_, cell) {}
+      : Scan<T>(plan, cell, call.weights, call.c0), call_(call) {}
 
   bool run(const Parallel& parallel) {
     const int64_t workers = smaller(parallel.threads, plan_.tasks);
-    Arena arena;
-    for (char* base : {static_cast<char*>(nullptr), static_cast<char*>(nullptr)}) {
-      (void)base;
-      Layout layout(arena.data());
-      place(layout, workers);
-      if (!arena.data() && !arena.reserve(layout.bytes())) return false;
-    }
-    prepare(parallel);
+    if (!this->reserve([&](Layout& layout) { place(layout, workers); })) return false;
+    this->prepare_shared();
+    share_out(problem_.directions, smaller(parallel.threads, problem_.directions), parallel,
+              [&](int64_t, int64_t direction) {
+                packing_.forward(call_.weights, direction, weights_ + direction * packing_.size);
+              });
+    this->clear(call_.y, problem_.directions * problem_.hidden, parallel);
+    this->pass(call_.h0, call_.hn);
+    this->pass(call_.c0, call_.cn);
     share_out(plan_.tasks, workers, parallel, [&](int64_t worker, int64_t number) {
       sweep(Task(plan_, number, false), scratch_ + worker * scratch_bytes_);
     });
@@ -27,7 +28,9 @@ class ForwardScan {
   }
 
  private:
-  // What one worker needs: see place_scratch.
+  using Scan<T>::plan_, Scan<T>::problem_, Scan<T>::cell_, Scan<T>::packing_, Scan<T>::zeros_, Scan<T>::entry_;
+
+  // What one worker needs.
   struct Scratch {
     ForwardBlock<T>* block;
     Sample* samples;
@@ -50,43 +53,16 @@ class ForwardScan {
   }
 
   void place(Layout& layout, int64_t workers) {
-    const int64_t chains = problem_.directions * problem_.batch;
     Scratch unplaced;
     scratch_bytes_ = place_scratch(unplaced, nullptr);
+    this->place_shared(layout);
     layout.place(weights_, problem_.directions * packing_.size);
-    layout.place(extra_, problem_.directions * cell_.extra_rows * packing_.width);
-    layout.place(zeros_, larger(packing_.width, larger(problem_.inputs, problem_.hidden)));
-    layout.place(entry_, cell_.memory && call_.c0 ? chains * plan_.face_points() * packing_.width : 0);
-    layout.place(handed_, hands_over() ? chains * plan_.others * packing_.width : 0);
-    layout.place(progress_, plan_.strips * problem_.directions * plan_.groups);
+    layout.place(handed_, hands_over() ? this->chains() * plan_.others * packing_.width : 0);
     layout.place(scratch_, workers * scratch_bytes_);
   }
 
   // Without a stored c, a strip hands the memories of its last row over to the next strip.
   bool hands_over() const { return cell_.memory && !call_.c && plan_.strips > 1; }
-
-  void prepare(const Parallel& parallel) {
-    share_out(problem_.directions, smaller(parallel.threads, problem_.directions), parallel,
-              [&](int64_t, int64_t direction) {
-                packing_.forward(call_.weights, direction, weights_ + direction * packing_.size);
-                packing_.extra(call_.weights, direction, extra_ + direction * cell_.extra_rows * packing_.width);
-              });
-    std::memset(zeros_, 0, sizeof(T) * larger(packing_.width, larger(problem_.inputs, problem_.hidden)));
-    std::memset(progress_, 0, sizeof(int64_t) * plan_.strips * problem_.directions * plan_.groups);
-    if (cell_.memory && call_.c0) pad_rows(call_.c0, problem_.directions * problem_.batch * plan_.face_points());
-  }
-
-  void pad_rows(const T* from, int64_t rows) {
-    for (int64_t row = 0; row < rows; ++row) {
-      T* to = entry_ + row * packing_.width;
-      std::memcpy(to, from + row * problem_.hidden, sizeof(T) * problem_.hidden);
-      std::memset(to + problem_.hidden, 0, sizeof(T) * (packing_.width - problem_.hidden));
-    }
-  }
-
-  int64_t* progress(const Task& task, int64_t strip) const {
-    return progress_ + strip * problem_.directions * plan_.groups + task.chain(plan_);
-  }
 
   T* handed(int64_t direction, int64_t sample, int64_t other) const {
     return handed_ + ((direction * problem_.batch + sample) * plan_.others + other) * packing_.width;
@@ -95,31 +71,27 @@ class ForwardScan {
   void sweep(const Task& task, char* memory) {
     Scratch s;
     place_scratch(s, memory);
-    s.block = new (memory) ForwardBlock<T>;
     ForwardBlock<T>& block = *s.block;
     block.rows = 0;
     block.hidden = problem_.hidden;
     block.width = packing_.width;
     block.ndim = problem_.ndim;
-    block.extra = extra_ + task.direction * cell_.extra_rows * packing_.width;
+    block.extra = this->extra_ + task.direction * cell_.extra_rows * packing_.width;
     block.sums = s.sums;
     for (int64_t i = task.sample_begin; i < task.sample_end; ++i) s.samples[i - task.sample_begin] = Sample(plan_, task, i);
-    int64_t stored = call_.kept ? first_stored(task) : 0;
+    int64_t stored = this->stored_before(task);
     const int64_t wavefronts = task.wavefronts(plan_);
     for (int64_t t = 0; t < wavefronts; ++t) {
       if (task.strip > 0 && t <= plan_.reach)
-        wait_until([&] { return acquire(progress(task, task.strip - 1)) >= t + plan_.rows; });
+        wait_until([&] { return acquire(this->progress(task, task.strip - 1)) >= t + plan_.rows; });
       for_wavefront(plan_, task, s.samples, t, [&](int64_t sample, const Point& point) {
         add(task, s, t, sample, point);
         if (block.rows == kBlock) finish(task, s, stored);
       });
       finish(task, s, stored);
-      release(progress(task, task.strip), t + 1);
+      release(this->progress(task, task.strip), t + 1);
     }
   }
-
-  // The number of points that tasks before this one store.
-  int64_t first_stored(const Task& task) const { return stored_before(plan_, task); }
 
   void add(const Task& task, Scratch& s, int64_t t, int64_t local, const Point& point) {
     ForwardBlock<T>& block = *s.block;
@@ -204,13 +176,8 @@ class ForwardScan {
     }
   }
 
-  const Plan& plan_;
-  const Problem& problem_;
-  const CellInfo<T>& cell_;
   const Forward<T>& call_;
-  const Packing<T> packing_;
-  T *weights_, *extra_, *zeros_, *entry_, *handed_;
-  int64_t* progress_;
+  T *weights_, *handed_;
   char* scratch_;
   int64_t scratch_bytes_;
 };

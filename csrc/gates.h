@@ -23,6 +23,7 @@ struct ForwardBlock {
 
 template <class T_, class Cell>
 struct ForwardAt {
+  static constexpr bool kWayBack = false;
   using T = T_;
   using V = Vec<T>;
   const ForwardBlock<T>& block;
@@ -59,6 +60,7 @@ struct BackwardBlock {
 
 template <class T_, class Cell>
 struct BackwardAt {
+  static constexpr bool kWayBack = true;
   using T = T_;
   using V = Vec<T>;
   const BackwardBlock<T>& block;

@@ -5,6 +5,7 @@
 // each axis. The weight gradients are summed in the same form.
 #pragma once
 #include "gates.h"
+#include "product.h"
 #include "walk.h"
 
 namespace ndrnn::NDRNN_ISA {
@@ -120,24 +121,27 @@ struct Packing {
                                        : T(0);
   }
 
-  // How many lanes the transposed product of a run reads, and the weights for it: panels over the run's features,
-  // in each a row for every lane and padded unit.
-  int64_t transposed_size(const Run& run) const {
+  // For the way back: panels over the features of some runs of the same length, in each panel run after run a row
+  // for every lane that the run enters and every unit.
+  int64_t transposed_rows(const Run& run) const {
     int64_t lanes = 0;
     for (int lane = 0; lane < cell.lanes; ++lane) lanes += enters(run, lane);
-    return ceil_div(run.length, kPanel<T>) * kPanel<T> * lanes * width;
+    return lanes * problem.hidden;
   }
 
-  // The weights of `count` runs of the same length, run after run within each panel.
+  int64_t transposed_size(const Run* some, int count) const {
+    return ceil_div(some->length, kPanel<T>) * kPanel<T> * count * transposed_rows(*some);
+  }
+
   void transposed(const Weights<T>& weights, int64_t direction, const Run* some, int count, T* out) const {
     for (int64_t begin = 0; begin < some->length; begin += kPanel<T>)
       for (int r = 0; r < count; ++r)
         for (int lane = 0; lane < cell.lanes; ++lane) {
           if (!enters(some[r], lane)) continue;
-          for (int64_t unit = 0; unit < width; ++unit, out += kPanel<T>) {
-            const int64_t length = unit < problem.hidden ? smaller(kPanel<T>, some[r].length - begin) : 0;
-            const T* from = length ? source(some[r], direction, lane, unit, weights.ih, weights.hh, weights.extra) : nullptr;
-            for (int64_t j = 0; j < kPanel<T>; ++j) out[j] = j < length ? from[begin + j] : T(0);
+          const int64_t length = smaller(kPanel<T>, some[r].length - begin);
+          for (int64_t unit = 0; unit < problem.hidden; ++unit, out += kPanel<T>) {
+            const T* from = source(some[r], direction, lane, unit, weights.ih, weights.hh, weights.extra) + begin;
+            for (int64_t j = 0; j < kPanel<T>; ++j) out[j] = j < length ? from[j] : T(0);
           }
         }
   }
@@ -148,7 +152,8 @@ struct Packing {
 template <class T>
 void multiply(const Segment<T>* segments, int count, int64_t rows, const T* weights, const T* bias, T* out,
               int64_t stride) {
-  Segment<T> run[4 * kMaxAxes + 2];
+  constexpr int kMost = 64;
+  Segment<T> run[kMost];
   int in_run = 0;
   int64_t length = 0;
   auto flush = [&] {
@@ -165,7 +170,7 @@ void multiply(const Segment<T>* segments, int count, int64_t rows, const T* weig
       run[in_run++] = {segments[s].rows, segments[s].offset + done, piece};
       length += piece;
       done += piece;
-      if (length == kRun<T>) flush();
+      if (length == kRun<T> || in_run == kMost) flush();
     }
   flush();
 }

@@ -54,10 +54,18 @@ struct Parallel {
 
 enum class Outcome { kDone, kUnknownCell, kNoMemory };
 
+// What the shapes of a cell's tensors follow from.
+struct CellShape {
+  int gates, kept;     // weight blocks, and blocks that the forward scan keeps for the way back
+  int64_t extra;       // elements of the additional parameter of one direction
+  bool extra_is_bias;  // it may be missing
+  bool memory;
+};
+
 struct Kernels {
   const char* name;
-  int64_t (*width)(int64_t hidden, int bytes);              // hidden units with their padding
-  int64_t (*kept_lanes)(const char* cell, int ndim);        // -1 for an unknown cell
+  int64_t (*width)(int64_t hidden, int bytes);  // hidden units with their padding
+  bool (*describe)(const char* cell, int ndim, int64_t hidden, CellShape*);  // false for an unknown cell
   Outcome (*forward32)(const char* cell, const Problem&, const Forward<float>&, const Parallel&);
   Outcome (*forward64)(const char* cell, const Problem&, const Forward<double>&, const Parallel&);
   Outcome (*backward32)(const char* cell, const Problem&, const Backward<float>&, const Parallel&);

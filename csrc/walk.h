@@ -47,11 +47,14 @@ struct Plan {
       for (int j = 0; j < n; ++j) face *= j == k ? 1 : p.extent[j];
       face_start[k + 1] = face_start[k] + face;
     }
+    rows = group = groups = front = 1;
+    strips = tasks = 0;
+    if (points == 0 || p.batch == 0) return;
     // Enough rows a wavefront to reuse the weights, enough tasks to share out, and little enough to stay in cache.
     constexpr int64_t kRowsWanted = 48, kRowsLeast = 12, kTasksWanted = 8, kRowsMost = 64;
     const int64_t first = p.extent[0];
     rows = n == 1 ? first : larger(1, smaller(first, n == 2 ? kRowsMost : kRowsLeast));
-    const int64_t mean_front = larger(1, points / larger(1, first) * rows / (rows + reach));
+    const int64_t mean_front = larger(1, points / first * rows / (rows + reach));
     group = larger(1, smaller(p.batch, ceil_div(kRowsWanted, mean_front)));
     while (group > 1 && p.directions * ceil_div(p.batch, group) < kTasksWanted && group / 2 * mean_front >= kRowsLeast / 2)
       group = ceil_div(group, 2);
@@ -60,10 +63,10 @@ struct Plan {
       const int64_t cuts = ceil_div(kTasksWanted, p.directions * groups);
       rows = smaller(rows, larger(kRowsLeast, ceil_div(first, cuts)));
     }
-    strips = first > 0 ? ceil_div(first, rows) : 0;
-    tasks = points > 0 ? strips * groups * p.directions : 0;
+    strips = ceil_div(first, rows);
+    tasks = strips * groups * p.directions;
     front = group;
-    if (n > 1 && points > 0) front *= others / p.extent[n - 1] * smaller(rows, p.extent[n - 1]);
+    if (n > 1) front *= others / p.extent[n - 1] * smaller(rows, p.extent[n - 1]);
   }
 
   int64_t face_points() const { return face_start[problem.ndim]; }
@@ -109,7 +112,7 @@ struct Sample {
   int64_t size[kMaxNdim], step[kMaxNdim];
 
   Sample() = default;
-  Sample(const Plan& plan, const Task& task, int64_t sample) : index(sample), origin(0) {
+  Sample(const Plan& plan, const Task& task, int64_t sample) : index(sample), origin(0), size{}, step{} {
     const int n = plan.problem.ndim;
     const int64_t* signs = plan.problem.signs + task.direction * n;
     bool empty = false;

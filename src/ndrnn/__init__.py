@@ -1,5 +1,7 @@
 """ndrnn: recurrent networks over n-dimensional data, for PyTorch."""
 
+from . import testing
+from .diagnose import Diagnosis, diagnose
 from .layers import MDGRU, MDLSTM, MDRNN, LeakyMDLSTM, SpatialLSTM, StableMDLSTM
 from .scan import available_backends, backend
 
@@ -9,9 +11,12 @@ __all__ = [
     "MDGRU",
     "MDLSTM",
     "MDRNN",
+    "Diagnosis",
     "LeakyMDLSTM",
     "SpatialLSTM",
     "StableMDLSTM",
     "available_backends",
     "backend",
+    "diagnose",
+    "testing",
 ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log
+from math import inf, log
 from typing import ClassVar, Literal, NamedTuple
 
 import torch
@@ -89,6 +89,21 @@ class Cell(ABC):
             h and c of the point, each (..., H); c is None for a cell without memory.
         """
 
+    def gate_values(self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors) -> dict[str, Tensor]:
+        """Values of the gates by name, each (..., H), for the arguments of :meth:`step`; convex weights are all given.
+
+        :func:`ndrnn.diagnose` reads them. A cell of your own may leave this out.
+        """
+        return {}
+
+    def carries(self, gate: str) -> bool:
+        """Whether the value of a gate is the share of the predecessors' states that lives on."""
+        return gate.startswith("f")
+
+    def gate_range(self, gate: str) -> tuple[float, float]:
+        """The limits of a gate's values."""
+        return (-1.0, 1.0) if gate in ("a", "g") else (0.0, 1.0)
+
     def initial_gate_bias(self, gate: str, ndim: int) -> float:
         """Where the bias of a gate starts, in addition to noise."""
         return 0.0
@@ -104,21 +119,32 @@ def _total(a: Tensor, u: Sequence[Tensor]) -> Tensor:
     return a
 
 
-def _mix(logits: Sequence[Tensor], c: Sequence[Tensor]) -> Tensor:
-    """The convex combination of the memories; the last axis has the logit 0."""
-    if not logits:
-        return c[0]
-    stacked = torch.stack([*logits, torch.zeros_like(logits[0])])
-    return (torch.softmax(stacked, 0) * torch.stack(tuple(c))).sum(0)
+def _convex(logits: Sequence[Tensor], last: Tensor) -> tuple[Tensor, ...]:
+    """The softmax over some logits and one of zero, of the shape of ``last``, that follows them."""
+    return torch.softmax(torch.stack([*logits, torch.zeros_like(last)]), 0).unbind()
+
+
+def _add_shares(start: Tensor, shares: Tensors, states: Tensors) -> Tensor:
+    for share, state in zip(shares, states, strict=True):
+        start = start + share * state
+    return start
+
+
+def _numbered(prefix: str, values: Tensors, first: int = 1) -> dict[str, Tensor]:
+    return {f"{prefix}{number}": value for number, value in enumerate(values, first)}
+
+
+_FORGET_SUM = 0.995
 
 
 def _neutral_forget_bias(ndim: int) -> float:
-    """The bias at which n forget gates sum to 1, so that a memory neither grows nor fades along lattice paths.
+    """The bias at which n forget gates sum to just below 1, so that a memory neither grows nor fades along paths.
 
-    Gates above 1/n each make it grow with the number of paths, C(2L, L) for two axes. A single gate cannot exceed 1
-    and starts at the customary bias 1.
+    Gates above 1/n each make it grow with the number of lattice paths, C(2L, L) for two axes. At a sum s it cannot
+    exceed 1 / (1 - s), here 200, on however large a lattice; at 1 it could still grow with the number of wavefronts.
+    A single gate cannot exceed 1 and starts at the customary bias 1.
     """
-    return -log(ndim - 1) if ndim > 1 else 1.0
+    return log(_FORGET_SUM / (ndim - _FORGET_SUM)) if ndim > 1 else 1.0
 
 
 def _axes(prefix: str, count: int) -> tuple[str, ...]:
@@ -146,8 +172,14 @@ class RNNCell(Cell):
     def step(
         self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors
     ) -> tuple[Tensor, Tensor | None]:
+        return self.gate_values(a, u, h, c, extra)["a"], None
+
+    def gate_values(self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors) -> dict[str, Tensor]:
         a = _total(a, u)
-        return (torch.tanh(a) if self.nonlinearity == "tanh" else torch.relu(a)), None
+        return {"a": torch.tanh(a) if self.nonlinearity == "tanh" else torch.relu(a)}
+
+    def gate_range(self, gate: str) -> tuple[float, float]:
+        return (-1.0, 1.0) if self.nonlinearity == "tanh" else (0.0, inf)
 
 
 @dataclass(frozen=True)
@@ -177,17 +209,20 @@ class LSTMCell(Cell):
     def step(
         self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors
     ) -> tuple[Tensor, Tensor | None]:
+        i, *f, g, o = self.gate_values(a, u, h, c, extra).values()
+        new = _add_shares(i * g, f, c)
+        return o * torch.tanh(new), new
+
+    def gate_values(self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors) -> dict[str, Tensor]:
         i, *f, g, o = _total(a, u).chunk(len(c) + 3, -1)
         if self.peepholes:
             p_i, *p_f, p_o = extra
             i = i + p_i * sum(c[1:], c[0])
             f = [f_k + p_k * c_k for f_k, p_k, c_k in zip(f, p_f, c, strict=True)]
-        new = torch.sigmoid(i) * torch.tanh(g)
-        for f_k, c_k in zip(f, c, strict=True):
-            new = new + torch.sigmoid(f_k) * c_k
+        i, f, g = torch.sigmoid(i), [torch.sigmoid(f_k) for f_k in f], torch.tanh(g)
         if self.peepholes:
-            o = o + p_o * new
-        return torch.sigmoid(o) * torch.tanh(new), new
+            o = o + p_o * _add_shares(i * g, f, c)
+        return {"i": i, **_numbered("f", f), "g": g, "o": torch.sigmoid(o)}
 
     def initial_gate_bias(self, gate: str, ndim: int) -> float:
         return _neutral_forget_bias(ndim) if gate.startswith("f") else 0.0
@@ -210,9 +245,19 @@ class StableLSTMCell(Cell):
     def step(
         self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors
     ) -> tuple[Tensor, Tensor | None]:
+        i, f, *m, g, o = self.gate_values(a, u, h, c, extra).values()
+        new = i * g + f * _add_shares(m[0] * c[0], m[1:], c[1:])
+        return o * torch.tanh(new), new
+
+    def gate_values(self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors) -> dict[str, Tensor]:
         i, f, *m, g, o = _total(a, u).chunk(len(c) + 3, -1)
-        new = torch.sigmoid(i) * torch.tanh(g) + torch.sigmoid(f) * _mix(m, c)
-        return torch.sigmoid(o) * torch.tanh(new), new
+        return {
+            "i": torch.sigmoid(i),
+            "f": torch.sigmoid(f),
+            **_numbered("m", _convex(m, f)),
+            "g": torch.tanh(g),
+            "o": torch.sigmoid(o),
+        }
 
     def initial_gate_bias(self, gate: str, ndim: int) -> float:
         return 1.0 if gate == "f" else 0.0
@@ -235,10 +280,20 @@ class LeakyLSTMCell(Cell):
     def step(
         self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors
     ) -> tuple[Tensor, Tensor | None]:
+        f, *m, g, o1, o2 = self.gate_values(a, u, h, c, extra).values()
+        old = _add_shares(m[0] * c[0], m[1:], c[1:])
+        new = (1 - f) * g + f * old
+        return torch.tanh(o1 * new + o2 * old), new
+
+    def gate_values(self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors) -> dict[str, Tensor]:
         f, *m, g, o1, o2 = _total(a, u).chunk(len(c) + 3, -1)
-        keep, old = torch.sigmoid(f), _mix(m, c)
-        new = (1 - keep) * torch.tanh(g) + keep * old
-        return torch.tanh(torch.sigmoid(o1) * new + torch.sigmoid(o2) * old), new
+        return {
+            "f": torch.sigmoid(f),
+            **_numbered("m", _convex(m, f)),
+            "g": torch.tanh(g),
+            "o1": torch.sigmoid(o1),
+            "o2": torch.sigmoid(o2),
+        }
 
     def starts_closed_to_input(self, gate: str) -> bool:
         return gate.startswith("m")
@@ -274,11 +329,14 @@ class SpatialLSTMCell(Cell):
     def step(
         self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors
     ) -> tuple[Tensor, Tensor | None]:
+        i, *f, g, o = self.gate_values(a, u, h, c, extra).values()
+        new = _add_shares(g * i, f, c)
+        return torch.tanh(o * new), new
+
+    def gate_values(self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors) -> dict[str, Tensor]:
         i, *f, g, o = _total(a, u).chunk(len(c) + 3, -1)
-        new = torch.tanh(g) * torch.sigmoid(i)
-        for f_k, c_k in zip(f, c, strict=True):
-            new = new + torch.sigmoid(f_k) * c_k
-        return torch.tanh(torch.sigmoid(o) * new), new
+        f = [torch.sigmoid(f_k) for f_k in f]
+        return {"i": torch.sigmoid(i), **_numbered("f", f), "g": torch.tanh(g), "o": torch.sigmoid(o)}
 
     def initial_gate_bias(self, gate: str, ndim: int) -> float:
         return _neutral_forget_bias(ndim) if gate.startswith("f") else 0.0
@@ -311,13 +369,22 @@ class GRUCell(Cell):
     def step(
         self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors
     ) -> tuple[Tensor, Tensor | None]:
+        values = list(self.gate_values(a, u, h, c, extra).values())
+        fresh, *kept, g = values[len(h) :]
+        return _add_shares(fresh * g, kept, h), None
+
+    def gate_values(self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors) -> dict[str, Tensor]:
         ndim, hidden = len(h), h[0].shape[-1]
-        gates = 2 * ndim * hidden
-        rz = _total(a[..., :gates], [product[..., :gates] for product in u])
-        *r, candidate = *rz[..., : ndim * hidden].chunk(ndim, -1), a[..., gates:]
+        logits = 2 * ndim * hidden
+        candidate = a[..., logits:]
+        rz = _total(a[..., :logits], [product[..., :logits] for product in u]).chunk(2 * ndim, -1)
+        r = [torch.sigmoid(r_k) for r_k in rz[:ndim]]
         for r_k, product, b_k in zip(r, u, extra or (None,) * ndim, strict=True):
-            term = product[..., gates:] if b_k is None else product[..., gates:] + b_k
-            candidate = candidate + torch.sigmoid(r_k) * term
-        logits = rz[..., ndim * hidden :].chunk(ndim, -1)
-        share = torch.softmax(torch.stack([torch.zeros_like(logits[0]), *logits]), 0)
-        return (share * torch.stack([torch.tanh(candidate), *h])).sum(0), None
+            term = product[..., logits:] if b_k is None else product[..., logits:] + b_k
+            candidate = candidate + r_k * term
+        # the share of the candidate, whose logit is 0, comes first
+        *z, fresh = _convex(rz[ndim:], candidate)
+        return {**_numbered("r", r), **_numbered("z", [fresh, *z], 0), "g": torch.tanh(candidate)}
+
+    def carries(self, gate: str) -> bool:
+        return gate.startswith("z") and gate != "z0"

@@ -21,6 +21,7 @@ from .cells import (
 )
 from .lattice import all_directions, check_sizes, face_lattice, pack_faces, resolve_directions, unpack_faces
 from .scan import scan
+from .strips import check_checkpoint, scan_in_strips, strip_count
 
 Merge = Literal["concat", "sum", "mean"]
 Directions = Literal["all"] | Sequence[Sequence[int]]
@@ -35,6 +36,7 @@ class Options(TypedDict, total=False):
     directions: Directions
     merge: Merge
     bias: bool
+    checkpoint: bool | int
     device: torch.device | str | None
     dtype: torch.dtype | None
 
@@ -52,6 +54,9 @@ class ScanLayer(nn.Module):
         directions: ``"all"`` 2^n corners to start from, or a sequence of tuples of +1/-1; +1 starts at index 0.
         merge: how the directions' outputs become one: ``"concat"`` in their order, ``"sum"`` or ``"mean"``.
         bias: whether the gates have biases.
+        checkpoint: whether to save memory in training: of the scan only the states on the cuts between strips are
+            kept, and the strips scanned again in the backward pass; ``True`` for about as many as the root of the
+            longest axis, or their number. Gradients of gradients are then not to be had.
         device, dtype: of the parameters.
 
     Shapes:
@@ -73,6 +78,7 @@ class ScanLayer(nn.Module):
         directions: Directions = "all",
         merge: Merge = "concat",
         bias: bool = True,
+        checkpoint: bool | int = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -94,6 +100,7 @@ class ScanLayer(nn.Module):
         self.ndim = ndim
         self.directions = resolve_directions(directions, ndim)
         self.merge = merge
+        self.checkpoint = check_checkpoint(checkpoint)
         gates, count = len(cell.gates(ndim)) * hidden_size, len(self.directions)
         shapes: dict[str, tuple[int, ...] | None] = {
             "weight_ih": (count, gates, input_size),
@@ -150,7 +157,8 @@ class ScanLayer(nn.Module):
         directions = "all" if self.directions == all_directions(self.ndim) else list(self.directions)
         shown = f"{self.input_size}, {self.hidden_size}, ndim={self.ndim}, directions={directions!r}, merge={self.merge!r}"
         variant = "".join(f", {name}={value!r}" for name, value in vars(self.cell).items())
-        return shown + variant + ("" if self.bias is not None else ", bias=False")
+        bias = "" if self.bias is not None else ", bias=False"
+        return shown + variant + bias + (f", checkpoint={self.checkpoint}" if self.checkpoint else "")
 
     def forward(
         self,
@@ -175,7 +183,7 @@ class ScanLayer(nn.Module):
             ValueError: a shape or a device does not fit the layer.
             TypeError: a dtype does not, or an argument is of the wrong kind.
         """
-        self._check_input(x)
+        self.check_input(x)
         lattice = x.shape[1:-1]
         if sizes is not None:
             sizes = check_sizes(sizes, x.shape[0], lattice)
@@ -202,9 +210,14 @@ class ScanLayer(nn.Module):
     def _scan(
         self, x: Tensor, sizes: Tensor | None, state: tuple[Tensor, Tensor | None] | None, return_state: bool
     ) -> tuple[Tensor, tuple[Tensor, Tensor | None] | None]:
-        return scan(self.cell, x, self.params, self.directions, sizes, state, return_state=return_state)
+        call = (self.cell, x, self.params, self.directions, sizes, state)
+        if self.checkpoint:
+            strips = strip_count(self.checkpoint, x.shape[1:-1])
+            return scan_in_strips(*call, strips=strips, return_state=return_state)
+        return scan(*call, return_state=return_state)
 
-    def _check_input(self, x: Tensor) -> None:
+    def check_input(self, x: Tensor) -> None:
+        """Raise what :meth:`forward` raises for an ``x`` of the wrong kind, shape, device or dtype."""
         if not isinstance(x, Tensor):
             raise TypeError(f"x must be a tensor, got {type(x).__name__}")
         if x.dim() != self.ndim + 2 or x.shape[-1] != self.input_size:
@@ -286,7 +299,7 @@ class MDLSTM(ScanLayer):
     For n = 1 it is :class:`torch.nn.LSTM`. Arguments and shapes as in :class:`ScanLayer`, and
     ``peepholes``: whether the gates see the memories, through ``weight_peephole`` (D, n+2, H), rows i, f1 ... fn, o.
 
-    The forget gates start with their sum at 1 whatever the input: above it a memory grows with the number of
+    The forget gates start with their sum just below 1 whatever the input: above it a memory grows with the number of
     lattice paths, C(2L, L) on a square. Without biases they start at 1/2 each, too much for n > 2.
     """
 

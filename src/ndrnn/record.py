@@ -74,7 +74,8 @@ class Record(Callback):
             name: float(value) for name, value in trainer.callback_metrics.items() if value.numel() == 1
         }
         metrics.pop("loss", None)
-        loss = float(torch.stack(self._losses).mean())
+        # what each process has is its part of a mean over all samples
+        loss = float(trainer.strategy.reduce(torch.stack(self._losses).mean(), reduce_op="mean"))
         self._losses.clear()
         self.seconds = self._before + time.monotonic() - self._started
         step = trainer.global_step

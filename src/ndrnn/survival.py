@@ -75,7 +75,8 @@ class Stop(Callback):
         self.record = record
         self._before: dict[int, Any] = {}
 
-    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        # not earlier: Lightning's own handler, which ends the program, must be there already
         if threading.current_thread() is threading.main_thread():  # no other hears of signals
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._note)
@@ -91,7 +92,13 @@ class Stop(Callback):
         if done or interrupted:
             trainer.should_stop = True
 
-    def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self._give_back()
+
+    def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
+        self._give_back()
+
+    def _give_back(self) -> None:
         while self._before:
             signal.signal(*self._before.popitem())
 
@@ -105,6 +112,7 @@ class Guard(Callback):
     """Stops a training at the first loss or gradient that is NaN or infinite, before it reaches the weights."""
 
     def on_before_backward(self, trainer: Trainer, pl_module: Any, loss: Tensor) -> None:
+        loss = loss.detach()
         if not torch.isfinite(loss):
             pl_module.on_after_backward()  # weights without noise
             raise DivergedError(f"the loss is {float(loss)} {_where(trainer)}. {diagnosis(pl_module)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import cos, isfinite, pi
@@ -248,6 +248,7 @@ def fit(
     resume: bool = False,
     logger: Any = False,
     show: bool = True,
+    callbacks: Sequence[Any] = (),
     **trainer_options: Any,
 ) -> Record:
     """Train a task; SIGINT (Ctrl-C) and SIGTERM end the training after its step, a second Ctrl-C the program.
@@ -262,6 +263,7 @@ def fit(
             that was never interrupted. Without that file the training starts from the beginning.
         logger: one of Lightning's loggers, or several.
         show: whether to show the progress.
+        callbacks: further callbacks of Lightning.
         **trainer_options: for :class:`lightning.Trainer`, such as ``devices``, ``num_nodes``, ``strategy`` and
             ``precision``.
 
@@ -270,16 +272,16 @@ def fit(
         ValueError: ``folder`` holds a training with other settings, or one that is damaged.
     """
     record = Record()
-    callbacks: list[Any] = [record, Guard(), Stop(record)]
+    own: list[Any] = [record, Guard(), Stop(record)]
     if show:
-        callbacks.append(Show(record))
+        own.append(Show(record))
     state = None
     if folder is not None:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
         state = folder / LAST if resume and (folder / LAST).exists() else None
-        callbacks.append(Keep(folder, record, task.monitor))
+        own.append(Keep(folder, record, task.monitor))
     elif resume:
         raise ValueError("folder must be given to resume a training, got None")
     options: dict[str, Any] = {
@@ -291,7 +293,7 @@ def fit(
     }
     with _quiet_lightning():
         trainer = Trainer(
-            callbacks=callbacks,
+            callbacks=[*own, *callbacks],
             plugins=[AtomicCheckpoints()],
             logger=logger,
             enable_checkpointing=False,

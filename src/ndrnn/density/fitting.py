@@ -190,7 +190,7 @@ def fit_lbfgs(
         steps = min(options.validate_every, options.max_iter - done)
         # the limit on evaluations is never the one that binds: a line search takes 25 at most
         optimizer.param_groups[0].update(max_iter=steps, max_eval=30 * steps)
-        optimizer.step(closure)  # type: ignore[arg-type]  # floats are what it reads
+        optimizer.step(closure)
         entry = check(done + steps)
         log.append(entry)
         stale = 0 if _watched(entry) < best else stale + 1

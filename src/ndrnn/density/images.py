@@ -3,33 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from math import log
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 
-def dequantize(images: Tensor, *, levels: int = 256, generator: torch.Generator | None = None) -> Tensor:
+def dequantize(
+    images: Tensor,
+    *,
+    levels: int = 256,
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
     """Integer pixels k as floats (k + u) / levels with uniform noise u in [0, 1).
 
-    The continuous log-density of the result is a lower bound (in expectation, exact for a density that is constant on
-    each bin) of the discrete log-probability plus log(levels) per value.
+    The expected log-density of the result, minus log(levels) for every value, is at most the log-probability that the
+    density gives to the pixels' bins, and equal to it for a density that is constant on each bin.
+
+    Args:
+        images: integers of any shape.
+        levels: how many values a pixel may have.
+        generator: on the CPU, for the noise.
+        dtype: of the result.
 
     Raises:
         TypeError: the pixels are floating point already.
         ValueError: a pixel lies outside [0, levels).
     """
-    if images.is_floating_point():
+    if images.is_floating_point() or images.is_complex():
         raise TypeError(f"images must hold integers, got {images.dtype}")
     if images.numel() and not (int(images.min()) >= 0 and int(images.max()) < levels):
         raise ValueError(f"images must lie in [0, {levels}), got {int(images.min())} to {int(images.max())}")
-    noise = torch.rand(images.shape, generator=generator).to(images.device)
-    # rounding to float32 could lift the largest noise to 1, into the next bin
-    return (images.float() + noise.clamp_(max=1 - 2**-14)) / levels
+    noise = torch.rand(images.shape, generator=generator, dtype=torch.float64).to(images.device)
+    values = ((images + noise) / levels).to(dtype)
+    # rounding may lift the largest noise into the next bin
+    ends = ((images + torch.ones_like(noise)) / levels).to(dtype)
+    return torch.minimum(values, torch.nextafter(ends, torch.zeros_like(ends)))
 
 
 class LinearTransform(nn.Module):
-    """An invertible linear map between the channels of a pixel; ``log_det`` is log|det| in nats per pixel."""
+    r"""An invertible linear map between the channels of a pixel; ``log_det`` is log\|det\| in nats per pixel.
+
+    Raises:
+        ValueError: the matrix is not square, or singular.
+    """
 
     matrix: Tensor
     inverse_matrix: Tensor
@@ -38,15 +56,23 @@ class LinearTransform(nn.Module):
         super().__init__()
         if matrix.dim() != 2 or matrix.shape[0] != matrix.shape[1]:
             raise ValueError(f"matrix must be square, got shape {tuple(matrix.shape)}")
-        self.register_buffer("matrix", matrix.float())
-        self.register_buffer("inverse_matrix", torch.linalg.inv(matrix.double()).float())
+        if torch.linalg.matrix_rank(matrix.double()) < len(matrix):
+            raise ValueError(f"matrix must be invertible, got rank below {len(matrix)}")
+        self.register_buffer("matrix", matrix.double())
+        self.register_buffer("inverse_matrix", torch.linalg.inv(matrix.double()))
 
     @property
     def log_det(self) -> float:
         return float(torch.linalg.slogdet(self.matrix.double()).logabsdet)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (N, H, W, C) in the new basis."""
+        """Images (N, H, W, C) in the new basis.
+
+        Raises:
+            ValueError: they have another number of channels.
+        """
+        if images.shape[-1] != len(self.matrix):
+            raise ValueError(f"images must have {len(self.matrix)} channels, got {images.shape[-1]}")
         return images @ self.matrix.T.to(images)
 
     def inverse(self, images: Tensor) -> Tensor:
@@ -85,7 +111,7 @@ class Haar(nn.Module):
             raise ValueError(
                 f"images must have even sides and one channel for the Haar transform, got {tuple(images.shape)}"
             )
-        blocks = images.view(n, height // 2, 2, width // 2, 2).permute(0, 1, 3, 2, 4).flatten(-2)
+        blocks = images.reshape(n, height // 2, 2, width // 2, 2).permute(0, 1, 3, 2, 4).flatten(-2)
         return blocks @ self._basis(images).T
 
     def inverse(self, coefficients: Tensor) -> Tensor:
@@ -143,37 +169,40 @@ def dead_leaves(
 ) -> Tensor:
     """An image (height, width) of occluding disks (Lee, Mumford & Huang 2001), values in [0, 1).
 
-    Disks are laid front to back until all is covered; the density of radii falls as r^-3 between ``r_min`` and
-    ``r_max`` (half the longer side if not given), centres are uniform on the image grown by ``r_max``.
+    Disks are laid front to back until all is covered. The density of radii falls as r^-3 between ``r_min`` and
+    ``r_max`` (half the longer side if not given), centres are uniform on the image grown by ``r_max``, greys uniform.
+    The leaves are constant, so that a density exists only after noise has been added.
+
+    Raises:
+        ValueError: the radii are not 0 < r_min < r_max, or there are no pixels.
     """
     r_max = max(height, width) / 2 if r_max is None else r_max
-    image, bare = torch.zeros(height, width), torch.ones(height, width, dtype=torch.bool)
-    low, high = r_min**-2, r_max**-2
-    while bool(bare.any()):
-        draws = torch.rand(4096, 4, generator=generator, dtype=torch.float64)
-        radii = (low - draws[:, 0] * (low - high)).rsqrt()
-        tops = draws[:, 1] * (height + 2 * r_max) - r_max
-        lefts = draws[:, 2] * (width + 2 * r_max) - r_max
-        for radius, y, x, grey in torch.stack([radii, tops, lefts, draws[:, 3]], 1).tolist():
-            i0, i1 = max(0, int(y - radius)), min(height, int(y + radius) + 2)
-            j0, j1 = max(0, int(x - radius)), min(width, int(x + radius) + 2)
-            if i0 >= i1 or j0 >= j1:
-                continue
-            here = bare[i0:i1, j0:j1]
-            rows = (torch.arange(i0, i1) - y).square_()
-            disk = (rows[:, None] + (torch.arange(j0, j1) - x).square_()) <= radius * radius
-            disk &= here
-            image[i0:i1, j0:j1][disk] = grey
-            here &= ~disk
-    return image
+    if not 0 < r_min < r_max:
+        raise ValueError(f"r_min and r_max must be 0 < r_min < r_max, got {r_min} and {r_max}")
+    if height < 1 or width < 1:
+        raise ValueError(f"height and width must be at least 1, got {height} and {width}")
+    image, bare = np.zeros((height, width), np.float32), np.ones((height, width), bool)
+    i, j = np.arange(height)[:, None], np.arange(width)
+    while bare.any():
+        draws = torch.rand(4, 4096, generator=generator, dtype=torch.float64).numpy()
+        radius = (r_min**-2 - draws[0] * (r_min**-2 - r_max**-2)) ** -0.5
+        y, x = draws[1] * (height + 2 * r_max) - r_max, draws[2] * (width + 2 * r_max) - r_max
+        top, bottom = (np.ceil(v).clip(0, height).astype(int) for v in (y - radius, y + radius + 1))
+        left, right = (np.ceil(v).clip(0, width).astype(int) for v in (x - radius, x + radius + 1))
+        # most late disks fall on covered ground: sums over their boxes tell
+        total = np.zeros((height + 1, width + 1), int)
+        total[1:, 1:] = bare.cumsum(0).cumsum(1)
+        free = total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
+        for k in np.flatnonzero(free > 0):
+            box = np.s_[top[k] : bottom[k], left[k] : right[k]]
+            distance = (i[box[0]] - y[k]) ** 2 + (j[box[1]] - x[k]) ** 2
+            seen = bare[box] & (distance <= radius[k] ** 2)
+            image[box][seen] = draws[3, k]
+            bare[box] &= ~seen
+    return torch.from_numpy(image)
 
 
 def batches(count: int, size: int) -> Iterator[slice]:
     """Slices of at most ``size`` that cover ``count``."""
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
-
-
-def bits(nats: float) -> float:
-    """Nats as bits."""
-    return nats / log(2.0)

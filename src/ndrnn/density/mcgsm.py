@@ -4,22 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from math import log, sqrt
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, constraints
 
+from .conditional import ConditionalMixture as ConditionalMixture
 from .fitting import FitOptions, FitReport, Penalty, fit_lbfgs
-from .mixture import (
-    MixtureLogDensity,
-    MixtureParams,
-    expert_terms,
-    gate_log_probs,
-    log_density,
-    prepare,
-    sample_from_noise,
-)
+from .mixture import MixtureParams, log_density, raised
 from .neighborhood import check_finite
 
 
@@ -174,13 +165,17 @@ class MCGSM(nn.Module):
         )
 
     def forward(self, inputs: Tensor) -> ConditionalMixture:
-        """The density of the outputs (..., M) given the inputs (..., N).
+        """The density of the outputs (..., M) given the inputs (..., N); half precision is raised to the model's.
 
         Raises:
+            TypeError: the dtype is not the model's.
             ValueError: the last dimension is not ``num_inputs``.
         """
         if inputs.shape[-1:] != (self.num_inputs,):
             raise ValueError(f"inputs must have shape (..., {self.num_inputs}), got {tuple(inputs.shape)}")
+        inputs = raised(inputs, self.priors.dtype)
+        if inputs.dtype != self.priors.dtype:
+            raise TypeError(f"inputs must be {self.priors.dtype}, the model's dtype, got {inputs.dtype}")
         return ConditionalMixture(self.mixture_params(), inputs)
 
     def fit(
@@ -273,168 +268,3 @@ class MCGSM(nn.Module):
             raise TypeError(f"{first} and {second} must be {dtype}, got {inputs.dtype} and {outputs.dtype}")
         check_finite(inputs, first)
         check_finite(outputs, second)
-
-
-class ConditionalMixture(Distribution):
-    """The density of an MCGSM's outputs given its inputs; batch shape (...), event shape (M,)."""
-
-    arg_constraints: dict[str, constraints.Constraint] = {}
-    support = constraints.real_vector
-    has_rsample = False
-
-    def __init__(self, params: MixtureParams, inputs: Tensor) -> None:
-        self.params = params
-        self._inputs = inputs.reshape(-1, inputs.shape[-1]) if inputs.shape[-1] else inputs.flatten(0, -2)
-        self.num_components, self.num_outputs = params.means.shape
-        super().__init__(inputs.shape[:-1], torch.Size([self.num_outputs]), validate_args=False)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density in nats of outputs (..., M), shape (...)."""
-        x, y, shape = self._pair(value)
-        result: Tensor = MixtureLogDensity.apply(x, y, *self.params)
-        return result.view(shape)
-
-    @torch.no_grad()
-    def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
-        """Outputs (*sample_shape, ..., M)."""
-        shape = torch.Size(sample_shape)
-        count = shape.numel() * len(self._inputs)
-        like = {"dtype": self._inputs.dtype, "device": self._inputs.device, "generator": generator}
-        uniform = torch.rand(count, **like)
-        normal = torch.randn(count, self.num_outputs, **like)
-        x = self._inputs.expand(*shape, *self._inputs.shape).reshape(count, -1)
-        y = sample_from_noise(prepare(self.params), self.params, x, uniform, normal)
-        return y.view(shape + self.batch_shape + self.event_shape)
-
-    @torch.no_grad()
-    def sample_from(self, uniform: Tensor, normal: Tensor) -> Tensor:
-        """The sample (..., M) that uniform (...) and standard normal (..., M) random numbers give."""
-        y = sample_from_noise(
-            prepare(self.params),
-            self.params,
-            self._inputs,
-            uniform.reshape(-1),
-            normal.reshape(-1, self.num_outputs),
-        )
-        return y.view(self.batch_shape + self.event_shape)
-
-    @property
-    def gate(self) -> Tensor:
-        """p(c, s | x), (..., K, S)."""
-        return (
-            gate_log_probs(prepare(self.params), self._inputs)
-            .exp()
-            .movedim(-1, 0)
-            .unflatten(0, self._leading)
-        )
-
-    def posterior(self, value: Tensor) -> Tensor:
-        """p(c, s | x, y) for outputs (..., M), (..., K, S)."""
-        x, y, shape = self._pair(value)
-        joint = self._log_joint(prepare(self.params), x, y)
-        posterior = torch.softmax(joint.flatten(0, 1), 0).view_as(joint)
-        return posterior.movedim(-1, 0).unflatten(0, shape or (1,)).view(*shape, *self.params.priors.shape)
-
-    @property
-    def mean(self) -> Tensor:
-        """Expectation (..., M)."""
-        return self._moments()[0]
-
-    @property
-    def variance(self) -> Tensor:
-        """Variance of every output (..., M)."""
-        return self._moments()[1]
-
-    def cdf(self, value: Tensor) -> Tensor:
-        """Distribution function of a single output, (...) for values (..., 1).
-
-        Raises:
-            NotImplementedError: there are several outputs.
-        """
-        x, y, shape = self._pair(value)
-        if self.num_outputs != 1:
-            raise NotImplementedError(f"cdf needs a single output, this density has {self.num_outputs}")
-        shared = prepare(self.params)
-        z, _ = expert_terms(shared, x, y)
-        signed = z * shared.factor.sign() * shared.precision.sqrt()
-        inside = torch.special.ndtr(signed)
-        return (gate_log_probs(shared, x).exp() * inside).sum((0, 1)).clamp(0, 1).view(shape)
-
-    def log_prob_interval(self, lower: Tensor, upper: Tensor) -> Tensor:
-        """Log-probability in nats, (...), of the intervals (lower, upper] (..., M); infinite ends are allowed.
-
-        With several outputs the last is integrated first and every other one is conditioned on the centres of the
-        intervals of those after it (a bounded end where the other is infinite), which is the probability of a
-        discrete model that knows only the centres.
-        """
-        x, low, shape = self._pair(lower)
-        _, high, _ = self._pair(upper)
-        return _interval(prepare(self.params), self.params, x, low, high).view(shape)
-
-    @property
-    def _leading(self) -> tuple[int, ...]:
-        return tuple(self.batch_shape) or (1,)
-
-    def _pair(self, value: Tensor) -> tuple[Tensor, Tensor, torch.Size]:
-        if value.shape[-1:] != self.event_shape:
-            raise ValueError(f"value must have shape (..., {self.num_outputs}), got {tuple(value.shape)}")
-        shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
-        y = value.expand(*shape, self.num_outputs).reshape(-1, self.num_outputs)
-        x = self._inputs
-        if shape != self.batch_shape:
-            x = x.view(*self.batch_shape, x.shape[-1]).expand(*shape, x.shape[-1]).reshape(-1, x.shape[-1])
-        return x, y, shape
-
-    def _log_joint(self, shared: Any, x: Tensor, y: Tensor) -> Tensor:
-        z, log_determinant = expert_terms(shared, x, y)
-        energy = shared.precision * (0.5 * z.square().sum(1, keepdim=True))
-        scales = shared.precision.log() - log(2 * torch.pi)
-        expert = 0.5 * self.num_outputs * scales + log_determinant[:, None, None] - energy
-        return gate_log_probs(shared, x) + expert
-
-    def _moments(self) -> tuple[Tensor, Tensor]:
-        shared, params = prepare(self.params), self.params
-        components = params.means.shape[0]
-        gate = gate_log_probs(shared, self._inputs).exp()
-        centre = (self._inputs @ params.predictors.reshape(-1, self._inputs.shape[1]).T).view(
-            -1, components, self.num_outputs
-        ) + params.means
-        share = gate.sum(1).T.unsqueeze(-1)
-        mean = (share * centre).sum(1)
-        precision = shared.factor @ shared.factor.mT
-        covariance = torch.linalg.inv(precision).diagonal(dim1=-2, dim2=-1)
-        width = (gate / shared.precision).sum(1).T @ covariance
-        variance = width + (share * (centre - mean.unsqueeze(1)).square()).sum(1)
-        shape = self.batch_shape + self.event_shape
-        return mean.view(shape), variance.view(shape)
-
-
-def _interval(shared: Any, params: MixtureParams, x: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    components, outputs = params.means.shape
-    log_weight = gate_log_probs(shared, x)
-    centre = torch.where(low.isinf(), high, torch.where(high.isinf(), low, 0.5 * (low + high)))
-    predicted = (x @ params.predictors.reshape(components * outputs, -1).T).T.view(components, outputs, -1)
-    predicted = predicted + params.means.unsqueeze(-1)
-    root = shared.precision.sqrt()
-    total = x.new_zeros(len(x))
-    residuals = centre.T - predicted
-    for m in reversed(range(outputs)):
-        # z_m = L_mm r_m + sum over later outputs: each output is Gaussian given those after it
-        scale = shared.factor[:, m, m][:, None]
-        offset = (shared.factor[:, m + 1 :, m].unsqueeze(-1) * residuals[:, m + 1 :]).sum(1)
-        ends = [(scale * (end[:, m] - predicted[:, m]) + offset).unsqueeze(1) * root for end in (low, high)]
-        below, above = torch.minimum(*ends), torch.maximum(*ends)
-        inside = torch.logsumexp((log_weight + _log_normal_interval(below, above)).flatten(0, 1), 0)
-        total = total + inside
-        z = (scale * residuals[:, m] + offset).unsqueeze(1) * root
-        density = (root * scale.abs().unsqueeze(-1)).log() - 0.5 * z.square()
-        log_weight = torch.log_softmax((log_weight + density).flatten(0, 1), 0).view_as(log_weight)
-    return total
-
-
-def _log_normal_interval(low: Tensor, high: Tensor) -> Tensor:
-    """log(Phi(high) - Phi(low)) without cancellation in either tail."""
-    flip = low > 0
-    low, high = torch.where(flip, -high, low), torch.where(flip, -low, high)
-    upper, lower = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
-    return upper + torch.log1p(-torch.exp((lower - upper).clamp(max=0)))

@@ -8,6 +8,7 @@ its two arrays (components, scales, samples) to stay in the cache.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import log
 from typing import Any, NamedTuple
 
@@ -15,8 +16,8 @@ import torch
 from torch import Tensor
 
 LN2 = log(2.0)
-_BLOCK_ELEMENTS = 1 << 17
-_SAMPLE_ROWS = 65536
+_BLOCK_ELEMENTS = 1 << 17  # of a block of the likelihood: two arrays in float32 fill half of a cache of 2 MiB
+_PIECE_ELEMENTS = 1 << 22  # where autograd may keep the temporaries anyway
 
 
 class MixtureParams(NamedTuple):
@@ -46,24 +47,27 @@ def limits(dtype: torch.dtype) -> Limits:
 
 
 class Prepared(NamedTuple):
-    """What all blocks share."""
+    """What all samples share."""
 
     rows: Tensor  # (F + K + K M, N): features, linear terms, predictors
     squared_weights: Tensor  # (K, F)
+    priors: Tensor  # (K, S, 1)
     precision: Tensor  # (K, S, 1), e^alpha
-    precision2: Tensor  # the same times log2 e
-    priors2: Tensor  # (K, S, 1), base 2
-    constants2: Tensor  # (K, S, 1), log normaliser of the experts, base 2
+    constants: Tensor  # (K, S, 1), log normaliser of the experts
     factor: Tensor  # (K, M, M), lower triangular
     means: Tensor  # (K, M, 1)
 
 
+def raised(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Values in half precision, as autocast makes them, in the model's dtype; others as they are."""
+    return values.to(dtype) if values.dtype in (torch.bfloat16, torch.float16) else values
+
+
 def prepare(params: MixtureParams) -> Prepared:
     """Precompute what does not depend on the samples."""
-    bound = limits(params.features.dtype)
     components, outputs = params.means.shape
-    scales = params.scales.clamp(-bound.log_scale, bound.log_scale)
-    precision = scales.exp().unsqueeze(-1)
+    bound = limits(params.features.dtype).log_scale
+    scales = params.scales.clamp(-bound, bound)
     factor = params.cholesky.tril()
     log_determinant = factor.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
     constants = 0.5 * outputs * (scales - log(2 * torch.pi)) + log_determinant[:, None]
@@ -71,61 +75,57 @@ def prepare(params: MixtureParams) -> Prepared:
     return Prepared(
         rows,
         params.weights.square(),
-        precision,
-        precision / LN2,
-        params.priors.unsqueeze(-1) / LN2,
-        constants.unsqueeze(-1) / LN2,
+        params.priors.unsqueeze(-1),
+        scales.exp().unsqueeze(-1),
+        constants.unsqueeze(-1),
         factor,
         params.means.unsqueeze(-1),
     )
 
 
-def gate_energy(shared: Prepared, x: Tensor) -> Tensor:
-    """Energies g (K, P) of the gate for inputs (P, N): the logit of component c, scale s is prior + e^alpha g."""
+def gate_log_probs(shared: Prepared, x: Tensor) -> Tensor:
+    """log p(c, s | x) in nats, (K, S, P), for inputs (P, N)."""
     features, components = shared.squared_weights.shape[1], shared.means.shape[0]
     bound = limits(x.dtype)
     projected = shared.rows[: features + components] @ x.T
     squares = projected[:features].clamp(-bound.feature, bound.feature).square()
     g = torch.addmm(projected[features:], shared.squared_weights, squares, alpha=-0.5)
-    return g.clamp(-bound.energy, bound.energy)
+    logits = shared.priors + shared.precision * g.clamp(-bound.energy, bound.energy).unsqueeze(1)
+    return torch.log_softmax(logits.flatten(0, 1), 0).view_as(logits)
 
 
-def gate_log_probs(shared: Prepared, x: Tensor) -> Tensor:
-    """log p(c, s | x) in nats, (K, S, P)."""
-    logits = torch.addcmul(shared.priors2, shared.precision2, gate_energy(shared, x).unsqueeze(1))
-    logits -= logits.amax((0, 1))
-    return logits.sub_(logits.exp2().sum((0, 1)).log2()).mul_(LN2)
-
-
-def expert_terms(shared: Prepared, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Whitened residuals z = L^T (y - A x - u), (K, M, P), and log-determinants of L, (K,)."""
+def predictions(shared: Prepared, x: Tensor) -> Tensor:
+    """Means of the experts, (K, M, P), for inputs (P, N)."""
     components, outputs = shared.means.shape[:2]
     first = shared.rows.shape[0] - components * outputs
-    residual = y.T - shared.means - (shared.rows[first:] @ x.T).view(components, outputs, -1)
-    log_determinant = shared.factor.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
-    return torch.bmm(shared.factor.mT, residual), log_determinant
+    return (shared.rows[first:] @ x.T).view(components, outputs, -1) + shared.means
+
+
+def pieces(count: int, components: int) -> Iterator[slice]:
+    """Slices of the samples short enough for temporaries with ``components`` numbers a sample."""
+    size = max(64, _PIECE_ELEMENTS // components)
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
 
 
 def sample_from_noise(
     shared: Prepared, params: MixtureParams, x: Tensor, uniform: Tensor, normal: Tensor
 ) -> Tensor:
     """Samples (P, M): the uniform number picks component and scale, the normal ones place the output."""
-    parts = []
     scales = params.priors.shape[1]
-    for rows in torch.arange(0, max(len(x), 1), _SAMPLE_ROWS).tolist():
-        xb, ub, nb = (t[rows : rows + _SAMPLE_ROWS] for t in (x, uniform, normal))
-        cumulative = gate_log_probs(shared, xb).flatten(0, 1).exp_().cumsum(0)
-        chosen = (cumulative < ub * cumulative[-1]).sum(0).clamp_(max=cumulative.shape[0] - 1)
-        c, s = chosen // scales, chosen % scales
-        if nb.shape[1] == 1:
-            shift = nb / params.cholesky[c, 0]
-        else:
-            factor = shared.factor.index_select(0, c)
-            shift = torch.linalg.solve_triangular(factor.mT, nb.unsqueeze(-1), upper=True).squeeze(-1)
-        predicted = torch.bmm(params.predictors.index_select(0, c), xb.unsqueeze(-1)).squeeze(-1)
-        spread = (-0.5 * params.scales[c, s]).exp().unsqueeze(-1)
-        parts.append(predicted + params.means.index_select(0, c) + spread * shift)
-    return torch.cat(parts) if len(parts) > 1 else parts[0]
+    drawn = torch.empty_like(normal)
+    for part in pieces(len(x), params.priors.numel()):
+        cumulative = gate_log_probs(shared, x[part]).flatten(0, 1).exp_().cumsum(0)
+        passed = cumulative <= uniform[part] * cumulative[-1]
+        chosen = passed.sum(0).clamp_(max=len(cumulative) - 1)
+        c = chosen // scales
+        factor = shared.factor.index_select(0, c)
+        shift = torch.linalg.solve_triangular(factor.mT, normal[part].unsqueeze(-1), upper=True)
+        predicted = torch.bmm(params.predictors.index_select(0, c), x[part].unsqueeze(-1))
+        spread = shared.precision.flatten().rsqrt().index_select(0, chosen)
+        drawn[part] = (predicted + spread[:, None, None] * shift).squeeze(-1)
+        drawn[part] += params.means.index_select(0, c)
+    return drawn
 
 
 class Gradients(NamedTuple):
@@ -139,7 +139,8 @@ class Gradients(NamedTuple):
 @torch.no_grad()
 def log_density(params: MixtureParams, x: Tensor, y: Tensor) -> Tensor:
     """log p(y | x) in nats, (P,), for inputs (P, N) and outputs (P, M)."""
-    return _run(params, x, y, None, False, False)[0]
+    with torch.autocast(x.device.type, enabled=False):
+        return _run(params, x, y, None, False, False)[0]
 
 
 @torch.no_grad()
@@ -147,7 +148,8 @@ def log_density_and_gradients(
     params: MixtureParams, x: Tensor, y: Tensor, upstream: Tensor, *, need_x: bool = True, need_y: bool = True
 ) -> tuple[Tensor, Gradients]:
     """log p(y | x) (P,) and the gradients of its sum weighted by ``upstream`` (P,)."""
-    value, gradients = _run(params, x, y, upstream, need_x, need_y)
+    with torch.autocast(x.device.type, enabled=False):
+        value, gradients = _run(params, x, y, upstream, need_x, need_y)
     assert gradients is not None
     return value, gradients
 
@@ -156,6 +158,7 @@ def _run(
     params: MixtureParams, x: Tensor, y: Tensor, upstream: Tensor | None, need_x: bool, need_y: bool
 ) -> tuple[Tensor, Gradients | None]:
     shared = prepare(params)
+    base2 = _Base2(shared.priors / LN2, shared.precision / LN2, shared.constants / LN2)
     components, scales = params.priors.shape
     count, features = x.shape[0], shared.squared_weights.shape[1]
     # threads share out the samples of a block, so more of them want longer blocks
@@ -170,7 +173,7 @@ def _run(
         xb, yb = x[part], y[part]
         b = buffers.of(xb.shape[0])
         projected = torch.mm(shared.rows, xb.T, out=b.projected)
-        forward = _forward(shared, projected, yb, features, b)
+        forward = _forward(shared, base2, projected, yb, features, b)
         value[part] = forward.value
         if upstream is not None and total is not None:
             dz = _backward(shared, projected, forward, upstream[part], features, b, total)
@@ -217,6 +220,14 @@ class _Buffers:
         return full if block == self._block else self._make(full.projected, block, full.gradient is not None)
 
 
+class _Base2(NamedTuple):
+    """Logits in base 2."""
+
+    priors: Tensor
+    precision: Tensor
+    constants: Tensor
+
+
 class _Forward(NamedTuple):
     value: Tensor  # (b,) nats
     squares: Tensor  # (F, b)
@@ -228,7 +239,9 @@ class _Forward(NamedTuple):
     joint_sum: Tensor  # (b,)
 
 
-def _forward(shared: Prepared, projected: Tensor, y: Tensor, features: int, b: _Block) -> _Forward:
+def _forward(
+    shared: Prepared, base2: _Base2, projected: Tensor, y: Tensor, features: int, b: _Block
+) -> _Forward:
     """Fills ``b.gate`` and ``b.joint`` with the unnormalised prior and posterior of (c, s)."""
     components, outputs, _ = shared.means.shape
     bound = limits(y.dtype)
@@ -245,12 +258,12 @@ def _forward(shared: Prepared, projected: Tensor, y: Tensor, features: int, b: _
     energy.mul_(0.5).clamp_(max=bound.energy)
 
     logits, joint = b.gate, b.joint
-    torch.mul(shared.precision2, g, out=logits).add_(shared.priors2)
+    torch.mul(base2.precision, g, out=logits).add_(base2.priors)
     logits -= logits.amax((0, 1))
     # the normalised gate comes first and the experts are added to it: were the two sums subtracted instead, a large
     # gate energy would swallow the experts
-    torch.mul(shared.precision2, energy, out=joint)
-    torch.sub(logits, joint, out=joint).add_(shared.constants2)
+    torch.mul(base2.precision, energy, out=joint)
+    torch.sub(logits, joint, out=joint).add_(base2.constants)
     gate = torch.exp2(logits, out=logits)
     highest = joint.amax((0, 1))
     joint -= highest

@@ -20,7 +20,7 @@ def as_image_batch(images: Tensor, name: str = "images") -> Tensor:
     if not images.is_floating_point():
         raise TypeError(
             f"{name} must hold floating-point values, got {images.dtype}; "
-            "for 8-bit pixels use ndrnn.density.dequantize(images) first"
+            "for 8-bit pixels use ndrnn.density.images.dequantize(images) first"
         )
     if images.dim() not in (3, 4):
         raise ValueError(f"{name} must have shape (N, H, W) or (N, H, W, C), got {tuple(images.shape)}")
@@ -77,7 +77,7 @@ class CausalNeighborhood:
                 f"got offsets {late} (rows, columns) from it"
             )
         every = [*self.offsets, *self.observed_offsets, (0, 0)]
-        self.margins = (
+        self.margins: tuple[int, int, int, int] = (
             -min(i for i, _ in every),
             max(i for i, _ in every),
             -min(j for _, j in every),
@@ -142,18 +142,11 @@ class CausalNeighborhood:
         Raises:
             TypeError, ValueError: see :func:`as_image_batch`; or ``observed`` does not match the images.
         """
-        images = as_image_batch(images)
+        images, seen = self._checked(images, observed)
         rows, columns = self.grid(images.shape[1], images.shape[2])
         parts = [self._gather(images, self.offsets, rows, columns)]
-        if observed is not None:
-            observed = as_image_batch(observed, "observed")
-            if observed.shape[:3] != images.shape[:3]:
-                raise ValueError(
-                    f"observed must have the images' shape {tuple(images.shape[:3])}, got {tuple(observed.shape[:3])}"
-                )
-            parts.append(self._gather(observed, self.observed_offsets, rows, columns))
-        elif self.observed_size:
-            raise ValueError("observed must be given: this neighborhood has inputs in observed channels")
+        if seen is not None:
+            parts.append(self._gather(seen, self.observed_offsets, rows, columns))
         return torch.cat(parts, -1) if len(parts) > 1 else parts[0]
 
     def targets(self, images: Tensor) -> Tensor:
@@ -176,7 +169,7 @@ class CausalNeighborhood:
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Inputs and outputs at ``count`` random pixels drawn without replacement; all of them if there are fewer."""
-        images = as_image_batch(images)
+        images, seen = self._checked(images, observed)
         rows, columns = self.grid(images.shape[1], images.shape[2])
         total = images.shape[0] * rows * columns
         if count >= total:
@@ -187,29 +180,39 @@ class CausalNeighborhood:
         at = pick // (rows * columns) * (height * width)
         at = at + (pick // columns % rows + top) * width + pick % columns + left
         parts = [self._take(images, self.offsets, at)]
-        if observed is not None:
-            parts.append(self._take(as_image_batch(observed, "observed"), self.observed_offsets, at))
+        if seen is not None:
+            parts.append(self._take(seen, self.observed_offsets, at))
         return torch.cat(parts, -1), images.flatten(0, 2)[at]
 
     def wavefronts(self, rows: int, columns: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The pixels (i, j) of a grid with equal j + (r+1) i, one step after another; none needs another of its step.
 
-        There are columns + (r+1) (rows - 1) steps, and every pixel's causal neighbours lie in earlier ones.
+        There are at most columns + (r+1) (rows - 1) steps, and every pixel's causal neighbours lie in earlier ones.
         """
         for step in range(columns + self.slope * (rows - 1)):
-            first, last = self.rows_of_step(step, rows, columns)
-            i = torch.arange(first, last)
-            yield i, step - self.slope * i
-
-    def rows_of_step(self, step: int, rows: int, columns: int) -> tuple[int, int]:
-        """First row of a wavefront, and one past its last."""
-        first = max(0, -((columns - 1 - step) // self.slope))
-        return first, min(rows - 1, step // self.slope) + 1
+            first = max(0, -((columns - 1 - step) // self.slope))
+            last = min(rows - 1, step // self.slope)
+            if first <= last:
+                i = torch.arange(first, last + 1)
+                yield i, step - self.slope * i
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.mask.shape))
         seen = f", observed={self.observed_size}" if self.observed_size else ""
         return f"CausalNeighborhood({shape}, size={self.size}, output={self.output}{seen})"
+
+    def _checked(self, images: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        images = as_image_batch(images)
+        if observed is None:
+            if self.observed_size:
+                raise ValueError("observed must be given: this neighborhood has inputs in observed channels")
+            return images, None
+        observed = as_image_batch(observed, "observed")
+        if observed.shape[:3] != images.shape[:3]:
+            raise ValueError(
+                f"observed must have the images' shape {tuple(images.shape[:3])}, got {tuple(observed.shape[:3])}"
+            )
+        return images, observed
 
     def _offsets_of(self, mask: Tensor) -> list[tuple[int, int]]:
         return [(int(i) - self.output[0], int(j) - self.output[1]) for i, j in mask.nonzero().tolist()]
@@ -220,7 +223,8 @@ class CausalNeighborhood:
         views = images.unfold(1, top + bottom + 1, 1).unfold(2, left + right + 1, 1)
         i = torch.tensor([di + top for di, _ in offsets], dtype=torch.long, device=images.device)
         j = torch.tensor([dj + left for _, dj in offsets], dtype=torch.long, device=images.device)
-        return views[..., i, j].transpose(-1, -2).reshape(images.shape[0], rows, columns, -1)
+        size = len(offsets) * images.shape[-1]
+        return views[..., i, j].transpose(-1, -2).reshape(images.shape[0], rows, columns, size)
 
     @staticmethod
     def _take(images: Tensor, offsets: list[tuple[int, int]], at: Tensor) -> Tensor:

@@ -47,8 +47,12 @@ def rate_of(
     """Rate from the mean log-probabilities (nats per pixel and channel) of equally large images (N,).
 
     Raises:
-        ValueError: ``base`` or ``confidence`` is out of range.
+        ValueError: ``base`` or ``confidence`` is out of range, or there is not one value per image.
     """
+    if nats_per_image.dim() != 1 or not len(nats_per_image):
+        raise ValueError(
+            f"nats_per_image must hold one value per image, (N,), got {tuple(nats_per_image.shape)}"
+        )
     if base not in ("continuous", "discrete"):
         raise ValueError(f'base must be "continuous" or "discrete", got {base!r}')
     if not 0 < confidence < 1:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..layers import MDGRU, MDLSTM, MDRNN, LeakyMDLSTM, ScanLayer, SpatialLSTM, StableMDLSTM
-from .images import batches, dequantize, symmetries
+from .evaluation import bits_per_pixel, log_prob_discrete
 from .mcgsm import MCGSM
 from .neighborhood import CausalNeighborhood, as_image_batch, check_finite
-from .rate import Base, Rate, rate_of
+from .rate import Rate
 from .whitening import Whitening
 
 if TYPE_CHECKING:
@@ -103,7 +103,6 @@ class RIDE(nn.Module):
     def num_layers(self) -> int:
         return len(self.layers)
 
-    @property
     def config(self) -> dict[str, Any]:
         """The constructor's arguments as plain values, for :meth:`from_config`."""
         nb = self.neighborhood
@@ -126,7 +125,7 @@ class RIDE(nn.Module):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], **options: Any) -> RIDE:
-        """A model as :attr:`config` describes it; its weights are fresh."""
+        """A model as :meth:`config` describes it; its weights are fresh."""
         given = dict(config)
         neighborhood = CausalNeighborhood(**given.pop("neighborhood"))
         return cls(neighborhood=neighborhood, **given, **options)
@@ -201,92 +200,18 @@ class RIDE(nn.Module):
         """The same as :meth:`log_prob`."""
         return self.log_prob(images, observed)
 
-    @torch.no_grad()
     def log_prob_discrete(self, images: Tensor, *, levels: int = 256) -> Tensor:
-        """Log-probability in nats, (N, H', W'), of integer pixels: the density integrated over each value's bin.
+        """Log-probability of integer pixels; see :func:`ndrnn.density.evaluation.log_prob_discrete`."""
+        return log_prob_discrete(self, images, levels=levels)
 
-        Neighbours enter as the centres of their bins, and the outermost bins reach to infinity, so that the
-        probabilities of all ``levels`` values sum to 1 exactly: what a lossless coder with this model can reach.
-        """
-        if images.is_floating_point():
-            raise TypeError(f"images must hold integers for a discrete probability, got {images.dtype}")
-        if self.observed_channels:
-            raise ValueError("a discrete probability is defined for models without observed channels")
-        dtype = self.marginal.dtype
-        hidden, _ = self.hidden_and_outputs((images.to(dtype) + 0.5) / levels)
-        windows = self.neighborhood.windows(self.canvas((images.to(dtype) + 0.5) / levels))
-        values = self.neighborhood.targets(self.canvas(images.to(dtype)))
-        ends = [values / levels, (values + 1) / levels]
-        whitened = [self.whitening(windows, end)[1] for end in ends]
-        if self.channels > 1:
-            raise NotImplementedError("a discrete probability is available for single-channel models")
-        low = whitened[0].masked_fill(values <= 0, -torch.inf)
-        high = whitened[1].masked_fill(values >= levels - 1, torch.inf)
-        return self.mcgsm(hidden).log_prob_interval(low, high)
+    def bits_per_pixel(self, images: Tensor, **options: Any) -> Rate:
+        """Rate with its interval; see :func:`ndrnn.density.evaluation.bits_per_pixel`."""
+        return bits_per_pixel(self, images, **options)
 
     @torch.no_grad()
-    def bits_per_pixel(
-        self,
-        images: Tensor,
-        *,
-        base: Base = "continuous",
-        ensemble: bool = False,
-        batch_size: int = 64,
-        confidence: float = 0.95,
-        seed: int = 0,
-    ) -> Rate:
-        """Mean over all predicted pixels (and channels), in bits, with a bootstrap interval over images.
-
-        Args:
-            base: ``"continuous"``: log2-density of floating-point images, larger is better; ``"discrete"``: code
-                length -log2 P of integer images, smaller is better.
-            ensemble: average the density over the eight flips and transposes, on the pixels that all of them predict.
-
-        Raises:
-            ValueError: see :meth:`log_prob`; or a value is not finite.
-        """
-        per_image, pixels = [], 0
-        for part in batches(len(images), batch_size):
-            chunk = images[part]
-            if base == "discrete":
-                value = self.log_prob_discrete(chunk)
-            else:
-                check_finite(chunk, "images")
-                value = self.log_prob_ensemble(chunk) if ensemble else self.log_prob(chunk)
-            if value.dim() == 1:
-                pixels = self._inner_pixels(chunk)
-                per_image.append(value.double() / pixels)
-            else:
-                pixels = value[0].numel()
-                per_image.append(value.double().mean((1, 2)))
-        return rate_of(torch.cat(per_image) / self.channels, base, pixels, confidence, seed)
-
-    @torch.no_grad()
-    def log_prob_ensemble(self, images: Tensor) -> Tensor:
-        """Log-density in nats of the inner pixels of each image, (N,), under the mean of the eight flips and transposes.
-
-        The inner pixels are those that every member predicts; the others count as given.
-        """
-        images = as_image_batch(images)
-        crop = self._inner_margin()
-        members = []
-        for turn in symmetries():
-            turned = turn(images)
-            top, bottom, left, right = (0,) * 4 if self.pad else self.neighborhood.margins
-            height, width = turned.shape[1:3]
-            members.append(
-                self.log_prob(turned)[:, crop - top : height - crop - top, crop - left : width - crop - left]
-                .double()
-                .sum((1, 2))
-            )
-        return torch.logsumexp(torch.stack(members), 0) - log(len(members))
-
-    def _inner_margin(self) -> int:
-        return 0 if self.pad else max(self.neighborhood.margins)
-
-    def _inner_pixels(self, images: Tensor) -> int:
-        crop = self._inner_margin()
-        return (images.shape[1] - 2 * crop) * (images.shape[2] - 2 * crop)
+    def surprise(self, images: Tensor, observed: Tensor | None = None) -> Tensor:
+        """How little every predicted pixel was expected: -log2 of its density, (N, H', W'), as a map to look at."""
+        return -self.log_prob(images, observed) / log(2.0)
 
     @torch.no_grad()
     def fit_whitening(
@@ -322,7 +247,3 @@ class RIDE(nn.Module):
         from .inpainting import inpaint
 
         return inpaint(self, images, mask, **options)
-
-    def dequantize(self, images: Tensor, **options: Any) -> Tensor:
-        """Integer images as the model's floating-point values; see :func:`ndrnn.density.dequantize`."""
-        return dequantize(images, **options).to(self.marginal)

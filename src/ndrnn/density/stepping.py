@@ -42,28 +42,34 @@ class _LayerState:
         self, layer: ScanLayer, rows: int, batch: int, ring: int, first: tuple[Tensor, Tensor] | None
     ) -> None:
         self.cell = layer.cell
-        params = layer.params
-        weight_ih = params.weight_ih[0]
-        bias = weight_ih.new_zeros(len(weight_ih)) if params.bias is None else params.bias[0]
+        params = layer.params.of_direction(0)
+        weight_ih = params.weight_ih
+        bias = weight_ih.new_zeros(len(weight_ih)) if params.bias is None else params.bias
         if first is not None:
             # the whitening of the inputs is folded into the weights
             transform, mean = first
             weight_ih = weight_ih @ transform
             bias = bias - weight_ih @ mean
-        through = list(params.weight_hh[0])
+        through = list(params.weight_hh)
         self.extra: list[Tensor] = []
         if params.extra is not None:
             if self.cell.feeds_memory:
-                through += list(params.extra[0])
+                through += list(params.extra)
             else:
-                self.extra = list(params.extra[0])
+                self.extra = list(params.extra)
         self.separate = self.cell.needs_separate_products
-        self.recurrent = [w.T.contiguous() for w in params.weight_hh[0]]
+        self.recurrent = [w.T.contiguous() for w in params.weight_hh]
         joined = [weight_ih] if self.separate else [weight_ih, *through]
         self.weight, self.bias = torch.cat(joined, 1).T.contiguous(), bias
         shape = (ring, rows + 1, batch, layer.hidden_size)
         self.h = weight_ih.new_zeros(shape)
         self.c = weight_ih.new_zeros(shape) if self.cell.memory else None
+
+    def clear(self) -> None:
+        """Forget all states: the boundary of the grid is zero."""
+        self.h.zero_()
+        if self.c is not None:
+            self.c.zero_()
 
     def step(self, x: Tensor, rows: tuple[int, int], now: int, left: int, up: int) -> Tensor:
         """Hidden vectors (m N, H) of the rows [first, last) of a wavefront; the arguments are slots of the ring."""
@@ -95,8 +101,11 @@ class WavefrontEvaluator:
         canvas: images as :meth:`RIDE.canvas` gives them; a copy is made and kept in :attr:`flat`.
         observed: the observed channels' canvas, if the model has such.
         order: ``"wavefront"``, or ``"raster"`` for one pixel at a time: slow, and the definition of the result.
+
+    Every iteration starts anew at the first pixel, from what the canvas then holds. No gradients are kept.
     """
 
+    @torch.no_grad()
     def __init__(
         self, ride: RIDE, canvas: Tensor, observed: Tensor | None = None, *, order: str = "wavefront"
     ) -> None:
@@ -127,12 +136,14 @@ class WavefrontEvaluator:
             _LayerState(layer, self.rows, batch, self.slope + 1, folded if depth == 0 else None)
             for depth, layer in enumerate(ride.scan_layers())
         ]
-        self._params: MixtureParams = ride.mcgsm.mixture_params()
+        self._params = MixtureParams(*(p.detach() for p in ride.mcgsm.mixture_params()))
         self._shared = prepare(self._params)
 
     def __iter__(self) -> Iterator[Step]:
         slope, columns = self.slope, self.columns
         ring = slope + 1
+        for state in self._layers:
+            state.clear()
         for t in range(columns + slope * (self.rows - 1)):
             first = max(0, -((columns - 1 - t) // slope))
             last = min(self.rows - 1, t // slope) + 1
@@ -140,12 +151,15 @@ class WavefrontEvaluator:
                 continue
             i = self._row_index[first:last]
             at = i * (self._width - slope) + (t + self._corner)
-            x = self._gather(at)
-            hidden = x
-            for layer in self._layers:
-                hidden = layer.step(hidden, (first, last), t % ring, (t - 1) % ring, (t - slope) % ring)
+            # not around the loop: the caller's own code runs between the steps
+            with torch.no_grad():
+                x = self._gather(at)
+                hidden = x
+                for layer in self._layers:
+                    hidden = layer.step(hidden, (first, last), t % ring, (t - 1) % ring, (t - slope) % ring)
             yield Step(i * (columns - slope) + t, x, hidden, at)
 
+    @torch.no_grad()
     def log_prob(self, step: Step) -> Tensor:
         """Log-densities in nats, (m, N), of what the canvas holds at the pixels of a step."""
         outputs = self.flat.index_select(0, step.at).flatten(0, 1)
@@ -153,6 +167,7 @@ class WavefrontEvaluator:
         value = log_density(self._params, step.hidden, whitened) + self.ride.whitening.log_jacobian
         return value.view(len(step.at), -1)
 
+    @torch.no_grad()
     def draw(self, step: Step, uniform: Tensor, normal: Tensor) -> Tensor:
         """Samples (m, N, C) at the pixels of a step from random numbers (m, N) and (m, N, C)."""
         whitened = sample_from_noise(

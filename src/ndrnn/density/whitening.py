@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from .neighborhood import check_finite
+
+_DEQUANTISE = (
+    "8-bit pictures must first be dequantised by adding uniform noise (ndrnn.density.images.dequantize)"
+)
 
 
 class WhiteningStatistics:
@@ -74,6 +80,7 @@ class Whitening(nn.Module):
     input_mean: Tensor
     output_mean: Tensor
     input_transform: Tensor
+    input_inverse: Tensor
     predictor: Tensor
     output_transform: Tensor
     output_inverse: Tensor
@@ -90,10 +97,11 @@ class Whitening(nn.Module):
     ) -> None:
         super().__init__()
         self.num_inputs, self.num_outputs = num_inputs, num_outputs
-        options = {"device": device, "dtype": dtype or torch.get_default_dtype()}
+        options: dict[str, Any] = {"device": device, "dtype": dtype}
         self.register_buffer("input_mean", torch.zeros(num_inputs, **options))
         self.register_buffer("output_mean", torch.zeros(num_outputs, **options))
         self.register_buffer("input_transform", torch.eye(num_inputs, **options))
+        self.register_buffer("input_inverse", torch.eye(num_inputs, **options))
         self.register_buffer("predictor", torch.zeros(num_outputs, num_inputs, **options))
         self.register_buffer("output_transform", torch.eye(num_outputs, **options))
         self.register_buffer("output_inverse", torch.eye(num_outputs, **options))
@@ -110,7 +118,8 @@ class Whitening(nn.Module):
         """Fit to gathered statistics.
 
         Args:
-            ridge: added to the diagonal of the covariance, as a fraction of its mean (inputs and outputs apart).
+            ridge: fraction of the mean variance that is added to every variance: of the inputs, and of the outputs
+                given the inputs.
 
         Raises:
             ValueError: the data are constant, or an output is determined by the inputs (8-bit data without noise).
@@ -137,22 +146,23 @@ class Whitening(nn.Module):
         # rounding in a float32 image leaves a constant one with a variance of about 1e-15 of its square
         floor = 1e-13 * (1e-30 + mean.square())
         if bool((scale <= floor).all()):
-            raise ValueError(
-                "the data are constant, so there is no density to whiten; pictures of 8-bit values must first be "
-                "dequantised by adding uniform noise (ndrnn.density.dequantize)"
-            )
-        cxx = covariance[:n, :n] + ridge * scale[:n].mean() * torch.eye(n, dtype=torch.float64)
-        cyx = covariance[n:, :n]
-        root = _inverse_root(cxx, "inputs")
+            raise ValueError(f"the data are constant, so there is no density to whiten; {_DEQUANTISE}")
+        cxx, cyx, cyy = covariance[:n, :n], covariance[n:, :n], covariance[n:, n:]
+        root = _inverse_root(_with_ridge(cxx, ridge), "inputs")
         predictor = cyx @ root @ root
-        residual = covariance[n:, n:] - predictor @ cyx.T
-        residual = (residual + residual.T) / 2
-        residual = residual + ridge * scale[n:].mean() * torch.eye(size - n, dtype=torch.float64)
-        whiten = _inverse_root(residual, "outputs given the inputs")
+        # written out, because with a ridge the predictor is not quite the least-squares one
+        residual = cyy - predictor @ cyx.T - cyx @ predictor.T + predictor @ cxx @ predictor.T
+        if not bool((residual.diagonal() > torch.maximum(floor[n:], 1e-10 * scale[n:])).all()):
+            raise ValueError(
+                "the outputs are constant or determined by the inputs, so there is no density to whiten; "
+                + _DEQUANTISE
+            )
+        whiten = _inverse_root(_with_ridge((residual + residual.T) / 2, ridge), "outputs given the inputs")
         values = {
             "input_mean": mean[:n],
             "output_mean": mean[n:],
             "input_transform": root,
+            "input_inverse": torch.linalg.inv(root),
             "predictor": predictor,
             "output_transform": whiten,
             "output_inverse": torch.linalg.inv(whiten),
@@ -173,13 +183,26 @@ class Whitening(nn.Module):
         """Whitened inputs (..., num_inputs)."""
         return (inputs - self.input_mean) @ self.input_transform.T
 
+    def inverse(self, inputs: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs and outputs from the whitened inputs (..., num_inputs) and outputs (..., num_outputs)."""
+        restored = inputs @ self.input_inverse.T + self.input_mean
+        return restored, self.restore_outputs(restored, outputs)
+
     def restore_outputs(self, inputs: Tensor, whitened: Tensor) -> Tensor:
-        """Outputs (..., num_outputs) from the unwhitened inputs and the whitened outputs: the inverse of forward."""
+        """Outputs (..., num_outputs) from the unwhitened inputs and the whitened outputs."""
         prediction = (inputs - self.input_mean) @ self.predictor.T + self.output_mean
         return whitened @ self.output_inverse.T + prediction
 
     def extra_repr(self) -> str:
         return f"num_inputs={self.num_inputs}, num_outputs={self.num_outputs}, fitted={bool(self.fitted)}"
+
+
+def _with_ridge(covariance: Tensor, ridge: Tensor | float) -> Tensor:
+    """The covariance plus a fraction of its mean variance on the diagonal."""
+    size = covariance.shape[0]
+    if size == 0:
+        return covariance
+    return covariance + ridge * covariance.diagonal().mean() * torch.eye(size, dtype=covariance.dtype)
 
 
 def _inverse_root(covariance: Tensor, what: str) -> Tensor:
@@ -191,7 +214,6 @@ def _inverse_root(covariance: Tensor, what: str) -> Tensor:
     if not lowest > 1e-14 * highest or highest <= 0:
         raise ValueError(
             f"the covariance of the {what} is not positive definite (eigenvalues {lowest:.3g} to {highest:.3g}): "
-            "some values are constant or copies of others; dequantise 8-bit pictures by adding uniform noise "
-            "(ndrnn.density.dequantize), or raise ridge"
+            f"some values are constant or copies of others; {_DEQUANTISE}, or raise ridge"
         )
     return (vectors * values.rsqrt()) @ vectors.T

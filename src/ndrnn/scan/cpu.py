@@ -1,11 +1,70 @@
-"""The compiled scan for CPU tensors (stub until the kernel lands)."""
+"""The compiled scan for CPU tensors."""
 
-TRANSFORMED = "transformed"
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from ..cells import Cell, Params
+from ..lattice import Direction
+from . import operators
+
+MOST_AXES = 8
+
+TRANSFORMED = "a functional transform or forward-mode differentiation is active"
+"""The refusal that needs no warning: such calls are meant for the wavefront backend."""
 
 
-def refusal():
-    return "not built"
+def refusal() -> str | None:
+    """Why the compiled scan is not available here, or None."""
+    return operators.kernels.refusal
 
 
-def refusal_of(cell, x, params):
-    return TRANSFORMED
+def refusal_of(cell: Cell, x: Tensor, params: Params) -> str | None:
+    """Why it cannot serve a call, or None."""
+    if operators.kernels.refusal is not None:
+        return operators.kernels.refusal
+    if cell.kernel is None:
+        return f"there are no compiled kernels for {type(cell).__name__}"
+    if x.device.type != "cpu":
+        return f"the compiled kernels take CPU tensors, not {x.device.type} tensors"
+    if x.dtype not in (torch.float32, torch.float64):
+        return f"the compiled kernels take float32 and float64, not {x.dtype}"
+    if x.dim() - 2 > MOST_AXES:
+        return f"the compiled kernels take at most {MOST_AXES} axes, not {x.dim() - 2}"
+    if not torch.compiler.is_compiling() and _transformed():
+        return TRANSFORMED
+    return None
+
+
+def _transformed() -> bool:
+    functorch = torch._C._functorch.peek_interpreter_stack() is not None
+    return functorch or forward_ad._current_level >= 0
+
+
+def scan(
+    cell: Cell,
+    x: Tensor,
+    params: Params,
+    directions: Sequence[Direction],
+    sizes: Tensor | None,
+    h0: Tensor | None,
+    c0: Tensor | None,
+    return_state: bool,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """See :func:`ndrnn.scan.scan`; hn and cn are None if they are not asked for."""
+    tensors = [None if tensor is None else tensor.contiguous() for tensor in (x, *params, sizes, h0, c0)]
+    keep = (
+        torch.is_grad_enabled()
+        and any(tensor is not None and tensor.requires_grad for tensor in tensors)
+        and not torch.compiler.is_exporting()
+    )
+    signs = [sign for direction in directions for sign in direction]
+    assert cell.kernel is not None
+    y, hn, cn, _, _ = operators.scan(*tensors, cell.kernel, signs, return_state, keep)
+    if not return_state:
+        return y, None, None
+    return y, hn, cn if cell.memory else None

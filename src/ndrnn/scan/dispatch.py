@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +15,13 @@ from ..cells import Cell, Params
 from ..lattice import Direction, face_points
 from . import cpu, reference, wavefront
 
+# Backends with kernels of their own. Each is a module: refusal() tells why it is not available here, refusal_of(cell,
+# x, params) why it cannot serve a call, and scan(cell, x, params, directions, sizes, h0, c0, return_state) runs it.
+_COMPILED: dict[str, Any] = {"cpu": cpu}
+_OF_DEVICE = {"cpu": "cpu", "cuda": "triton"}
 _NAMES = ("auto", "reference", "wavefront", "cpu", "triton")
+# A plain global, as torch's own switches are: a compiled graph guards on it, on a context variable it breaks, and a
+# thread's own attribute it takes for a constant.
 _chosen: str | None = None
 _warned: set[str] = set()
 
@@ -32,7 +38,7 @@ def _check_name(name: str, source: str) -> str:
 def backend(name: Literal["auto", "reference", "wavefront", "cpu", "triton"]) -> Iterator[None]:
     """Run the scans of a ``with`` block on one backend; ``"auto"`` chooses by the device of the tensors.
 
-    The choice holds for all threads, as that of ``torch.backends`` does.
+    The choice holds for all threads of the process.
 
     Raises:
         ValueError: there is no backend of that name.
@@ -52,7 +58,10 @@ def backend(name: Literal["auto", "reference", "wavefront", "cpu", "triton"]) ->
 
 def available_backends() -> dict[str, Literal[True] | str]:
     """Each backend's name with True, or with the reason why it is not available here."""
-    return {"reference": True, "wavefront": True, "cpu": cpu.refusal() or True}
+    compiled: dict[str, Literal[True] | str] = {
+        name: module.refusal() or True for name, module in _COMPILED.items()
+    }
+    return {"reference": True, "wavefront": True, **compiled}
 
 
 def scan(
@@ -81,8 +90,8 @@ def scan(
     """
     h0, c0 = state if state is not None else (None, None)
     name = _select(cell, x, params)
-    if name == "cpu":
-        y, hn, cn = cpu.scan(cell, x, params, directions, sizes, h0, c0, return_state)
+    if name in _COMPILED:
+        y, hn, cn = _COMPILED[name].scan(cell, x, params, directions, sizes, h0, c0, return_state)
     else:
         if h0 is None:
             faces, hidden = sum(face_points(x.shape[1:-1])), params.weight_hh.shape[-1]
@@ -95,20 +104,34 @@ def scan(
 
 def _select(cell: Cell, x: Tensor, params: Params) -> str:
     """The backend for a call: the one asked for if it can serve it, else the wavefront backend with one warning."""
-    # a plain global: a traced graph guards on it, and on a context variable it breaks
     name = _chosen or _check_name(os.environ.get("NDRNN_BACKEND", "auto"), "NDRNN_BACKEND")
-    if name in ("reference", "wavefront"):
-        return name
     asked = name
     if name == "auto":
-        name = {"cpu": "cpu", "cuda": "triton"}.get(x.device.type, "wavefront")
+        name = _OF_DEVICE.get(x.device.type, "wavefront")
+    if name in ("reference", "wavefront"):
+        return name
+    module = _COMPILED.get(name)
     reason = (
-        cpu.refusal_of(cell, x, params) if name == "cpu" else f"there are no {name} kernels in this version"
+        f"there are no {name} kernels in this version"
+        if module is None
+        else module.refusal_of(cell, x, params)
     )
-    if name == "wavefront" or reason is None:
+    if reason is None:
         return name
     # under a functional transform the plain backend is the one that was meant
     if not torch.compiler.is_compiling() and reason not in _warned and reason != cpu.TRANSFORMED:
         _warned.add(reason)
         warnings.warn(f"backend {asked!r}: {reason}; the wavefront backend runs instead", stacklevel=4)
     return "wavefront"
+
+
+def _check_required() -> None:
+    """Refuse to go on without the backends that NDRNN_REQUIRE lists, as continuous integration does."""
+    available = available_backends()
+    for name in filter(None, os.environ.get("NDRNN_REQUIRE", "").split(",")):
+        reason = available.get(name, f"no such backend; there are {', '.join(available)}")
+        if reason is not True:
+            raise ImportError(f"NDRNN_REQUIRE asks for the backend {name!r}: {reason}")
+
+
+_check_required()

@@ -64,7 +64,7 @@ def _coordinates(points: Tensor, lattice: Sequence[int]) -> list[Tensor]:
     return [points // stride % extent for stride, extent in zip(strides, lattice, strict=True)]
 
 
-def _by_wavefront(lattice: Sequence[int], device: torch.device) -> Tensor:
+def by_wavefront(lattice: Sequence[int], device: torch.device) -> Tensor:
     """Row-major indices of the points, sorted by wavefront and within one by row-major order."""
     points = torch.arange(prod(lattice), device=device)
     distance = sum(_coordinates(points, lattice), torch.zeros_like(points))
@@ -80,10 +80,10 @@ class _WavefrontOrder:
 
     def __init__(self, lattice: tuple[int, ...], device: torch.device) -> None:
         self.starts = _wavefront_starts(lattice)
-        self.points = _by_wavefront(lattice, device)
+        self.points = by_wavefront(lattice, device)
         self.rank = self.points.argsort()
         face_lattices = [face_lattice(lattice, axis) for axis in range(len(lattice))]
-        self.faces = [_by_wavefront(face, device) for face in face_lattices]
+        self.faces = [by_wavefront(face, device) for face in face_lattices]
         self.face_starts = []
         coordinates = _coordinates(self.points, lattice)
         wavefront = sum(coordinates, torch.zeros_like(self.points))

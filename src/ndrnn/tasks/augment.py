@@ -59,6 +59,7 @@ class Augment:
             return x, target
         lattice = x.shape[1:-1]
         n = len(lattice)
+        _check_axes(x)
         points = _positions(lattice, x).expand(len(x), *lattice, n)
         extent = x.new_tensor(lattice).expand(len(x), n) if sizes is None else sizes.to(x.dtype)
         centre = ((extent - 1) / 2).view(len(x), *[1] * n, n)
@@ -134,8 +135,7 @@ def displacements(
 def resample(x: Tensor, source: Tensor, mode: Literal["bilinear", "nearest"] = "bilinear") -> Tensor:
     """The values of x (N, D1, ..., Dn, C) at the positions ``source`` (N, D1, ..., Dn, n), in points; 0 outside."""
     lattice = x.shape[1:-1]
-    if len(lattice) not in (2, 3):
-        raise ValueError(f"augmentation is for 2 or 3 axes, got x of shape {tuple(x.shape)}")
+    _check_axes(x)
     extent = source.new_tensor(lattice)
     # grid_sample counts from -1 to 1 between the outer edges of the first and last point, last axis first
     grid = ((2 * source + 1) / extent - 1).flip(-1)
@@ -147,3 +147,8 @@ def _positions(lattice: Sequence[int], like: Tensor) -> Tensor:
     """The position of every point, (D1, ..., Dn, n)."""
     ranges = [torch.arange(extent, device=like.device, dtype=like.dtype) for extent in lattice]
     return torch.stack(torch.meshgrid(*ranges, indexing="ij"), -1)
+
+
+def _check_axes(x: Tensor) -> None:
+    if x.dim() not in (4, 5):
+        raise ValueError(f"augmentation is for 2 or 3 axes, got x of shape {tuple(x.shape)}")

@@ -1,0 +1,2 @@
+#define NDRNN_ISA avx2
+#include "kernels.h"

@@ -1,0 +1,2 @@
+#define NDRNN_ISA avx512
+#include "kernels.h"

@@ -1,0 +1,2 @@
+#define NDRNN_ISA portable
+#include "kernels.h"

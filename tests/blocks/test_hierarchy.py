@@ -1,0 +1,140 @@
+"""The published networks, ragged samples, and gradients of hierarchies."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+import ndrnn
+from ndrnn.hierarchy import LAYERS, Hierarchy
+
+pytestmark = pytest.mark.filterwarnings("ignore:backend")
+
+
+def weights(model: torch.nn.Module) -> int:
+    return sum(weight.numel() for weight in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("model", "count"),
+    [
+        pytest.param(
+            lambda: Hierarchy(
+                1, 121, hidden=(2, 10, 50), subsample=(6, 20), blocks=((4, 3), (4, 3), (4, 2)), collapse=(0,)
+            ),
+            159_369,
+            id="Graves & Schmidhuber 2009, handwriting",
+        ),
+        pytest.param(lambda: Hierarchy(1, 11, hidden=(25,)), 27_511, id="Graves et al. 2007, MNIST"),
+        pytest.param(lambda: Hierarchy(3, 157, hidden=(25,)), 43_257, id="Graves et al. 2007, Air Freight"),
+    ],
+)
+def test_published_networks_have_their_published_numbers_of_weights(model, count):
+    assert weights(model()) == count
+
+
+SHAPES = [
+    pytest.param({"hidden": (3,)}, id="points"),
+    pytest.param({"hidden": (3, 2)}, id="two levels on points"),
+    pytest.param(
+        {"hidden": (2, 3), "subsample": (4,), "blocks": ((2, 3), (2, 1)), "collapse": (0,)}, id="frames"
+    ),
+    pytest.param(
+        {"hidden": (2, 3), "subsample": (4,), "blocks": ((2, 2), (2, 2)), "collapse": (0, 1), "how": "mean"},
+        id="whole",
+    ),
+    pytest.param({"hidden": (2, 2), "blocks": ((2, 2), (1, 2)), "expand": True}, id="expanded"),
+    pytest.param({"hidden": (2,), "blocks": ((3, 2),), "dct": 3, "layer": "LeakyMDLSTM"}, id="cosines"),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_sample_in_a_padded_batch_gives_what_it_gives_alone(shape):
+    torch.manual_seed(0)
+    model = Hierarchy(2, 5, **shape).double()
+    model.standardize(torch.tensor([0.3, -1.0]), torch.tensor([2.0, 0.5]))  # the padding then is no zero
+    sizes = torch.tensor([[7, 8], [5, 3], [1, 6]])
+    x = torch.randn(3, 7, 8, 2, dtype=torch.float64)
+    y, left = model(x, sizes), model.output_sizes(sizes)
+    for index, size in enumerate(sizes.tolist()):
+        alone = model(x[(slice(index, index + 1), *map(slice, size))])[0]
+        assert left[index].tolist() == list(alone.shape[:-1])
+        torch.testing.assert_close(y[(index, *map(slice, alone.shape[:-1]))], alone)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gradients(shape):
+    torch.manual_seed(0)
+    model = Hierarchy(1, 2, **shape).double()
+    x = torch.randn(2, 4, 4, 1, dtype=torch.float64, requires_grad=True)
+    sizes = torch.tensor([[4, 4], [3, 2]])
+    with ndrnn.backend("reference"):
+        left = model.output_sizes(sizes)
+
+        def counted(x: torch.Tensor) -> torch.Tensor:
+            y = model(x, sizes)
+            parts = [y[(index, *map(slice, size))].flatten() for index, size in enumerate(left.tolist())]
+            return torch.cat(parts)
+
+        assert gradcheck(counted, x, fast_mode=True)
+
+
+def test_the_layers_of_directions_are_summed_into_one_output():
+    # 2^n layers feed one output layer: a linear map of their concatenation (Graves et al. 2007)
+    torch.manual_seed(0)
+    model = Hierarchy(1, 3, hidden=(4,)).double()
+    x = torch.randn(1, 3, 4, 1, dtype=torch.float64)
+    expected = model.output.bias.expand(1, 3, 4, 3)
+    layer = model.layers[0]
+    for d, direction in enumerate(layer.directions):
+        single = ndrnn.MDLSTM(1, 4, peepholes=True, directions=[direction], dtype=torch.float64)
+        single.load_state_dict({name: value[d : d + 1] for name, value in layer.state_dict().items()})
+        expected = expected + single(x) @ model.output.weight[:, 4 * d : 4 * d + 4].T
+    torch.testing.assert_close(model(x), expected)
+
+
+def test_three_axes_and_every_layer():
+    for name in LAYERS:
+        model = Hierarchy(1, 2, hidden=(2,), ndim=3, layer=name, blocks=((2, 1, 2),), expand=True)
+        assert model(torch.randn(1, 3, 2, 3, 1)).shape == (1, 3, 2, 3, 2)
+
+
+def test_dropout_is_for_training_alone():
+    model = Hierarchy(1, 2, hidden=(8,), dropout=0.5)
+    x = torch.randn(1, 3, 3, 1)
+    assert not torch.equal(model(x), model(x))
+    model.eval()
+    assert torch.equal(model(x), model(x))
+
+
+def test_a_layer_of_ones_own_has_a_name(monkeypatch):
+    class Mine(torch.nn.Module):
+        def __init__(self, input_size, hidden_size, ndim, *, directions):
+            super().__init__()
+            self.linear, self.output_size = torch.nn.Linear(input_size, hidden_size), hidden_size
+
+        def forward(self, x, sizes=None):
+            return self.linear(x)
+
+    monkeypatch.setitem(LAYERS, "Mine", Mine)
+    assert weights(Hierarchy(1, 2, hidden=(3,), layer="Mine")) == (1 + 1) * 3 + (3 + 1) * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"hidden": ()}, "hidden must name at least one level"),
+        (
+            {"hidden": (2, 2), "subsample": (3, 3)},
+            "subsample must have one entry between each two of the 2 levels.*got 2",
+        ),
+        ({"hidden": (2,), "blocks": ((2,),)}, "blocks must have 2 numbers for each of the 1 levels"),
+        ({"hidden": (2,), "layer": "LSTM"}, "layer must be one of MDRNN.*got 'LSTM'"),
+        ({"hidden": (2,), "layer": "MDGRU", "peepholes": True}, "peepholes belong to the layer MDLSTM"),
+        ({"hidden": (2,), "collapse": (0,), "expand": True}, "expand must be False"),
+    ],
+)
+def test_bad_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Hierarchy(1, 2, **arguments)

@@ -1,0 +1,216 @@
+"""Inpainting: known pixels stay, and on tiny models the chains have the exact conditional distribution."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ndrnn.density import RIDE, CausalNeighborhood, inpaint
+from ndrnn.density.inpainting import _plan
+from ndrnn.density.sampling import ancestral
+
+from .test_ride import draw, random_ride
+from .test_sampling import kolmogorov_smirnov
+
+AXIS = torch.linspace(-12, 12, 2401, dtype=torch.float64)
+
+
+@torch.no_grad()
+def exact_ranks(ride: RIDE, image: Tensor, hole: list[tuple[int, int]], values: Tensor) -> list[Tensor]:
+    """The distribution functions of the holes' values under p(hole | all other pixels), by integration on a grid."""
+    axis = AXIS if len(hole) == 1 else AXIS[::12]
+    points = torch.cartesian_prod(*[axis] * len(hole)).view(-1, len(hole))
+    log_density = []
+    for part in points.split(20_000):
+        many = image.expand(len(part), *image.shape[1:]).clone()
+        for k, (i, j) in enumerate(hole):
+            many[:, i, j, 0] = part[:, k]
+        log_density.append(ride.log_prob(many).sum((1, 2)))
+    mass = torch.cat(log_density).softmax(0).view([len(axis)] * len(hole))
+    ranks = []
+    for k in range(len(hole)):
+        marginal = mass.movedim(k, 0).reshape(len(axis), -1).sum(1)
+        cumulative = marginal.cumsum(0) - marginal / 2
+        place = (values[:, k] - axis[0]) / (axis[1] - axis[0])
+        low = place.floor().long().clamp(0, len(axis) - 2)
+        weight = (place - low).clamp(0, 1)
+        ranks.append(cumulative[low] * (1 - weight) + cumulative[low + 1] * weight)
+    return ranks
+
+
+def dependent_ride(**options: Any) -> RIDE:
+    """A RIDE whose pixels depend strongly on those to their left and above, so that what comes after a hole matters."""
+    ride = random_ride(4, 1, seed=4, **options)
+    offsets = ride.neighborhood.offsets
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(500, len(offsets), generator=generator, dtype=torch.float64)
+    noise = torch.randn(500, 1, generator=generator, dtype=torch.float64)
+    left, above = (inputs[:, [offsets.index(place)]] for place in ((0, -1), (-1, 0)))
+    ride.whitening.fit(inputs, 0.7 * noise + 0.5 * left + 0.4 * above)
+    return ride
+
+
+CASES = {
+    "first of a padded image": ({"pad": True}, (2, 3), [(0, 0)]),
+    "middle of a stationary one": ({"neighborhood": CausalNeighborhood.window(3)}, (3, 6), [(1, 2)]),
+    "two pixels, one block": ({"pad": True}, (2, 3), [(0, 1), (0, 2)]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_chains_reach_the_exact_conditional_distribution(case: str) -> None:
+    options, size, hole = CASES[case]
+    ride = dependent_ride(**options)
+    image = draw(1, *size, 1, seed=7)
+    mask = torch.zeros(size, dtype=torch.bool)
+    for place in hole:
+        mask[place] = True
+    generator = torch.Generator().manual_seed(0)
+    options = {"patch": None, "initializations": 1, "generator": generator}
+    result = inpaint(ride, image, mask, chains=2000, epochs=25, **options)
+    values = torch.stack([result.images[:, 0, i, j, 0] for i, j in hole], 1)
+    for ranks in exact_ranks(ride, image, hole, values):
+        assert kolmogorov_smirnov(ranks) < 1.95
+    # what the chains started from differs, or this would show nothing
+    start = ancestral(ride, image.repeat(2000, 1, 1, 1), mask, generator=generator).images
+    values = torch.stack([start[:, i, j, 0] for i, j in hole], 1)
+    assert max(kolmogorov_smirnov(ranks) for ranks in exact_ranks(ride, image, hole, values)) > 2.5
+    assert 0.05 < float(result.acceptance.mean()) < 0.999
+
+
+def test_blocks_that_overlap_keep_the_exact_distribution() -> None:
+    """One pixel a block, so that two blocks take turns."""
+    ride = dependent_ride(pad=True)
+    image, hole = draw(1, 2, 3, 1, seed=7), [(0, 1), (0, 2)]
+    mask = torch.zeros(2, 3, dtype=torch.bool)
+    mask[0, 1:] = True
+    generator = torch.Generator().manual_seed(1)
+    result = inpaint(
+        ride, image, mask, chains=2000, epochs=25, inner=1, stride=1, initializations=1, generator=generator
+    )
+    values = torch.stack([result.images[:, 0, i, j, 0] for i, j in hole], 1)
+    for ranks in exact_ranks(ride, image, hole, values):
+        assert kolmogorov_smirnov(ranks) < 1.95
+
+
+@pytest.mark.parametrize("method", ["mh", "map"])
+def test_known_pixels_stay_to_the_last_bit(method: Any) -> None:
+    ride = random_ride(4, 1)
+    images = draw(2, 26, 28, 1)
+    mask = torch.zeros(2, 26, 28, dtype=torch.bool)
+    mask[0, 2:9, 2:12] = True
+    mask[1, 15:, 20:26] = True
+    images[mask] = float("nan")
+    generator = torch.Generator().manual_seed(0)
+    result = inpaint(ride, images, mask, method=method, chains=2, epochs=2, generator=generator)
+    assert result.images.shape == (2, 2, 26, 28, 1)
+    for filled in result.images:
+        assert torch.equal(filled[~mask], images[~mask])
+        assert filled.isfinite().all()
+    assert not torch.equal(result.images[0], result.images[1])
+    value = torch.stack([ride.log_prob(filled).sum((1, 2)) for filled in result.images]).detach()
+    torch.testing.assert_close(result.log_prob, value)
+    assert result.history.shape == (3, 2, 2)
+    better = result.log_prob.argmax(0)
+    for n in range(2):
+        assert torch.equal(result.best[n], result.images[better[n], n])
+    if method == "mh":
+        assert ((result.acceptance > 0) & (result.acceptance <= 1)).all()
+
+
+def test_the_start_is_the_most_probable_of_several_samples() -> None:
+    ride = random_ride(4, 1)
+    images, mask = draw(1, 8, 9, 1), torch.zeros(8, 9, dtype=torch.bool)
+    mask[3:6, 3:6] = True
+    result = inpaint(
+        ride, images, mask, epochs=0, initializations=6, generator=torch.Generator().manual_seed(5)
+    )
+    generator = torch.Generator().manual_seed(5)
+    values = [
+        float(ride.log_prob(ancestral(ride, images, mask, generator=generator).images).sum().detach())
+        for _ in range(6)
+    ]
+    assert float(result.log_prob) == pytest.approx(max(values))
+
+
+def test_the_most_probable_pixel_is_found() -> None:
+    ride = random_ride(4, 1, seed=4, pad=True)
+    image, mask = draw(1, 2, 3, 1, seed=7), torch.zeros(2, 3, dtype=torch.bool)
+    mask[0, 1] = True
+    generator = torch.Generator().manual_seed(0)
+    result = inpaint(ride, image, mask, method="map", chains=8, epochs=30, generator=generator)
+    many = image.repeat(len(AXIS), 1, 1, 1)
+    many[:, 0, 1, 0] = AXIS
+    value = ride.log_prob(many).sum((1, 2)).detach()
+    assert float(result.log_prob.max()) >= float(value.max()) - 1e-9
+    assert float(result.best[0, 0, 1, 0]) == pytest.approx(float(AXIS[value.argmax()]), abs=0.02)
+    assert (result.history.diff(dim=0) >= 0).all()
+    assert result.acceptance is None
+    assert all(p.requires_grad for p in ride.layers.parameters())
+
+
+@pytest.mark.parametrize("patch", [19, None])
+def test_patches_of_a_group_do_not_see_each_others_pixels(patch: int | None) -> None:
+    mask = torch.zeros(60, 50, dtype=torch.bool)
+    mask[5:48, 3:40] = True
+    mask[58, 45] = True
+    plan = _plan(mask, patch, 5, 3)
+    covered = torch.zeros_like(mask)
+    for group in plan.groups:
+        for block in group:
+            rows = slice(block.top + block.rows[0], block.top + block.rows[1])
+            columns = slice(block.left + block.columns[0], block.left + block.columns[1])
+            covered[rows, columns] = True
+            assert block.top + plan.height <= 60
+            assert block.left + plan.width <= 50
+            for other in group:
+                if other is not block:
+                    seen = torch.zeros_like(mask)
+                    seen[other.top : other.top + plan.height, other.left : other.left + plan.width] = True
+                    assert not seen[rows, columns].any()
+    assert covered[mask].all()
+    if patch is not None:
+        assert max(map(len, plan.groups)) > 3
+
+
+def test_an_observed_channel_is_seen() -> None:
+    ride = random_ride(4, 1, CausalNeighborhood.window(3, observed=True), channels=2, observed_channels=1)
+    images, observed = draw(1, 9, 9, 2), draw(1, 9, 9, 1, seed=2)
+    mask = torch.zeros(9, 9, dtype=torch.bool)
+    mask[4:6, 4:6] = True
+    result = inpaint(
+        ride,
+        images,
+        mask,
+        observed=observed,
+        patch=7,
+        inner=2,
+        stride=2,
+        epochs=2,
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert torch.equal(result.best[0][~mask], images[0][~mask])
+    assert float(result.log_prob) == pytest.approx(float(ride.log_prob(result.best, observed).sum().detach()))
+
+
+def test_refusals() -> None:
+    ride, images = random_ride(3, 1), draw(1, 30, 30, 1)
+    mask = torch.zeros(30, 30, dtype=torch.bool)
+    with pytest.raises(ValueError, match="nothing to fill"):
+        inpaint(ride, images, mask)
+    mask[10, 10] = True
+    with pytest.raises(ValueError, match="mask must have shape"):
+        inpaint(ride, images, mask[1:])
+    with pytest.raises(ValueError, match="chains must be at least 1"):
+        inpaint(ride, images, mask, chains=0)
+    with pytest.raises(ValueError, match="stride must not exceed inner=5"):
+        inpaint(ride, images, mask, stride=6)
+    with pytest.raises(ValueError, match="patch must leave 2 pixels"):
+        inpaint(ride, images, mask, patch=7)
+    with pytest.raises(ValueError, match='"mh" or "map"'):
+        inpaint(ride, images, mask, method="gibbs")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="epochs must not be negative"):
+        inpaint(ride, images, mask, epochs=-1)
+    assert math.isfinite(float(inpaint(ride, images, mask, epochs=1).log_prob))
