@@ -181,7 +181,11 @@ def evaluate(ride: RIDE, groups: list[Tensor]) -> dict[str, Any]:
     found = {}
     for name, values in per_image.items():
         rate = rate_of(torch.stack(values), "continuous", pixels[name])
-        found[name] = {"bits_per_pixel": float(rate), "interval_95": rate.interval, "pixels_per_tile": pixels[name]}
+        found[name] = {
+            "bits_per_pixel": float(rate),
+            "interval_95": rate.interval,
+            "pixels_per_tile": pixels[name],
+        }
     return found
 
 
