@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from threading import local
 from typing import Any, Literal
 
 import torch
@@ -21,15 +20,9 @@ from . import cpu, reference, triton, wavefront
 _COMPILED: dict[str, Any] = {"cpu": cpu, "triton": triton}
 _OF_DEVICE = {"cpu": "cpu", "cuda": "triton"}
 _NAMES = ("auto", "reference", "wavefront", "cpu", "triton")
-
-
-class _Choice(local):
-    """The backend of the ``with`` block around a call; each thread has its own. A context variable cannot be traced."""
-
-    name: str | None = None
-
-
-_choice = _Choice()
+# A plain global, as torch's own switches are: a compiled graph guards on it, on a context variable it breaks, and a
+# thread's own attribute it takes for a constant.
+_chosen: str | None = None
 _warned: set[str] = set()
 
 State = tuple[Tensor, Tensor | None]
@@ -45,6 +38,8 @@ def _check_name(name: str, source: str) -> str:
 def backend(name: Literal["auto", "reference", "wavefront", "cpu", "triton"]) -> Iterator[None]:
     """Run the scans of a ``with`` block on one backend; ``"auto"`` chooses by the device of the tensors.
 
+    The choice holds for all threads of the process.
+
     Raises:
         ValueError: there is no backend of that name.
         RuntimeError: it is not available here; the message says why.
@@ -53,11 +48,12 @@ def backend(name: Literal["auto", "reference", "wavefront", "cpu", "triton"]) ->
     reason = available_backends().get(name, True)
     if reason is not True:
         raise RuntimeError(f"backend {name!r} is not available: {reason}")
-    before, _choice.name = _choice.name, name
+    global _chosen
+    before, _chosen = _chosen, name
     try:
         yield
     finally:
-        _choice.name = before
+        _chosen = before
 
 
 def available_backends() -> dict[str, Literal[True] | str]:
@@ -108,7 +104,7 @@ def scan(
 
 def _select(cell: Cell, x: Tensor, params: Params) -> str:
     """The backend for a call: the one asked for if it can serve it, else the wavefront backend with one warning."""
-    name = _choice.name or _check_name(os.environ.get("NDRNN_BACKEND", "auto"), "NDRNN_BACKEND")
+    name = _chosen or _check_name(os.environ.get("NDRNN_BACKEND", "auto"), "NDRNN_BACKEND")
     asked = name
     if name == "auto":
         name = _OF_DEVICE.get(x.device.type, "wavefront")
