@@ -10,9 +10,21 @@ import ndrnn
 PACKAGE = Path(ndrnn.__file__).parent
 
 FLOORS = [
-    {"lattice", "cells", "scan"},
-    {"layers", "blocks", "density", "testing", "diagnose"},
-    {"atomic", "checkpoint", "cli", "data", "demo", "pictures", "report", "tasks", "training"},
+    {"atomic", "settings", "lattice", "cells", "scan"},
+    {"layers", "strips", "blocks", "hierarchy", "density", "testing", "diagnose"},
+    {
+        "checkpoint",
+        "cli",
+        "data",
+        "demo",
+        "order",
+        "pictures",
+        "record",
+        "report",
+        "survival",
+        "tasks",
+        "training",
+    },
 ]
 THIRD_FLOOR_LIBRARIES = ["lightning", "torchmetrics", "tyro", "rich", "matplotlib", "sklearn", "skimage", "scipy", "PIL", "nibabel", "constriction", "tensorboard"]  # fmt: skip
 
