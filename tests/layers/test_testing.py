@@ -73,7 +73,7 @@ def test_lost_gradients_are_noticed(layer, break_scan, normal):
 
 def test_wrong_exit_states_are_noticed(layer, break_scan, normal):
     break_scan(lambda y, h, c: (y, h, c * (1 + 1e-9)))
-    with pytest.raises(AssertionError, match="exit face 0 of c.*\n  exit face 1 of c"):
+    with pytest.raises(AssertionError, match=r"exit face 0 of c.*\n  exit face 1 of c"):
         assert_conforms(layer, normal(1, 3, 2, 2), backends=["wavefront"], gradients=False)
 
 
@@ -91,7 +91,7 @@ def test_padding_must_be_exactly_zero(layer, break_scan, garbage, normal):
 
 def test_nan_is_an_error_of_any_size(layer, break_scan, normal):
     break_scan(lambda y, h, c: (y * float("nan"), h, c))
-    with pytest.raises(AssertionError, match="is nan instead of .*, off by inf"):
+    with pytest.raises(AssertionError, match=r"is nan instead of .*, off by inf"):
         assert_conforms(layer, normal(1, 3, 2, 2), backends=["wavefront"])
 
 

@@ -23,13 +23,18 @@ class Foreign(RNNCell):
 def ran(monkeypatch):
     """The names of the plain backends in the order in which they ran."""
     names = []
-    for module in (reference, wavefront):
 
-        def run(*arguments, name=module.__name__.split(".")[-1], right=module.scan):
+    def watch(module, name):
+        right = module.scan
+
+        def run(*arguments):
             names.append(name)
             return right(*arguments)
 
         monkeypatch.setattr(module, "scan", run)
+
+    watch(reference, "reference")
+    watch(wavefront, "wavefront")
     monkeypatch.setattr(dispatch, "_warned", set())
     monkeypatch.delenv("NDRNN_BACKEND", raising=False)
     return names
@@ -70,7 +75,7 @@ def test_the_environment_chooses_and_a_block_overrules_it(ran, layer, x, monkeyp
         layer(x)
     assert ran == ["reference", "wavefront"]
     monkeypatch.setenv("NDRNN_BACKEND", "fastest")
-    with pytest.raises(ValueError, match="NDRNN_BACKEND must be one of 'auto', .*, got 'fastest'"):
+    with pytest.raises(ValueError, match=r"NDRNN_BACKEND must be one of 'auto', .*, got 'fastest'"):
         layer(x)
 
 
@@ -83,6 +88,9 @@ def test_a_fallback_is_said_once(ran, layer, x, recwarn):
     assert str(warning.message).endswith("; the wavefront backend runs instead")
 
 
+@pytest.mark.filterwarnings(
+    "ignore:`torch.jit.script` is deprecated:DeprecationWarning"
+)  # torch's own use of it
 def test_transforms_take_the_plain_backend_without_a_word(ran, x):
     if ndrnn.available_backends()["cpu"] is not True:
         pytest.skip("the compiled kernel is missing")
