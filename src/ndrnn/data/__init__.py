@@ -1,4 +1,14 @@
-"""Images to learn from: what every source of digits gives."""
+"""Data: readers of the formats that people have, and checked samples made of them.
+
+A reader is a frozen dataclass that names a place and a format; :func:`ndrnn.data.gather.gather` reads and checks all
+samples; :class:`ndrnn.data.module.DataModule` makes batches of them for training::
+
+    reader = Masks(path="camvid", ignore=(11,))                   # ndrnn.data.pairs
+    gathered = gather(reader, "label")                            # gathered.faults: what cannot be used, and why
+    data = DataModule(gathered, "label", batch_size=8)            # data.facts: what a task has to know
+
+A format of your own is a :class:`Reader` and a :class:`Source`; :func:`register` gives it a name for recipes.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +17,12 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from .faults import BadFile
+from .formats import register
+from .source import Raw, Reader, Source
+
+__all__ = ["BadFile", "DigitImages", "Raw", "Reader", "Source", "Split", "register"]
 
 
 @dataclass(frozen=True)

@@ -51,16 +51,7 @@ def load(folder: str | Path) -> Split:
         FileNotFoundError: the folder or one of the files is missing.
         ValueError: a file is damaged, or they do not fit each other.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is not a folder")
-    (train_images, train_labels), (test_images, test_labels) = (
-        _read_pair(folder, part) for part in ("train", "t10k")
-    )
-    if train_images.shape[1:] != test_images.shape[1:]:
-        raise ValueError(
-            f"{folder}: training images have {train_images.shape[1:]} pixels, test images {test_images.shape[1:]}"
-        )
+    (train_images, train_labels), (test_images, test_labels) = read_splits(folder)
     num_classes = 1 + int(max(train_labels.max(), test_labels.max()))
     train, test = (
         DigitImages(
@@ -70,7 +61,20 @@ def load(folder: str | Path) -> Split:
         )
         for images, labels in ((train_images, train_labels), (test_images, test_labels))
     )
-    return Split(train, test, f"idx files in {folder.name}, training and test set as given")
+    return Split(train, test, f"idx files in {Path(folder).name}, training and test set as given")
+
+
+def read_splits(folder: str | Path) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Images (N, H, W) uint8 and labels (N,) uint8, of the training and of the test; raises as :func:`load`."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder")
+    train, test = _read_pair(folder, "train"), _read_pair(folder, "t10k")
+    if train[0].shape[1:] != test[0].shape[1:]:
+        raise ValueError(
+            f"{folder}: training images have {train[0].shape[1:]} pixels, test images {test[0].shape[1:]}"
+        )
+    return train, test
 
 
 def _parse(stream: IO[bytes], path: Path) -> np.ndarray:

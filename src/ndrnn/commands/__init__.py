@@ -1,0 +1,1 @@
+"""The commands of ``ndrnn``, a module each, with ``run(argv)`` that returns the exit status."""

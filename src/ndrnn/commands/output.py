@@ -1,0 +1,64 @@
+"""What commands print: text for people, or one JSON object for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Output:
+    """Prints text as it comes, or with ``json`` one object at the end and nothing else on standard output."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+
+    def say(self, text: str) -> None:
+        """A line for people."""
+        if not self.as_json:
+            print(text, flush=True)
+
+    def warn(self, text: str) -> None:
+        """A line that must be seen, on standard error."""
+        print(text, file=sys.stderr, flush=True)
+
+    def table(self, rows: Iterable[Sequence[object]], head: Sequence[str] = ()) -> None:
+        """Rows of cells in columns of equal width."""
+        lines = [[str(cell) for cell in row] for row in ([head] if head else []) + [list(row) for row in rows]]
+        widths = [max(len(line[index]) for line in lines if index < len(line)) for index in range(len(lines[0]))]
+        for line in lines:
+            self.say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=False)).rstrip())
+
+    def result(self, values: dict[str, Any]) -> None:
+        """The object for programs."""
+        if self.as_json and values:
+            print(json.dumps(values, ensure_ascii=False, allow_nan=False, default=str), flush=True)
+
+    @contextmanager
+    def others(self) -> Iterator[None]:
+        """Within the block, what libraries print to standard output goes to standard error under ``json``."""
+        if not self.as_json:
+            yield
+            return
+        with redirect_stdout(sys.stderr):
+            yield
+
+    def progress(self, items: Iterable[Item], what: str, count: int) -> Iterator[Item]:
+        """The items, with a bar on a terminal; elsewhere a line every tenth of the way where there are many."""
+        if self.as_json or count < 2:
+            yield from items
+            return
+        if sys.stdout.isatty():
+            from rich.progress import track
+
+            yield from track(items, what, count, transient=True)
+            return
+        step = max(200, -(-count // 10))
+        for number, item in enumerate(items, start=1):
+            yield item
+            if number % step == 0 and number < count:
+                print(f"{what}: {number:,} of {count:,}", flush=True)

@@ -1,0 +1,192 @@
+"""Each task from the command line alone: it checks, trains, evaluates and predicts on files."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel
+import numpy as np
+import pytest
+from PIL import Image
+
+from ndrnn import checkpoint
+
+SMALL = ("--training.epochs", 2, "--training.batch-size", 4)
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture
+def square_run(ndrnn, square_folder, tmp_path):
+    """A run on the squares, long enough to find them."""
+    ran = ndrnn(
+        *("train", "--task", "label", "--data.format", "masks", "--data.path", square_folder),
+        *("--network.hidden", 6, "--training.epochs", 12, "--training.batch-size", 4, "--json"),
+        *("--training.learning-rate", 0.05, "--out", tmp_path / "run"),
+    )
+    assert ran.status == 0, ran.err
+    return tmp_path / "run", ran.json
+
+
+def test_label(ndrnn, square_run, square_folder, tmp_path):
+    run, result = square_run
+    assert result["metrics"]["point_error"] < 0.05
+    assert not result["interrupted"]
+    for name in ("config.toml", "metrics.csv", "best.safetensors", "last.safetensors", "last.ckpt", "report.html"):
+        assert (run / name).stat().st_size > 0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/") >= 3
+    assert "Confusion" in page
+    assert "src=\"http" not in page
+
+    measured = ndrnn("evaluate", run, "--json")
+    assert measured.status == 0
+    assert measured.json["split"] == "validation"
+    best = checkpoint.load(run / "best.safetensors")
+    found = ndrnn("predict", run, square_folder / "images", "--out", tmp_path / "found", "--overlay")
+    assert found.status == 0, found.err
+    wrong = []
+    for entry in lines(tmp_path / "found"):
+        name = entry["file"].rpartition("/")[2]
+        with Image.open(tmp_path / "found" / name) as image, Image.open(square_folder / "masks" / name) as mask:
+            assert image.mode == "P"
+            labels = np.asarray(image)
+            wrong.append((labels != np.asarray(mask)).mean())
+        assert entry["shares"]["1"] == pytest.approx((labels == 1).mean(), abs=1e-6)
+        assert 0.5 < entry["confidence"] <= 1
+        with Image.open(tmp_path / "found" / name.replace(".png", ".overlay.png")) as overlay:
+            assert overlay.size == (labels.shape[1], labels.shape[0])
+    assert len(wrong) == 12
+    assert np.mean(wrong) < 0.05
+    assert best.facts.classes == ("0", "1")
+
+    told = ndrnn("info", run, "--json").json
+    assert told["task"] == "LabelTask"
+    assert told["settings"]["network"]["hidden"] == [6]
+    assert told["weights"] == sum(weight.numel() for weight in best.model.parameters())
+
+
+def test_label_volumes(ndrnn, volume_folder, tmp_path):
+    ran = ndrnn(
+        *("train", "--task", "label", "--data.format", "masks", "--data.path", volume_folder),
+        *("--data.scale", "sample", "--network.hidden", 2, *SMALL, "--out", tmp_path / "run"),
+    )
+    assert ran.status == 0, ran.err
+    found = ndrnn("predict", tmp_path / "run", volume_folder / "imagesTr/1.nii.gz", "--out", tmp_path / "found")
+    assert found.status == 0, found.err
+    (entry,) = lines(tmp_path / "found")
+    image = nibabel.load(entry["labels"])
+    assert image.shape == (5, 6, 6)
+    assert image.affine.diagonal().tolist() == [2, 2, 3, 1]
+    assert set(np.unique(np.asarray(image.dataobj))) <= {0, 1}
+
+
+@pytest.mark.parametrize("by", ["points", "sample"])
+def test_classify(by, ndrnn, class_folder, tmp_path):
+    ran = ndrnn(
+        *("train", "--task", "classify", "--data.format", "classes", "--data.path", class_folder, "--by", by),
+        *("--network.hidden", 4, "--training.epochs", 15, "--training.batch-size", 4),
+        *("--training.learning-rate", 0.05, "--out", tmp_path / "run"),
+    )
+    assert ran.status == 0, ran.err
+    measured = ndrnn("evaluate", tmp_path / "run", "--json").json
+    assert measured["split"] == "test"
+    assert measured["samples"] == 6
+    found = ndrnn("predict", tmp_path / "run", class_folder / "test")
+    assert found.status == 0, found.err
+    entries = [json.loads(line) for line in found.out.splitlines()]
+    assert [entry["file"].split("/")[-2] for entry in entries] == ["across"] * 3 + ["down"] * 3
+    for entry in entries:
+        assert sum(entry["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+        assert entry["probabilities"][entry["class"]] == max(entry["probabilities"].values()) == entry["confidence"]
+    wrong = np.mean([entry["class"] != entry["file"].split("/")[-2] for entry in entries])
+    assert wrong == pytest.approx(measured["metrics"]["sample_error"], abs=1e-6)
+
+
+def test_transcribe(ndrnn, text_folder, tmp_path):
+    ran = ndrnn(
+        *("train", "--task", "transcribe", "--data.format", "lines", "--data.path", text_folder, "--data.invert"),
+        *("--network.hidden", 3, 8, "--network.subsample", 4, "--network.blocks", "4x2", "2x2"),
+        *("--training.epochs", 40, "--training.batch-size", 4, "--training.learning-rate", 0.03),
+        *("--out", tmp_path / "run"),
+    )
+    assert ran.status == 0, ran.err
+    measured = ndrnn("evaluate", tmp_path / "run", "--json").json
+    assert measured["metrics"]["cer"] < 0.8
+    found = ndrnn("predict", tmp_path / "run", text_folder, "--out", tmp_path / "found")
+    assert found.status == 0, found.err
+    entries = lines(tmp_path / "found")
+    assert len(entries) == 14
+    assert set("".join(entry["text"] for entry in entries)) <= {"a", "b"}
+    assert all(0 <= entry["confidence"] <= 1 for entry in entries)
+
+
+def test_density(ndrnn, wave_folder, tmp_path):
+    run = tmp_path / "run"
+    ran = ndrnn(
+        *("train", "--task", "density", "--data.format", "images", "--data.path", wave_folder, "--patch", 8),
+        *("--hidden", 4, "--components", 2, "--scales", 2, "--features", 2, "--patches", 4, *SMALL),
+        *("--out", run),
+    )
+    assert ran.status == 0, ran.err
+    bits = ndrnn("evaluate", run, "--json").json["metrics"]["bits_per_pixel"]
+    assert 0 < bits < 9
+    found = ndrnn("predict", run, wave_folder)
+    values = [json.loads(line)["bits_per_pixel"] for line in found.out.splitlines()]
+    assert len(values) == 6
+    assert all(0 < value < 12 for value in values)
+
+
+def test_sample_and_inpaint(ndrnn, wave_folder, tmp_path):
+    run = tmp_path / "run"
+    ran = ndrnn(
+        *("train", "--task", "density", "--data.format", "images", "--data.path", wave_folder, "--patch", 8),
+        *("--hidden", 3, "--components", 2, "--scales", 1, "--features", 2, "--patches", 2, *SMALL),
+        *("--out", run),
+    )
+    assert ran.status == 0, ran.err
+    for name in ("a", "b"):
+        drawn = ndrnn("sample", run, "--n", 2, "--height", 6, "--width", 7, "--margin", 2, "--out", tmp_path / name)
+        assert drawn.status == 0, drawn.err
+    assert (tmp_path / "a/1.png").read_bytes() == (tmp_path / "b/1.png").read_bytes()
+    with Image.open(tmp_path / "a/0.png") as image:
+        assert image.size == (7, 6)
+    mask = np.zeros((16, 20), np.uint8)
+    mask[8:10, 9:12] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    filled = ndrnn(
+        *("inpaint", run, wave_folder / "0.png", tmp_path / "mask.png", "--epochs", 1, "--json"),
+        *("--out", tmp_path / "filled.png"),
+    )
+    assert filled.status == 0, filled.err
+    assert filled.json["filled"] == 6
+    with Image.open(tmp_path / "filled.png") as image, Image.open(wave_folder / "0.png") as before:
+        kept = mask == 0
+        assert np.array_equal(np.asarray(image)[kept], np.asarray(before)[kept])
+    small = ndrnn("inpaint", run, wave_folder / "0.png", tmp_path / "a/0.png")
+    assert small.status == 1
+    assert "a/0.png: mask must be 16 x 20 like its image, got 6 x 7" in small.err
+
+
+def test_a_model_of_another_kind_is_refused(ndrnn, square_run, square_folder):
+    refused = ndrnn("sample", square_run[0])
+    assert refused.status == 2
+    assert "must be a model of density, got one to label" in refused.err
+
+
+def test_equal_seeds_give_equal_figures(ndrnn, square_folder, tmp_path):
+    figures = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        ran = ndrnn(
+            *("train", "--task", "label", "--data.format", "masks", "--data.path", square_folder),
+            *("--network.hidden", 3, *SMALL, "--augment.flip", "--training.seed", seed, "--json"),
+            *("--out", tmp_path / name),
+        )
+        assert ran.status == 0, ran.err
+        figures.append((ran.json["loss"], ran.json["metrics"]["point_error"]))
+    assert figures[0] == pytest.approx(figures[1], abs=1e-3)
+    assert figures[0] != pytest.approx(figures[2], abs=1e-3)
+
+

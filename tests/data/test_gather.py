@@ -1,0 +1,129 @@
+"""Checked samples: splits, facts, and faults that name the file."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ndrnn.data import BadFile
+from ndrnn.data.folders import Images
+from ndrnn.data.gather import gather
+from ndrnn.data.lines import Lines
+from ndrnn.data.pairs import Masks
+from ndrnn.data.samples import pad
+from ndrnn.tasks.batches import Facts
+
+
+def test_facts_splits_and_samples(mask_folder):
+    gathered = gather(Masks(path=str(mask_folder)), "label")
+    assert gathered.facts == Facts(2, 1, ("0", "1", "2"))
+    assert {split: len(samples) for split, samples in gathered.splits.items()} == {"train": 5, "validation": 1}
+    assert not gathered.faults.found
+    train = gathered.samples("train")
+    for index in range(5):
+        sample = train[index]
+        with Image.open(sample.name) as image:
+            assert torch.equal(sample.x[..., 0], torch.tensor(np.asarray(image) / np.float32(255)))
+        assert sample.target.shape == sample.x.shape[:2] == train.extents[index]
+        assert sample.target.dtype == torch.int64
+    with pytest.raises(ValueError, match="split must be one of train, validation, got 'test'"):
+        gathered.samples("test")
+
+
+def test_held_out_samples_depend_on_the_seed_alone(mask_folder):
+    reader = Masks(path=str(mask_folder), held_out=0.34)
+    names = [
+        [gather(reader, "label", seed=seed).samples("validation").name(index) for index in range(2)]
+        for seed in (0, 0, 1)
+    ]
+    assert names[0] == names[1] != names[2]
+
+
+def test_samples_out_of_memory_are_read_again(mask_folder):
+    kept = gather(Masks(path=str(mask_folder)), "label").samples("train")
+    read = gather(Masks(path=str(mask_folder), memory=0), "label").samples("train")
+    assert all(torch.equal(kept[index].x, read[index].x) for index in range(len(kept)))
+    (mask_folder / "images/0.png").unlink()
+    assert torch.is_tensor(kept[0].x)
+    gone = next(index for index in range(len(read)) if read.name(index).endswith("images/0.png"))
+    with pytest.raises(BadFile, match=r"images/0\.png: No such file"):
+        read[gone]
+
+
+def test_damaged_files_are_counted_or_stop_the_run(mask_folder):
+    (mask_folder / "images/1.png").write_bytes(b"no image")
+    (mask_folder / "masks/3.png").unlink()
+    gathered = gather(Masks(path=str(mask_folder)), "label")
+    assert [fault.file.rpartition("set/")[2] for fault in gathered.faults.found] == ["images/1.png", "images/3.png"]
+    assert sum(map(len, gathered.splits.values())) == 4
+    with pytest.raises(BadFile, match=r"images/1\.png: not an image"):
+        gather(Masks(path=str(mask_folder)), "label", strict=True)
+
+
+def test_nothing_usable_is_an_error_that_tells_why(mask_folder):
+    for path in (mask_folder / "images").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(BadFile, match=r"none of 6 samples can be used; the first: .*0\.png: not an image"):
+        gather(Masks(path=str(mask_folder)), "label")
+
+
+def test_labels_out_of_range_are_named(mask_folder):
+    labels = np.zeros((5, 7), np.uint8)
+    labels[2, 2] = 9
+    Image.fromarray(labels).save(mask_folder / "masks/0.png")
+    gathered = gather(Masks(path=str(mask_folder), classes=("a", "b", "c")), "label")
+    assert str(gathered.faults.found[0]).endswith(
+        "images/0.png: label 9 is out of range, it must be [0, 3), or be named in data.ignore"
+    )
+    assert not gather(Masks(path=str(mask_folder), classes=("a", "b", "c"), ignore=(9,)), "label").faults.found
+
+
+def test_data_must_fit_a_trained_model(mask_folder):
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(mask_folder / "images/6.png")
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(mask_folder / "masks/6.png")
+    facts = Facts(2, 3, ("a", "b"))
+    gathered = gather(Masks(path=str(mask_folder)), "label", facts=facts)
+    assert gathered.facts == facts
+    assert len(gathered.faults) == 6  # they have a label 2
+    assert gathered.samples("train")[0].x.shape == (4, 4, 3)
+
+
+def test_channels_follow_the_first_file(tmp_path):
+    Image.fromarray(np.full((4, 4), 10, np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(np.full((4, 4, 3), 20, np.uint8)).save(tmp_path / "b.png")
+    gathered = gather(Images(path=str(tmp_path)), "density")
+    assert gathered.facts.channels == 1
+    assert {sample.x.shape for split in gathered.splits.values() for sample in [split[0]]} == {(4, 4, 1)}
+
+
+def test_texts_give_the_alphabet_and_can_be_refused(line_folder):
+    gathered = gather(Lines(path=str(line_folder)), "transcribe")
+    assert gathered.facts.alphabet == " abá"
+    refused = gather(
+        Lines(path=str(line_folder)),
+        "transcribe",
+        accept=lambda raw: "too long" if len(raw.target) > 3 else None,
+    )
+    assert [fault.reason for fault in refused.faults.found] == ["too long"]
+
+
+@pytest.mark.parametrize(
+    ("purpose", "message"), [("classify", "has no class"), ("transcribe", "has no text"), ("label", "has no mask")]
+)
+def test_a_format_without_the_targets_of_the_task(purpose, message, tmp_path):
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "a.png")
+    with pytest.raises(BadFile, match=message):
+        gather(Images(path=str(tmp_path)), purpose)
+
+
+def test_padding_keeps_samples_and_tells_sizes():
+    a, b = torch.ones(2, 3, 1), torch.ones(4, 1, 1)
+    padded, sizes = pad([a, b], 2, fill=7)
+    assert padded.shape == (2, 4, 3, 1)
+    assert torch.equal(padded[0, :2, :3], a)
+    assert torch.equal(padded[1, :4, :1], b)
+    assert padded.eq(7).sum() == 2 * 12 - 6 - 4
+    assert sizes.tolist() == [[2, 3], [4, 1]]
+    assert pad([a, a], 2)[1] is None

@@ -1,0 +1,117 @@
+"""Images and masks from bytes."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ndrnn.data import BadFile, images
+from ndrnn.data.channels import to_channels
+from ndrnn.data.intensities import Intensities
+from ndrnn.data.labelmaps import palette, write_map, write_overlay
+
+
+def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_every_bit_of_a_png_arrives(channels, dtype, write_png):
+    array = np.random.default_rng(0).integers(0, np.iinfo(dtype).max + 1, (5, 7, channels)).astype(dtype)
+    decoded = images.decode(write_png(array))
+    assert decoded.dtype == dtype
+    assert np.array_equal(decoded, array)
+
+
+def test_grey_with_alpha(write_png):
+    array = np.random.default_rng(0).integers(0, 256, (5, 7, 2)).astype(np.uint8)
+    assert np.array_equal(images.decode(write_png(array)), array)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF", "WEBP"])
+def test_grey_levels_in_every_lossless_format(kind):
+    array = np.random.default_rng(0).integers(0, 256, (6, 9), np.uint8)
+    decoded = images.decode(saved(Image.fromarray(array), kind, **({"lossless": True} if kind == "WEBP" else {})))
+    assert decoded.shape[:2] == (6, 9)
+    assert all(np.array_equal(decoded[..., index], array) for index in range(min(3, decoded.shape[-1])))
+
+
+def test_a_palette_is_colours_in_an_image_and_numbers_in_a_mask():
+    labels = np.array([[0, 1], [2, 1]], np.uint8)
+    image = Image.fromarray(labels, "P")
+    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    data = saved(image)
+    assert images.decode(data)[1, 0].tolist() == [70, 80, 90]
+    assert images.decode_mask(data).tolist() == labels.tolist()
+
+
+def test_masks_of_16_bits_and_of_one():
+    labels = np.array([[0, 300], [2, 1]], np.uint16)
+    assert images.decode_mask(saved(Image.fromarray(labels))).tolist() == labels.tolist()
+    bits = Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8)).convert("1")
+    assert images.decode_mask(saved(bits)).tolist() == [[0, 1], [1, 0]]
+
+
+def test_a_mask_in_colour_is_refused_with_its_name():
+    image = Image.fromarray(np.arange(12, dtype=np.uint8).reshape(2, 2, 3))
+    with pytest.raises(BadFile, match=r"^m\.png: a mask must hold labels .* got RGB"):
+        images.decode_mask(saved(image), "m.png")
+
+
+@pytest.mark.parametrize("keep", [0, 10, 60, 0.5, 0.95])
+def test_damaged_images_are_refused_with_their_name(keep, write_png):
+    whole = write_png(np.random.default_rng(0).integers(0, 256, (40, 40, 3)).astype(np.uint8))
+    cut = int(len(whole) * keep) if isinstance(keep, float) else keep
+    with pytest.raises(BadFile, match=r"^a\.png: "):
+        images.decode(whole[:cut], "a.png")
+
+
+def test_channels_by_hand():
+    colour = np.array([[[255, 0, 0, 255], [0, 0, 0, 0], [100, 100, 100, 51]]], np.uint8)
+    # luma of red; nothing on white; 0.2 of 100 and 0.8 of white
+    assert to_channels(colour, 1)[..., 0].tolist() == [[76, 255, 224]]
+    assert to_channels(colour[..., :3], 4)[..., 3].tolist() == [[255, 255, 255]]
+    assert to_channels(colour[..., :1], 3).tolist() == [[[255] * 3, [0] * 3, [100] * 3]]
+    with pytest.raises(ValueError, match="has 5 channels, expected 3"):
+        to_channels(np.zeros((1, 1, 5)), 3)
+
+
+def test_intensities_by_hand():
+    stored = np.array([[[0], [32768], [65535]]], np.uint16)
+    assert Intensities().convert(stored).flatten().tolist() == pytest.approx([0, 32768 / 65535, 1])
+    assert Intensities(invert=True).convert(stored).flatten().tolist() == pytest.approx([1, 32767 / 65535, 0])
+    narrow = np.array([[[10], [15], [20]]], np.uint8)
+    assert Intensities(scale="sample").convert(narrow).flatten().tolist() == [0, 0.5, 1]
+    assert Intensities(scale="sample").convert(narrow[:, :1]).flatten().tolist() == [0]
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        Intensities().convert(np.array([[[np.nan]]]))
+
+
+def test_label_maps_come_back_as_labels(tmp_path):
+    labels = np.random.default_rng(0).integers(0, 12, (6, 8))
+    write_map(labels, tmp_path / "map.png", 12)
+    with Image.open(tmp_path / "map.png") as image:
+        assert image.mode == "P"
+        assert np.array_equal(np.asarray(image), labels)
+    write_map(labels + 300, tmp_path / "many.png", 400)
+    with Image.open(tmp_path / "many.png") as image:
+        assert np.array_equal(np.asarray(image), labels + 300)
+
+
+def test_an_overlay_colours_labels_and_leaves_the_background(tmp_path):
+    image = np.array([[[0], [255], [255]]], np.uint8)
+    write_overlay(image, np.array([[0, 0, 1]]), tmp_path / "o.png", 2)
+    with Image.open(tmp_path / "o.png") as overlay:
+        shown = np.asarray(overlay).astype(int)
+    assert shown[0, :2].tolist() == [[0] * 3, [255] * 3]
+    assert shown[0, 2].tolist() == pytest.approx((0.55 * 255 + 0.45 * palette(2)[1]).tolist(), abs=1)
+
+
+def test_colours_of_a_palette_differ():
+    assert len({tuple(color) for color in palette(40)}) == 40
