@@ -76,7 +76,9 @@ def test_a_text_that_cannot_be_aligned(ndrnn, text_folder, tmp_path):
 
 
 def test_images_smaller_than_a_patch(ndrnn, wave_folder):
-    ran = ndrnn("check", "--task", "density", "--data.format", "images", "--data.path", wave_folder, "--patch", 18)
+    ran = ndrnn(
+        "check", "--task", "density", "--data.format", "images", "--data.path", wave_folder, "--patch", 18
+    )
     assert ran.status == 1
     assert "must be at least as large as a patch, 18, got 16 x 20" in ran.err
 

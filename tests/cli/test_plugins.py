@@ -108,7 +108,16 @@ def test_own_parts_train_and_are_used(ending, module, ndrnn, tmp_path):
     measured = ndrnn("evaluate", "run", "--json")
     assert measured.json["metrics"]["point_error"] < 0.1
     help_text = ndrnn(
-        *("train", "--plugin", plugin, "--task", f"weighted{module}", "--data.format", f"dots{module}", "--help")
+        *(
+            "train",
+            "--plugin",
+            plugin,
+            "--task",
+            f"weighted{module}",
+            "--data.format",
+            f"dots{module}",
+            "--help",
+        )
     ).out
     assert "--weight" in help_text
     assert "--data.count" in help_text
@@ -120,7 +129,9 @@ def test_a_name_that_is_taken(ndrnn):
 
     with pytest.raises(ValueError, match="task 'label' already stands for another"):
         register_task("label", Label, LabelTask, "label")
-    with pytest.raises(ValueError, match="purpose must be one of label, classify, transcribe, density, got 'paint'"):
+    with pytest.raises(
+        ValueError, match="purpose must be one of label, classify, transcribe, density, got 'paint'"
+    ):
         register_task("mine", Label, LabelTask, "paint")
 
 

@@ -88,7 +88,10 @@ def test_toml_of_every_kind_of_value():
         ('task = "label"', "data must be a table with the keys format and path"),
         ('task = "label"\n[data]\npath = "x"', "data.format is missing"),
         ('task = "label"\n[data]\nformat = "mask"', "did you mean 'masks'?"),
-        ('task = "label"\n[data]\nformat = "masks"\nignroe = [1]', "unknown key 'data.ignroe'; did you mean 'ignore'?"),
+        (
+            'task = "label"\n[data]\nformat = "masks"\nignroe = [1]',
+            "unknown key 'data.ignroe'; did you mean 'ignore'?",
+        ),
         ('task = "label"\ndcie = 1\n[data]\nformat = "masks"', "unknown key 'dcie'; did you mean 'dice'?"),
         ('task = "label"\ndice = "x"\n[data]\nformat = "masks"', "dice must be of type float, got 'x'"),
         ('task = "label"\n[data]\nformat = "masks"\n[training]\nepochs = 0', "epochs must be above 0"),
@@ -107,12 +110,21 @@ def test_wrong_recipes_end_with_status_2(text, message, ndrnn, tmp_path):
     ("words", "message"),
     [
         (("chekc",), "no command 'chekc'; did you mean 'check'?"),
-        (("train", "--task", "label", "--data.format", "masks", "--trainnig.epochs", "3"), "--training.epochs"),
+        (
+            ("train", "--task", "label", "--data.format", "masks", "--trainnig.epochs", "3"),
+            "--training.epochs",
+        ),
         (("check", "none.toml"), "none.toml: no such recipe"),
         (("check", "--task"), "--task needs a value"),
-        (("check", "--task", "label", "--data.format", "masks", "--plugin", "no_such_one"), "no module of this name"),
+        (
+            ("check", "--task", "label", "--data.format", "masks", "--plugin", "no_such_one"),
+            "no module of this name",
+        ),
         (("check", "--task", "label", "--data.format", "masks", "--plugin", "no.py"), "no such file"),
-        (("check", "--task", "label", "--data.format", "masks", "--data.path", "/no/such"), "no such file or folder"),
+        (
+            ("check", "--task", "label", "--data.format", "masks", "--data.path", "/no/such"),
+            "no such file or folder",
+        ),
         (("predict", "nowhere", "x"), "nowhere: no such model"),
         (("evaluate", "nowhere"), "nowhere: no such recipe"),
         (("bench", "--layer", "MDLTSM"), "did you mean 'MDLSTM'?"),
@@ -125,7 +137,9 @@ def test_wrong_words_end_with_status_2(words, message, ndrnn, tmp_path, monkeypa
     assert message in ran.err
 
 
-@pytest.mark.parametrize("command", ["info", "check", "train", "evaluate", "predict", "sample", "inpaint", "bench"])
+@pytest.mark.parametrize(
+    "command", ["info", "check", "train", "evaluate", "predict", "sample", "inpaint", "bench"]
+)
 def test_every_command_has_help(command, ndrnn):
     ran = ndrnn(command, "--help")
     assert ran.status == 0

@@ -89,7 +89,7 @@ def whole_block(model: nn.Module, ndim: int) -> tuple[int, ...]:
     """How many points an edge of a tile must be a multiple of: what becomes one at the highest level."""
     if not isinstance(model, Hierarchy):
         return (1,) * ndim
-    blocks = [window.block for window in model.windows]
+    blocks = model.config()["blocks"]
     return tuple(prod(int(block[axis]) for block in blocks) for axis in range(ndim))
 
 
@@ -114,7 +114,9 @@ def _handed_on(
         for number, (reduce, layer) in enumerate(zip(model.windows, model.layers, strict=True)):
             x = reduce(x, None)
             keys = [(number, axis, (*place[:axis], *place[axis + 1 :])) for axis in axes]
-            x, state = layer(x, initial_state=_entry(layer, x, [left.get(key) for key in keys]), return_state=True)
+            x, state = layer(
+                x, initial_state=_entry(layer, x, [left.get(key) for key in keys]), return_state=True
+            )
             for axis, key in enumerate(keys):
                 left[key] = _exit(layer, state, axis)
         scores = model.output(x)

@@ -56,7 +56,9 @@ def run(argv: Sequence[str]) -> int:
     # Lightning starts further processes with the same command line
     first = rank_zero_only.rank == 0
     if first and (folder / FILE).exists() and not train.resume:
-        raise ValueError(f"out: {folder} holds a run; --resume goes on with it, another --out begins a new one")
+        raise ValueError(
+            f"out: {folder} holds a run; --resume goes on with it, another --out begins a new one"
+        )
     with out.others():
         status, result = _train(recipe, train, folder, out)
     out.result(result)

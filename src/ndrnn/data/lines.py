@@ -66,7 +66,7 @@ class _Lines(Source):
         for name in self.storage.under("", images.SUFFIXES):
             path = PurePosixPath(name)
             # by the whole name, by the last part of it, and by that without its ending
-            known.update({key: name for key in (name, path.name, str(path.with_suffix("")), path.stem)})
+            known.update(dict.fromkeys((name, path.name, str(path.with_suffix("")), path.stem), name))
         table = rows(data, file, ("name", "text"))
         if not table:
             raise BadFile(file, "has no lines but the first")
