@@ -112,6 +112,7 @@ def _handed_on(
         spread = x.shape[1:-1]
         x = (x - model.mean) / model.std
         for number, (reduce, layer) in enumerate(zip(model.windows, model.layers, strict=True)):
+            assert isinstance(layer, ScanLayer)  # one_direction has seen to it
             x = reduce(x, None)
             keys = [(number, axis, (*place[:axis], *place[axis + 1 :])) for axis in axes]
             x, state = layer(

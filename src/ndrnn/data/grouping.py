@@ -11,7 +11,7 @@ from ..order import step_seed
 
 
 def group_by_size(
-    extents: Sequence[Sequence[int]],
+    extents: Sequence[Sequence[int]] | Tensor,
     batch_size: int,
     *,
     generator: torch.Generator | None = None,

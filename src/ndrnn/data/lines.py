@@ -81,7 +81,7 @@ class _Lines(Source):
             raise BadFile(
                 str(self.storage.path), f"no transcripts (*{_TEXT}) beside images, and no table was named"
             )
-        by_text = {}
+        by_text: dict[str, str] = {}
         for name in self.storage.under("", images.SUFFIXES):
             # name.bin.png goes with name.gt.txt too, as other programs for text write it
             path = PurePosixPath(name)
