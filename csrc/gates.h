@@ -82,6 +82,7 @@ struct BackwardAt {
   void delta(int lane, V v) { store(block.delta[row] + lane * block.width + unit, v); }
   void carry(int k, V v) { delta(Cell::lanes(block.ndim) + k, v); }
   void add_extra(int r, V v) {
+    if (!block.extra_sums) return;  // the weights are frozen
     T* sum = block.extra_sums + r * block.width + unit;
     store(sum, load(sum) + v);
   }

@@ -4,6 +4,10 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
 #include <cstdlib>
 #include <initializer_list>
 #include <optional>
@@ -189,8 +193,23 @@ void check(Outcome outcome) {
   STD_TORCH_CHECK(outcome == Outcome::kDone, "ndrnn: there are no kernels for this cell");
 }
 
+// Fresh memory in small pages costs as much as the arithmetic that fills it: ask for huge ones.
+void prefer_huge_pages(Tensor& t) {
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+  constexpr uintptr_t kHuge = 2 << 20;
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(t.mutable_data_ptr());
+  const uintptr_t end = begin + t.numel() * t.element_size();
+  const uintptr_t first = (begin + kHuge - 1) / kHuge * kHuge;
+  if (end >= first + 2 * kHuge) madvise(reinterpret_cast<void*>(first), (end - first) / kHuge * kHuge, MADV_HUGEPAGE);
+#else
+  (void)t;
+#endif
+}
+
 Tensor make(const Tensor& like, bool wanted, const std::vector<int64_t>& shape) {
-  return torch::stable::new_empty(like, wanted ? shape : std::vector<int64_t>{0});
+  Tensor t = torch::stable::new_empty(like, wanted ? shape : std::vector<int64_t>{0});
+  if (wanted) prefer_huge_pages(t);
+  return t;
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> scan(

@@ -31,7 +31,9 @@ class Demo:
     data: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder with MNIST's four idx files, .gz or not; without it the digits of scikit-learn are used."""
     minutes: Annotated[float | None, tyro.conf.arg(metavar="M")] = None
-    """Train for so long; without it 40 passes over scikit-learn's digits, or ten minutes on DIR."""
+    """Train for so long; without it ten minutes on DIR, and a number of passes over scikit-learn's digits."""
+    epochs: int = 40
+    """Passes over the training data where no time is given."""
     hidden: int = 25
     """Hidden units of each direction."""
     seed: int = 0
@@ -58,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         minutes = 10.0 if demo.minutes is None and demo.data is not None else demo.minutes
         checks = None if demo.data is None else 200
-        options = Options(minutes=minutes, steps_between_checks=checks, seed=demo.seed)
+        options = Options(epochs=demo.epochs, minutes=minutes, steps_between_checks=checks, seed=demo.seed)
         settings = Classify(network=Network(hidden=(demo.hidden,)), training=options)
         split = digits.load() if demo.data is None else idx.load(demo.data)
         demo.out.mkdir(parents=True, exist_ok=True)
@@ -79,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if record.interrupted:
         print(f"interrupted: these are the results of {record.seconds:.0f} s of training")
     for name, value in rows.items():
-        print(f"  {name:<24}{value}")
+        print(f"  {name:<26}{value}")
     checkpoint.save(task, demo.out / "model.safetensors")
     _report(split, task, record, findings, rows).write(demo.out / "report.html")
     print(f"model and report: {demo.out / 'model.safetensors'}, {demo.out / 'report.html'}")

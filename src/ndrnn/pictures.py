@@ -22,6 +22,7 @@ except ModuleNotFoundError as error:
 
 _INK, _SOFT, _ACCENT = "#1d2430", "#5d6675", "#2458a6"
 _WIDTH = 8.6
+_DARK = (0.13, 0.19, 0.38)
 
 
 def label_maps(digits: DigitImages, labels: Tensor, names: Tensor | None = None, columns: int = 10) -> Figure:
@@ -107,9 +108,11 @@ def learning_curve(marks: Sequence[Mark]) -> Figure:
 
 
 def _colors(num_classes: int) -> list[tuple[float, float, float]]:
-    map_ = colormaps["tab10" if num_classes <= 10 else "turbo"]
-    steps = range(num_classes) if num_classes <= 10 else np.linspace(0, 1, num_classes)
-    return [map_(step)[:3] for step in steps]
+    if num_classes > 10:
+        return [colormaps["turbo"](step)[:3] for step in np.linspace(0, 1, num_classes)]
+    colors = [colormaps["tab10"](step)[:3] for step in range(num_classes)]
+    # the eighth is a grey, which here stands for ink that is taken for background
+    return [_DARK if index == 7 else color for index, color in enumerate(colors)]
 
 
 def _colored(ink: np.ndarray, labels: np.ndarray, colors: Sequence[tuple[float, float, float]]) -> np.ndarray:

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from . import checkpoint
 from .atomic import replacing
+from .diagnose import diagnose
+from .layers import ScanLayer
 from .record import Record
 
 LAST = "last.ckpt"
@@ -130,56 +132,56 @@ class Guard(Callback):
             )
 
 
-@torch.no_grad()
 def diagnosis(task: Any) -> str:
-    """What may be behind a divergence: bad inputs, large weights, or memories that grow, in a few sentences."""
-    findings = []
+    """What may be behind a divergence: bad inputs, large weights, and what :func:`ndrnn.diagnose` says of the layers."""
+    name, largest = _largest(dict(task.model.named_parameters()))
+    findings = [f"The largest weight is {largest:.3g}, in {name}"]
     batch = getattr(task, "batch", None)
     if batch is not None:
-        x = batch.x
-        bad = (~torch.isfinite(x)).flatten(1).any(1).nonzero().flatten().tolist()
+        bad = (~torch.isfinite(batch.x)).flatten(1).any(1).nonzero().flatten().tolist()
         if bad:
             names = [batch.names[index] if batch.names else f"sample {index} of the batch" for index in bad]
-            findings.append(f"The input itself is NaN or infinite in {', '.join(names[:3])}")
+            findings.insert(0, f"The input itself is NaN or infinite in {', '.join(names[:3])}")
         else:
-            findings.append(f"The inputs lie in [{float(x.min()):.3g}, {float(x.max()):.3g}]")
-    name, largest = _largest(dict(task.model.named_parameters()))
-    findings.append(f"The largest weight is {largest:.3g}, in {name}")
-    for part, module in task.model.named_modules():
-        cell = getattr(module, "cell", None)
-        if cell is not None and cell.memory:
-            findings.append(_memories(part, module, batch, task) or "")
-            break
-    findings.append(
-        "Try a lower learning_rate, a lower clip, or the layer StableMDLSTM or LeakyMDLSTM, whose memories "
-        "cannot grow with the number of lattice paths"
-    )
-    return ". ".join(finding for finding in findings if finding) + "."
+            low, high = float(batch.x.min()), float(batch.x.max())
+            findings.insert(0, f"The inputs lie in [{low:.3g}, {high:.3g}]")
+            findings += _layers(task.model, batch)
+    findings.append("A lower learning_rate or clip may help")
+    return ". ".join(findings) + "."
 
 
-def _memories(part: str, module: nn.Module, batch: Any, task: Any) -> str | None:
-    """How large the memories of a task's first layer get on a batch, where they leave the lattice."""
-    seen: list[Tensor] = []
-    hook = module.register_forward_pre_hook(
-        lambda layer, args, kwargs: seen.append(args[0]), with_kwargs=True
-    )
+def _layers(model: nn.Module, batch: Any) -> list[str]:
+    """What is wrong with each recurrent layer on the first sample of a batch that has points."""
+    seen: dict[str, tuple[Any, ...]] = {}
+
+    def watch(name: str) -> Any:
+        return lambda layer, args, kwargs: seen.setdefault(name, (layer, args[0], kwargs.get("sizes")))
+
+    scans = {name: layer for name, layer in model.named_modules() if isinstance(layer, ScanLayer)}
+    hooks = [
+        layer.register_forward_pre_hook(watch(name), with_kwargs=True) for name, layer in scans.items()
+    ]
     try:
-        if batch is None:
-            return None
-        task.model(batch.x, batch.sizes)
+        with torch.no_grad():
+            model(batch.x) if batch.sizes is None else model(batch.x, batch.sizes)
+        reports = {
+            name: diagnose(layer, x[:1], None if sizes is None else sizes[:1])
+            for name, (layer, x, sizes) in seen.items()
+        }
     except (RuntimeError, ValueError, TypeError):
-        return None
+        return []  # a diagnosis must not hide what it is about
     finally:
-        hook.remove()
-    if not seen:
-        return None
-    _, state = module(seen[0], return_state=True)
-    largest = max(float(face.abs().max()) for face in state[1] if face.numel())
-    return f"The memories of {part} reach {largest:.3g} at the end of the lattice"
+        for hook in hooks:
+            hook.remove()
+    return [
+        f"Layer {name}: states reach {max(part.largest_state for part in report.directions):.3g}"
+        + "".join(f"; {warning.rstrip('.')}" for warning in report.warnings)
+        for name, report in reports.items()
+    ]
 
 
 def _largest(weights: Mapping[str, Tensor]) -> tuple[str, float]:
-    sizes = {name: float(weight.abs().max()) for name, weight in weights.items() if weight.numel()}
+    sizes = {name: float(weight.detach().abs().max()) for name, weight in weights.items() if weight.numel()}
     name = max(sizes, key=lambda key: sizes[key] if sizes[key] == sizes[key] else torch.inf)
     return name, sizes[name]
 

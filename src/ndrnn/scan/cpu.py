@@ -64,7 +64,7 @@ def scan(
     )
     signs = [sign for direction in directions for sign in direction]
     assert cell.kernel is not None
-    y, hn, cn, _, _ = operators.scan(*tensors, cell.kernel, signs, return_state, keep)
+    y, hn, cn, _, _ = operators.call(*tensors, cell.kernel, signs, return_state, keep)
     if not return_state:
         return y, None, None
     return y, hn, cn if cell.memory else None

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ..cells import Cell, Params
 from ..lattice import Direction, face_points
-from . import cpu, reference, wavefront
+from . import cpu, reference, triton, wavefront
 
 # Backends with kernels of their own. Each is a module: refusal() tells why it is not available here, refusal_of(cell,
 # x, params) why it cannot serve a call, and scan(cell, x, params, directions, sizes, h0, c0, return_state) runs it.
-_COMPILED: dict[str, Any] = {"cpu": cpu}
+_COMPILED: dict[str, Any] = {"cpu": cpu, "triton": triton}
 _OF_DEVICE = {"cpu": "cpu", "cuda": "triton"}
 _NAMES = ("auto", "reference", "wavefront", "cpu", "triton")
 # A plain global, as torch's own switches are: a compiled graph guards on it, on a context variable it breaks, and a
@@ -110,12 +110,7 @@ def _select(cell: Cell, x: Tensor, params: Params) -> str:
         name = _OF_DEVICE.get(x.device.type, "wavefront")
     if name in ("reference", "wavefront"):
         return name
-    module = _COMPILED.get(name)
-    reason = (
-        f"there are no {name} kernels in this version"
-        if module is None
-        else module.refusal_of(cell, x, params)
-    )
+    reason = _COMPILED[name].refusal_of(cell, x, params)
     if reason is None:
         return name
     # under a functional transform the plain backend is the one that was meant

@@ -200,6 +200,32 @@ def _differentiate(
     return tuple(grads[name] if needs[name] else None for name in _NAMES)
 
 
+class _Scan(torch.autograd.Function):
+    """The operator with the gradients that are registered for it, at half of what the registered way costs a call."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
+        with torch._C._AutoDispatchBelowAutograd():
+            output = scan(*inputs)
+        _remember(ctx, inputs, output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
+        return _differentiate(ctx, *grads)
+
+
+def call(*inputs: Any) -> tuple[Tensor, ...]:
+    """``ndrnn::scan``, called the cheapest way; the arguments are the operator's."""
+    if torch.compiler.is_compiling():
+        return scan(*inputs)
+    keep = inputs[-1]
+    if keep:
+        return _Scan.apply(*inputs)
+    with torch._C._AutoDispatchBelowAutograd():
+        return scan(*inputs)
+
+
 def _refuse(ctx: Any, *grads: Tensor | None) -> None:
     raise RuntimeError(
         "the cpu backend has no second derivatives; run the scan under ndrnn.backend('wavefront'), which has them"

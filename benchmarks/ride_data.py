@@ -1,0 +1,271 @@
+"""RIDE on real data and on dead leaves: bits per pixel beside the MCGSM's, and textures.
+
+``python -m benchmarks.ride_data bsds300 --result FILE`` trains one layer on grey BSDS300 and evaluates it as published:
+test images in 64x64 tiles, each alone, only pixels with a full neighbourhood. ``--grow WEIGHTS`` puts a layer on a
+trained model first. ``dead-leaves`` does the same on generated images, with the MCGSM beside it; ``texture`` fits one
+Brodatz texture and samples it. With ``--checkpoint`` a run that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from math import log
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import tyro
+from PIL import Image
+from torch import Tensor
+
+import ndrnn
+from benchmarks import bsds300
+from ndrnn import checkpoint
+from ndrnn.atomic import replacing
+from ndrnn.density import (
+    MCGSM,
+    RIDE,
+    CausalNeighborhood,
+    Modern,
+    Published,
+    RideReport,
+    Whitening,
+    dead_leaves,
+    dequantize,
+    texture,
+    tiles,
+)
+from ndrnn.density.evaluation import log_prob_ensemble
+from ndrnn.density.mixture import log_density
+from ndrnn.density.rate import rate_of
+
+TILE = 64
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training."""
+
+    hidden: int = 64
+    components: int = 32
+    scales: int = 4
+    features: int = 32
+    cell: Literal["spatial", "spatial_extended", "lstm", "stable", "leaky", "gru", "rnn"] = "spatial"
+    schedule: Literal["modern", "published"] = "modern"
+    modern: Modern = field(default_factory=Modern)
+    grow: Path | None = None
+    """Weights of a trained model on which a fresh layer is put."""
+    minutes: float = 60.0
+    """The training ends after so long, not counting runs before a kill."""
+    seed: int = 0
+    threads: int = 1
+    checkpoint: Path | None = None
+    """Where the state of the training is kept, and read from if it exists."""
+    weights: Path | None = None
+    """Where the trained model goes (.safetensors)."""
+    result: Path | None = None
+    """Where the figures go as JSON."""
+
+
+@dataclass(frozen=True)
+class Bsds300(Run):
+    """Grey BSDS300."""
+
+
+@dataclass(frozen=True)
+class DeadLeaves(Run):
+    """Generated images of occluding disks, 8-bit values with uniform noise."""
+
+    train_images: int = 60
+    test_images: int = 20
+    side: int = 256
+    r_min: float = 2.0
+    mcgsm_pixels: int = 100_000
+    mcgsm_iterations: int = 200
+
+
+@dataclass(frozen=True)
+class Texture(Run):
+    """A Brodatz texture."""
+
+    name: Literal["D3", "D93", "D104"] = "D93"
+    side: int = 256
+    picture: Path | None = None
+    """Where the sample goes, beside a piece of the original (PNG)."""
+
+
+def main(config: Run) -> dict[str, Any]:
+    """Train, evaluate, print and write."""
+    torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    if isinstance(config, Texture):
+        figures = _texture(config)
+    else:
+        figures = _leaves(config) if isinstance(config, DeadLeaves) else _photographs(config)
+    figures = {
+        "command": shlex.join(["python", "-m", "benchmarks.ride_data", *sys.argv[1:]]),
+        "config": json.loads(json.dumps(asdict(config), default=str)),
+        **figures,
+        "machine": f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}",
+        "torch": torch.__version__,
+        "backends": {name: answer is True for name, answer in ndrnn.available_backends().items()},
+    }
+    print(json.dumps(figures, indent=2))
+    if config.result is not None:
+        with replacing(config.result) as path:
+            path.write_text(json.dumps(figures, indent=2) + "\n")
+    return figures
+
+
+def _trained(config: Run, images: Any, held_out: Tensor, levels: int | None) -> tuple[RIDE, dict[str, Any]]:
+    if config.grow is not None:
+        ride = checkpoint.load(config.grow)
+        assert isinstance(ride, RIDE)
+        ride.add_layer()
+    else:
+        ride = RIDE(
+            config.hidden,
+            num_components=config.components,
+            num_scales=config.scales,
+            num_features=config.features,
+            cell=config.cell,
+        )
+    began = time.monotonic()
+    report: RideReport = ride.fit(
+        images,
+        held_out,
+        levels=levels,
+        schedule=config.modern if config.schedule == "modern" else Published(),
+        seed=config.seed,
+        checkpoint=config.checkpoint,
+        callback=lambda look: print(look, flush=True) or time.monotonic() - began < 60 * config.minutes,
+    )
+    ride.eval().requires_grad_(False)
+    if config.weights is not None:
+        checkpoint.save(ride, config.weights)
+    return ride, {
+        "layers": ride.num_layers,
+        "weights": sum(p.numel() for p in ride.parameters()) - ride.mcgsm.cholesky.numel(),
+        "training": {
+            "steps": report.steps,
+            "seconds": report.seconds,
+            "ended": report.reason,
+            "held_out_bits": -report.best_loss / log(2.0),
+            "history": [
+                (look.stage, look.step, -look.train_loss / log(2.0), -(look.val_loss or 0.0) / log(2.0))
+                for look in report.history
+            ],
+        },
+    }
+
+
+@torch.no_grad()
+def evaluate(ride: RIDE, groups: list[Tensor]) -> dict[str, Any]:
+    """Log2-density per pixel of tiles (T, 64, 64) of each test image: all predicted pixels, those that a 9-wide
+    neighbourhood predicts too, and those that all eight symmetries predict, of one model and of their ensemble."""
+    per_image: dict[str, list[Tensor]] = {"own": [], "9-wide": [], "inner": [], "ensemble": []}
+    pixels = {"own": 62 * 60, "9-wide": 60 * 56, "inner": 60 * 60, "ensemble": 60 * 60}
+    for group in groups:
+        value = ride.log_prob(group)
+        per_image["own"].append(value.double().mean())
+        per_image["9-wide"].append(value[:, 2:, 2:-2].double().mean())
+        per_image["inner"].append(value[:, :-2].double().mean())
+        total, _ = log_prob_ensemble(ride, group)
+        per_image["ensemble"].append(total.double().mean() / pixels["ensemble"])
+    found = {}
+    for name, values in per_image.items():
+        rate = rate_of(torch.stack(values), "continuous", pixels[name])
+        found[name] = {"bits_per_pixel": float(rate), "interval_95": rate.interval, "pixels_per_tile": pixels[name]}
+    return found
+
+
+def _photographs(config: Run) -> dict[str, Any]:
+    photographs = bsds300.grey("train")
+    held_out = _held_out(photographs[::10], 100)
+    training = [photograph for k, photograph in enumerate(photographs) if k % 10]
+    ride, figures = _trained(config, training, held_out, 256)
+    return {**figures, "test": evaluate(ride, list(bsds300.test_tiles()))}
+
+
+def _leaves(config: DeadLeaves) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(config.seed)
+    count = config.train_images + config.test_images
+    images = torch.stack(
+        [
+            (dead_leaves(config.side, config.side, r_min=config.r_min, generator=generator) * 256).byte()
+            for _ in range(count)
+        ]
+    )
+    training, testing = images[: config.train_images], images[config.train_images :]
+    test = [tiles(dequantize(image, generator=generator), TILE)[..., 0] for image in testing]
+    mcgsm = _baseline(config, dequantize(training, generator=generator), test)
+    kept = len(training) * 9 // 10
+    held_out = _held_out(list(training[kept:]), 60)
+    ride, figures = _trained(config, training[:kept], held_out, 256)
+    return {**figures, "test": evaluate(ride, test), "mcgsm": mcgsm}
+
+
+def _baseline(config: DeadLeaves, training: Tensor, test: list[Tensor]) -> dict[str, Any]:
+    neighborhood = CausalNeighborhood.window(9)
+    generator = torch.Generator().manual_seed(config.seed)
+    count = config.mcgsm_pixels
+    x, y = neighborhood.sample(training, count + count // 4, generator=generator)
+    whitening = Whitening(neighborhood.size).fit(x, y)
+    x, y = whitening(x, y)
+    mcgsm = MCGSM(neighborhood.size, 1, 32, 4, 40)
+    report = mcgsm.fit(
+        x[:count], y[:count], x[count:], y[count:], initialize=True, max_iter=config.mcgsm_iterations
+    )
+    per_image = []
+    with torch.no_grad():
+        for group in test:
+            x, y = whitening(*neighborhood.extract(group))
+            value = log_density(mcgsm.mixture_params(), x, y) + whitening.log_jacobian
+            per_image.append(value.double().mean())
+    rate = rate_of(torch.stack(per_image), "continuous", 60 * 56)
+    return {
+        "components": 32,
+        "iterations": report.iterations,
+        "weights": sum(p.numel() for p in mcgsm.parameters() if p.requires_grad),
+        "9-wide": {"bits_per_pixel": float(rate), "interval_95": rate.interval},
+    }
+
+
+def _texture(config: Texture) -> dict[str, Any]:
+    path = bsds300.folder().parent / "brodatz" / f"{config.name}.gif"
+    with Image.open(path) as picture:
+        image = torch.from_numpy(np.array(picture.convert("L")))
+    # the lowest eighth is held out; what is sampled is learned from the rest
+    cut = image.shape[0] * 7 // 8
+    generator = torch.Generator().manual_seed(config.seed)
+    held_out = tiles(image[cut:], TILE)
+    ride, figures = _trained(config, image[None, :cut], held_out, 256)
+    began = time.monotonic()
+    drawn = texture(
+        ride, dequantize(image[:cut], generator=generator), config.side, config.side, generator=generator
+    )
+    figures["sampling_seconds"] = time.monotonic() - began
+    if config.picture is not None:
+        half = [image[: config.side, : config.side], (drawn[0, ..., 0] * 256).clamp(0, 255).byte()]
+        with replacing(config.picture) as part:
+            Image.fromarray(torch.cat(half, 1).numpy()).save(part, "PNG")
+    return {**figures, "texture": config.name, "held_out_tiles": len(held_out)}
+
+
+def _held_out(pictures: list[Tensor], count: int) -> Tensor:
+    """Evenly chosen tiles of 8-bit pictures."""
+    cut = torch.cat([tiles(picture, TILE) for picture in pictures])
+    return cut[torch.linspace(0, len(cut) - 1, min(count, len(cut))).long()]
+
+
+if __name__ == "__main__":
+    commands = Annotated[Bsds300, tyro.conf.subcommand("bsds300")]
+    leaves = Annotated[DeadLeaves, tyro.conf.subcommand("dead-leaves")]
+    one = Annotated[Texture, tyro.conf.subcommand("texture")]
+    main(tyro.cli(commands | leaves | one, description=__doc__))  # type: ignore[arg-type]

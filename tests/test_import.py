@@ -1,0 +1,113 @@
+"""What the package shows, what importing it costs, and which floor may know which."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import ndrnn
+
+PACKAGE = Path(ndrnn.__file__).parent
+
+FLOORS = [
+    {"lattice", "cells", "scan"},
+    {"layers", "blocks", "density", "testing", "diagnose"},
+    {"atomic", "checkpoint", "cli", "data", "demo", "pictures", "report", "tasks", "training"},
+]
+THIRD_FLOOR_LIBRARIES = ["lightning", "torchmetrics", "tyro", "rich", "matplotlib", "sklearn", "skimage", "scipy", "PIL", "nibabel", "constriction", "tensorboard"]  # fmt: skip
+
+
+def modules():
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def floor_of(module):
+    """The floor of a module named by the first part of its path below the package."""
+    return next((level for level, names in enumerate(FLOORS) if module in names), None)
+
+
+def imports_of(path):
+    """Absolute names of all modules that a file imports, at whatever depth, with the line."""
+    package = ("ndrnn", *path.relative_to(PACKAGE).parent.parts)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            stem = ".".join([*base, *([node.module] if node.module else [])])
+            yield stem, node.lineno
+            yield from ((f"{stem}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def test_public_names():
+    assert sorted(ndrnn.__all__) == [
+        "Diagnosis",
+        "LeakyMDLSTM",
+        "MDGRU",
+        "MDLSTM",
+        "MDRNN",
+        "SpatialLSTM",
+        "StableMDLSTM",
+        "available_backends",
+        "backend",
+        "diagnose",
+        "testing",
+    ]
+    assert all(hasattr(ndrnn, name) for name in ndrnn.__all__)
+    assert ndrnn.testing.assert_conforms
+
+
+def test_every_module_belongs_to_a_floor():
+    names = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in modules()} - {"__init__"}
+    unplaced = {name for name in names if floor_of(name) is None}
+    assert not unplaced, f"say in FLOORS where {unplaced} belong"
+
+
+def test_imports_go_down_only():
+    wrong = []
+    for path in modules():
+        own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if own == "__init__":
+            continue
+        for name, line in imports_of(path):
+            if name.startswith("ndrnn.") and floor_of(name.split(".")[1]) is not None:
+                target = name.split(".")[1]
+                if floor_of(target) > floor_of(own):
+                    wrong.append(f"{path.relative_to(PACKAGE)}:{line} imports {name}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_lower_floors_need_only_torch_numpy_and_the_standard_library():
+    allowed = {"torch", "numpy", "safetensors", "ndrnn", *sys.stdlib_module_names}
+    optional = {("scan", "triton")}
+    wrong = [
+        f"{path.relative_to(PACKAGE)}:{line} imports {name}"
+        for path in modules()
+        if (floor_of(path.relative_to(PACKAGE).parts[0].removesuffix(".py")) or 0) < 2
+        for name, line in imports_of(path)
+        if name.split(".")[0] not in allowed and path.relative_to(PACKAGE).parts[:2] not in optional
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_module_is_named_utils():
+    assert not [path for path in modules() if path.stem in ("utils", "util", "helpers", "common", "misc")]
+
+
+def run(code):
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    )
+
+
+def test_import_brings_nothing_heavy_and_says_nothing():
+    code = "import torch, sys; before = set(sys.modules); import ndrnn; print(*sorted(set(sys.modules) - before))"
+    result = run(code)
+    assert result.stderr == ""
+    new = {name.split(".")[0] for name in result.stdout.split()}
+    assert not new & {*THIRD_FLOOR_LIBRARIES, "triton", "hypothesis", "pytest", "safetensors"}
+    own = {name.split(".")[1] for name in result.stdout.split() if name.startswith("ndrnn.")}
+    assert not own & FLOORS[2]
+    assert not [
+        name for name in result.stdout.split() if name.startswith(("torch._dynamo", "torch._inductor"))
+    ]
