@@ -46,7 +46,7 @@ struct BackwardBlock {
   int64_t rows, hidden, width;
   int ndim;
   const T* extra;
-  T* extra_sums;                      // (extra rows, width)
+  T* extra_sums;                      // (extra rows, width), or null
   const T* kept;
   const T* dh;                        // (rows, width): from the output and through the products
   const T* dc[kBlock];                // likewise, without what the successors carry over
