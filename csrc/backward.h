@@ -72,7 +72,7 @@ class BackwardScan : Scan<T> {
   void place(Layout& layout, int64_t workers) {
     Scratch* unplaced;
     scratch_bytes_ = place_scratch(unplaced, nullptr);
-    input_size_ = packing_.transposed_size(packing_.runs, 1);
+    input_size_ = few_inputs() ? problem_.inputs * cell_.lanes * packing_.width : packing_.transposed_size(packing_.runs, 1);
     state_size_ = packing_.transposed_size(packing_.runs + 1, problem_.ndim);
     this->place_shared(layout);
     layout.place(inputs_, call_.dx ? problem_.directions * input_size_ : 0);
@@ -86,7 +86,8 @@ class BackwardScan : Scan<T> {
 
   void pack(int64_t d) {
     const Run *states = packing_.runs + 1, *memories = states + problem_.ndim;
-    if (call_.dx) packing_.transposed(call_.weights, d, packing_.runs, 1, inputs_ + d * input_size_);
+    if (call_.dx && few_inputs()) packing_.by_input(call_.weights, d, inputs_ + d * input_size_);
+    else if (call_.dx) packing_.transposed(call_.weights, d, packing_.runs, 1, inputs_ + d * input_size_);
     packing_.transposed(call_.weights, d, states, problem_.ndim, states_ + d * state_size_);
     if (cell_.feeds_memory) packing_.transposed(call_.weights, d, memories, problem_.ndim, memories_ + d * state_size_);
   }
@@ -110,6 +111,7 @@ class BackwardScan : Scan<T> {
     });
   }
 
+  bool few_inputs() const { return problem_.inputs <= kPanel<T> / 2; }
   int64_t padded_inputs() const { return ceil_div(problem_.inputs, kPanel<T>) * kPanel<T>; }
   T* parts_of(int64_t direction) const { return sums_ + direction * larger(1, parts_) * part_size_; }
 
@@ -214,7 +216,6 @@ class BackwardScan : Scan<T> {
 
   void finish(const Task& task, Scratch& s, const Point* points, const int32_t* local, T* sums) {
     BackwardBlock<T>& block = *s.block;
-    const int64_t width = packing_.width;
     gather(s, states_ + task.direction * state_size_, s.dh);
     if (cell_.feeds_memory) gather(s, memories_ + task.direction * state_size_, s.dc);
     cell_.backward(block);
@@ -223,25 +224,31 @@ class BackwardScan : Scan<T> {
         std::memcpy(handed(task.direction, task.sample_begin + local[row], points[row].other), s.own[row],
                     sizeof(T) * this->record());
     if (sums) add_weights(s, sums);
-    if (call_.dx) {
-      const int64_t padded = padded_inputs();
-      std::memset(s.through, 0, sizeof(T) * block.rows * padded);
-      const T* weights = inputs_ + task.direction * input_size_;
-      for (int64_t begin = 0; begin < padded; begin += kPanel<T>)
-        weights = send(s.own, block.rows, packing_.runs[0], weights, s.through + begin, padded);
-      for (int64_t row = 0; row < block.rows; ++row) {
-        const int64_t at = (task.sample_begin + local[row]) * plan_.points + points[row].at;
-        std::memcpy(call_.dx + (at * problem_.directions + task.direction) * problem_.inputs, s.through + row * padded,
-                    sizeof(T) * problem_.inputs);
-      }
-    }
+    if (call_.dx) to_inputs(task, s, points, local);
     if (call_.dh0) {
       for (int k = 0; k < problem_.ndim; ++k) {
         to_face(task, s, points, local, k, states_ + task.direction * state_size_, cell_.carry_to_h, call_.dh0);
         if (call_.dc0) to_face(task, s, points, local, k, memories_ + task.direction * state_size_, true, call_.dc0);
       }
     }
-    (void)width;
+  }
+
+  // The gradients of the inputs.
+  void to_inputs(const Task& task, Scratch& s, const Point* points, const int32_t* local) {
+    const int64_t rows = s.block->rows, padded = padded_inputs();
+    const T* weights = inputs_ + task.direction * input_size_;
+    if (few_inputs()) {
+      dots(s.own, rows, cell_.lanes * packing_.width, weights, problem_.inputs, s.through, padded);
+    } else {
+      std::memset(s.through, 0, sizeof(T) * rows * padded);
+      for (int64_t begin = 0; begin < padded; begin += kPanel<T>)
+        weights = send(s.own, rows, packing_.runs[0], weights, s.through + begin, padded);
+    }
+    for (int64_t row = 0; row < rows; ++row) {
+      const int64_t at = (task.sample_begin + local[row]) * plan_.points + points[row].at;
+      std::memcpy(call_.dx + (at * problem_.directions + task.direction) * problem_.inputs, s.through + row * padded,
+                  sizeof(T) * problem_.inputs);
+    }
   }
 
   // Adds rows of records times the weights of one panel of a run; returns the weights after them.
