@@ -25,13 +25,14 @@ class BackwardScan : Scan<T> {
     std::memset(finished_, 0, sizeof(int64_t) * plan_.tasks);
     const int64_t helpers = smaller(parallel.threads, problem_.directions);
     share_out(problem_.directions, helpers, parallel, [&](int64_t, int64_t d) { pack(d); });
-    this->clear(call_.dx, problem_.directions * problem_.inputs, parallel);
+    this->clear(call_.dx_each, problem_.directions * problem_.inputs, parallel);
     this->pass(call_.dhn, call_.dh0);
     this->pass(call_.dcn, call_.dc0);
     share_out(plan_.tasks, workers, parallel, [&](int64_t worker, int64_t number) {
       sweep(Task(plan_, number, true), scratch_ + worker * scratch_bytes_);
     });
     if (call_.dih) collect(parallel);
+    if (call_.dx && problem_.directions > 1) add_directions(parallel);
     return true;
   }
 
@@ -108,6 +109,24 @@ class BackwardScan : Scan<T> {
       const int64_t direction = number / packing_.panels, panel = number % packing_.panels;
       packing_.unpack(parts_of(direction), direction, panel, call_);
       if (panel == 0) packing_.unpack_extra(parts_of(direction) + packing_.size, direction, call_);
+    });
+  }
+
+  void add_directions(const Parallel& parallel) const {
+    const int64_t points = problem_.batch * plan_.points, inputs = problem_.inputs, directions = problem_.directions;
+    constexpr int64_t kChunk = 1024;
+    const int64_t chunks = ceil_div(points, kChunk);
+    share_out(chunks, smaller(parallel.threads, chunks), parallel, [&](int64_t, int64_t chunk) {
+      const int64_t end = smaller((chunk + 1) * kChunk, points);
+      for (int64_t point = chunk * kChunk; point < end; ++point) {
+        const T* from = call_.dx_each + point * directions * inputs;
+        T* to = call_.dx + point * inputs;
+        for (int64_t i = 0; i < inputs; ++i) {
+          T sum = from[i];
+          for (int64_t d = 1; d < directions; ++d) sum += from[d * inputs + i];
+          to[i] = sum;
+        }
+      }
     });
   }
 
@@ -246,7 +265,7 @@ class BackwardScan : Scan<T> {
     }
     for (int64_t row = 0; row < rows; ++row) {
       const int64_t at = (task.sample_begin + local[row]) * plan_.points + points[row].at;
-      std::memcpy(call_.dx + (at * problem_.directions + task.direction) * problem_.inputs, s.through + row * padded,
+      std::memcpy(call_.dx_each + (at * problem_.directions + task.direction) * problem_.inputs, s.through + row * padded,
                   sizeof(T) * problem_.inputs);
     }
   }
