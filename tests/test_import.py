@@ -11,10 +11,12 @@ PACKAGE = Path(ndrnn.__file__).parent
 
 FLOORS = [
     {"atomic", "settings", "lattice", "cells", "scan"},
-    {"layers", "strips", "blocks", "hierarchy", "density", "testing", "diagnose"},
+    {"layers", "strips", "blocks", "hierarchy", "density", "testing", "diagnose", "estimate"},
     {
+        "__main__",
         "checkpoint",
         "cli",
+        "commands",
         "data",
         "demo",
         "order",
@@ -53,16 +55,23 @@ def imports_of(path):
 
 def test_public_names():
     assert sorted(ndrnn.__all__) == [
+        "CausalNeighborhood",
         "Diagnosis",
+        "Estimate",
         "LeakyMDLSTM",
+        "MCGSM",
         "MDGRU",
         "MDLSTM",
         "MDRNN",
+        "RIDE",
         "SpatialLSTM",
         "StableMDLSTM",
         "available_backends",
         "backend",
         "diagnose",
+        "estimate",
+        "load",
+        "save",
         "testing",
     ]
     assert all(hasattr(ndrnn, name) for name in ndrnn.__all__)
