@@ -14,7 +14,7 @@ import torch
 
 from ndrnn.atomic import replacing
 
-from . import builds, conformance, launch, machine, memory, recompute, scaling, speed
+from . import builds, conformance, launch, machine, memory, products, recompute, scaling, speed
 from .measure import CLOCKS, Effort
 from .peers import COMPILED, KERAS, LOOP, TORCH_LSTM, WAVEFRONT, Peer
 from .table import Table, report, to_json
@@ -40,6 +40,7 @@ def _speed(title: str, *peers: Peer) -> Callable[[tuple[Workload, ...], Effort, 
 
 
 SECTIONS = (
+    Section("products", (TINY,), lambda *given: [products.table(*given)]),
     Section("main", MAIN, _speed("MDLSTM, four directions, one thread", WAVEFRONT, LOOP, KERAS)),
     Section("cells", CELLS, _speed("The other cells at equal gate count, one thread", WAVEFRONT)),
     Section("others", OTHERS, _speed("Three axes, float64, one direction; one thread", WAVEFRONT)),
