@@ -63,6 +63,7 @@ def test_public_names():
         "available_backends",
         "backend",
         "diagnose",
+        "load",
         "testing",
     ]
     assert all(hasattr(ndrnn, name) for name in ndrnn.__all__)
