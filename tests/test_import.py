@@ -11,10 +11,12 @@ PACKAGE = Path(ndrnn.__file__).parent
 
 FLOORS = [
     {"atomic", "settings", "lattice", "cells", "scan"},
-    {"layers", "strips", "blocks", "hierarchy", "density", "testing", "diagnose"},
+    {"layers", "strips", "blocks", "hierarchy", "density", "testing", "diagnose", "estimate"},
     {
+        "__main__",
         "checkpoint",
         "cli",
+        "commands",
         "data",
         "demo",
         "order",
@@ -54,6 +56,7 @@ def imports_of(path):
 def test_public_names():
     assert sorted(ndrnn.__all__) == [
         "Diagnosis",
+        "Estimate",
         "LeakyMDLSTM",
         "MDGRU",
         "MDLSTM",
@@ -63,6 +66,7 @@ def test_public_names():
         "available_backends",
         "backend",
         "diagnose",
+        "estimate",
         "load",
         "testing",
     ]
