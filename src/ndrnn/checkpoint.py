@@ -84,7 +84,7 @@ def save(model: nn.Module, path: str | PathLike[str]) -> None:
         ValueError: the name has another ending, or a weight is NaN or infinite.
     """
     weights_path, config_path = _pair(path)
-    content = {"format": _FORMAT, "ndrnn": __version__, "model": _name_of(model), "config": _config_of(model)}
+    content = {"format": _FORMAT, "ndrnn": __version__, "model": name_of(model), "config": _config_of(model)}
     try:
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
@@ -147,7 +147,12 @@ def _origin(cls: type) -> tuple[str, str]:
     return cls.__module__, cls.__qualname__
 
 
-def _name_of(model: nn.Module) -> str:
+def name_of(model: nn.Module) -> str:
+    """The name under which a model is saved.
+
+    Raises:
+        TypeError: its class is not registered.
+    """
     cls = type(model)
     for name, known in _registered.items():
         if known is cls:
