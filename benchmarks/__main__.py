@@ -13,10 +13,10 @@ import torch
 
 from ndrnn.atomic import replacing
 
-from . import builds, conformance, launch, machine, memory, scaling, speed
+from . import builds, conformance, launch, machine, memory, recompute, scaling, speed
 from .measure import CLOCKS, Effort
 from .table import Table, report, to_json
-from .workloads import CELLS, MAIN, OTHERS, SEQUENCES, THREADS, TINY, Workload
+from .workloads import CELLS, MAIN, OTHERS, RECOMPUTED, SEQUENCES, THREADS, TINY, Workload
 
 Progress = Callable[[str], None]
 
@@ -42,6 +42,7 @@ SECTIONS = (
     Section("threads", THREADS, lambda *given: [speed.thread_table(*given)]),
     Section("launch", (TINY,), lambda chosen, *given: [launch.table(chosen[0], *given)]),
     Section("memory", (*MAIN, OTHERS[0]), lambda *given: [memory.table(*given)]),
+    Section("checkpoint", RECOMPUTED, lambda *given: [recompute.table(*given)]),
     Section("builds", (MAIN[1], MAIN[2]), lambda *given: [builds.table(*given)]),
     Section("scaling", scaling.WORKLOADS, lambda *given: scaling.tables(*given)),
 )

@@ -31,11 +31,7 @@ class BackwardScan : Scan<T> {
     share_out(plan_.tasks, workers, parallel, [&](int64_t worker, int64_t number) {
       sweep(Task(plan_, number, true), scratch_ + worker * scratch_bytes_);
     });
-    if (!call_.dih) return true;
-    if (plan_.tasks == 0) std::memset(parts_of(0), 0, sizeof(T) * problem_.directions * part_size_);
-    share_out(problem_.directions, helpers, parallel, [&](int64_t, int64_t d) {
-      packing_.unpack(parts_of(d), larger(1, parts_), part_size_, d, call_);
-    });
+    if (call_.dih) collect(parallel);
     return true;
   }
 
@@ -93,6 +89,25 @@ class BackwardScan : Scan<T> {
     if (call_.dx) packing_.transposed(call_.weights, d, packing_.runs, 1, inputs_ + d * input_size_);
     packing_.transposed(call_.weights, d, states, problem_.ndim, states_ + d * state_size_);
     if (cell_.feeds_memory) packing_.transposed(call_.weights, d, memories, problem_.ndim, memories_ + d * state_size_);
+  }
+
+  // Adds up the parts in their order, and hands the weights' gradients out.
+  void collect(const Parallel& parallel) const {
+    if (plan_.tasks == 0) std::memset(sums_, 0, sizeof(T) * problem_.directions * part_size_);
+    constexpr int64_t kChunk = 4096;
+    const int64_t chunks = ceil_div(part_size_, kChunk), pieces = problem_.directions * chunks;
+    share_out(parts_ > 1 ? pieces : 0, smaller(parallel.threads, pieces), parallel, [&](int64_t, int64_t piece) {
+      const int64_t begin = piece % chunks * kChunk, end = smaller(begin + kChunk, part_size_);
+      T* const total = parts_of(piece / chunks);
+      for (int64_t part = 1; part < parts_; ++part)
+        for (int64_t i = begin; i < end; ++i) total[i] += total[part * part_size_ + i];
+    });
+    const int64_t panels = problem_.directions * packing_.panels;
+    share_out(panels, smaller(parallel.threads, panels), parallel, [&](int64_t, int64_t number) {
+      const int64_t direction = number / packing_.panels, panel = number % packing_.panels;
+      packing_.unpack(parts_of(direction), direction, panel, call_);
+      if (panel == 0) packing_.unpack_extra(parts_of(direction) + packing_.size, direction, call_);
+    });
   }
 
   int64_t padded_inputs() const { return ceil_div(problem_.inputs, kPanel<T>) * kPanel<T>; }

@@ -4,6 +4,10 @@
 // namespace of that set's own; no standard library template is instantiated in these files, because the linker
 // would merge such code across instruction sets.
 #pragma once
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #include <cstdint>
 #include <cstring>
 
@@ -87,17 +91,32 @@ inline void store_part(T* to, Vec<T> v, int64_t count) {
   for (int64_t i = 0; i < count; ++i) to[i] = v[i];
 }
 
-// Comparisons are false for NaN, so that NaN passes through.
-template <class V>
-inline V clamp(V x, V low, V high) {
-  x = x < low ? low : x;
-  return x > high ? high : x;
+// Within [low, high]; NaN stays NaN. The processor's minimum gives its second operand where one is NaN.
+template <class T>
+inline Vec<T> clamp(Vec<T> x, T low, T high) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) return Vec<T>(_mm512_min_ps(_mm512_set1_ps(high), _mm512_max_ps(_mm512_set1_ps(low), __m512(x))));
+  else return Vec<T>(_mm512_min_pd(_mm512_set1_pd(high), _mm512_max_pd(_mm512_set1_pd(low), __m512d(x))));
+#elif defined(__AVX2__)
+  if constexpr (sizeof(T) == 4) return Vec<T>(_mm256_min_ps(_mm256_set1_ps(high), _mm256_max_ps(_mm256_set1_ps(low), __m256(x))));
+  else return Vec<T>(_mm256_min_pd(_mm256_set1_pd(high), _mm256_max_pd(_mm256_set1_pd(low), __m256d(x))));
+#else
+  x = x < splat(low) ? splat(low) : x;
+  return x > splat(high) ? splat(high) : x;
+#endif
 }
 
+// 1 / k!, as constants of the compiler.
 template <class T>
-constexpr T inverse_factorial(int k) {
-  return k < 2 ? T(1) : inverse_factorial<T>(k - 1) / T(k);
-}
+struct InverseFactorials {
+  T of[16] = {1};
+  constexpr InverseFactorials() {
+    for (int k = 1; k < 16; ++k) of[k] = of[k - 1] / T(k);
+  }
+};
+
+template <class T>
+constexpr InverseFactorials<T> kInverseFactorial{};
 
 // exp(x) = scale + scale * rest, with rest = exp(f) - 1 exact to rounding also where f is tiny.
 template <class T>
@@ -112,9 +131,9 @@ inline ExpParts<T> exp_parts(Vec<T> x) {
   const Vec<T> n = shifted - splat(S::kRound);
   Vec<T> f = x - n * splat(S::kLn2High);
   f = f - n * splat(S::kLn2Low);
-  Vec<T> series = splat(inverse_factorial<T>(S::kTerms));
+  Vec<T> series = splat(kInverseFactorial<T>.of[S::kTerms]);
 #pragma GCC unroll 16
-  for (int k = S::kTerms - 1; k >= 2; --k) series = series * f + splat(inverse_factorial<T>(k));
+  for (int k = S::kTerms - 1; k >= 2; --k) series = series * f + splat(kInverseFactorial<T>.of[k]);
   const Vec<T> one = splat(T(1));
   typename S::I bits, unit;
   std::memcpy(&bits, &shifted, sizeof bits);
@@ -128,8 +147,8 @@ inline ExpParts<T> exp_parts(Vec<T> x) {
 
 template <class T>
 inline Vec<T> exp(Vec<T> x) {
-  const Vec<T> limit = splat(Simd<T>::kExpLimit);
-  const ExpParts<T> e = exp_parts<T>(clamp(x, -limit, limit));
+  constexpr T kLimit = Simd<T>::kExpLimit;
+  const ExpParts<T> e = exp_parts<T>(clamp<T>(x, -kLimit, kLimit));
   return e.scale * e.rest + e.scale;
 }
 
@@ -142,8 +161,8 @@ inline Vec<T> sigmoid(Vec<T> x) {
 // tanh(x) = m / (m + 2) with m = exp(2x) - 1: no digits are lost near 0.
 template <class T>
 inline Vec<T> tanh(Vec<T> x) {
-  const Vec<T> limit = splat(Simd<T>::kTanhLimit);
-  const ExpParts<T> e = exp_parts<T>(clamp(x + x, -2 * limit, 2 * limit));
+  constexpr T kLimit = 2 * Simd<T>::kTanhLimit;
+  const ExpParts<T> e = exp_parts<T>(clamp<T>(x + x, -kLimit, kLimit));
   const Vec<T> m = e.scale * e.rest + (e.scale - splat(T(1)));
   return m / (m + splat(T(2)));
 }

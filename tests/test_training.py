@@ -187,7 +187,8 @@ def test_a_gradient_that_is_infinite_stops_too(tmp_path, monkeypatch):
         task, "loss", lambda batch: loss(batch) + torch.sqrt(task.model.output.bias.sum() * 0)
     )
     with pytest.raises(
-        DivergedError, match=r"the gradient of model.output.bias is NaN .* largest weight is .*Layer layers.0: states reach"
+        DivergedError,
+        match=r"the gradient of model.output.bias is NaN .* largest weight is .*Layer layers.0: states reach",
     ):
         train(task, data, tmp_path)
     assert all(torch.isfinite(value).all() for value in weights(task).values())

@@ -2,6 +2,7 @@
 
 from . import testing
 from .diagnose import Diagnosis, diagnose
+from .estimate import Estimate, estimate
 from .layers import MDGRU, MDLSTM, MDRNN, LeakyMDLSTM, SpatialLSTM, StableMDLSTM
 from .scan import available_backends, backend
 
@@ -12,11 +13,13 @@ __all__ = [
     "MDLSTM",
     "MDRNN",
     "Diagnosis",
+    "Estimate",
     "LeakyMDLSTM",
     "SpatialLSTM",
     "StableMDLSTM",
     "available_backends",
     "backend",
     "diagnose",
+    "estimate",
     "testing",
 ]
