@@ -12,7 +12,7 @@ PACKAGE = Path(ndrnn.__file__).parent
 # what is not named here is on the third floor
 FLOORS = [
     {"atomic", "settings", "lattice", "cells", "scan"},
-    {"layers", "strips", "blocks", "hierarchy", "density", "testing", "diagnose"},
+    {"layers", "strips", "blocks", "hierarchy", "density", "testing", "diagnose", "estimate"},
 ]
 THIRD_FLOOR_LIBRARIES = ["lightning", "torchmetrics", "tyro", "rich", "matplotlib", "sklearn", "skimage", "scipy", "PIL", "nibabel", "constriction", "tensorboard"]  # fmt: skip
 
@@ -41,16 +41,23 @@ def imports_of(path):
 
 def test_public_names():
     assert sorted(ndrnn.__all__) == [
+        "CausalNeighborhood",
         "Diagnosis",
+        "Estimate",
         "LeakyMDLSTM",
+        "MCGSM",
         "MDGRU",
         "MDLSTM",
         "MDRNN",
+        "RIDE",
         "SpatialLSTM",
         "StableMDLSTM",
         "available_backends",
         "backend",
         "diagnose",
+        "estimate",
+        "load",
+        "save",
         "testing",
     ]
     assert all(hasattr(ndrnn, name) for name in ndrnn.__all__)
