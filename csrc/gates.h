@@ -79,7 +79,10 @@ struct BackwardAt {
     return Cell::kCarryToH ? own + carried() : own;
   }
   V dc() const { return load(block.dc[row] + unit) + carried(); }
-  void delta(int lane, V v) { store(block.delta[row] + lane * block.width + unit, v); }
+  void delta(int lane, V v) {
+    if (unit + kLanes<T> > block.hidden) v = first<T>(v, block.hidden - unit);
+    store(block.delta[row] + lane * block.width + unit, v);
+  }
   void carry(int k, V v) { delta(Cell::lanes(block.ndim) + k, v); }
   void add_extra(int r, V v) {
     if (!block.extra_sums) return;  // the weights are frozen

@@ -129,6 +129,17 @@ struct Packing {
     return ceil_div(some->length, kPanel<T>) * kPanel<T> * count * transposed_rows(*some);
   }
 
+  // The inputs' weights as rows of all lanes and padded units, one a feature: (inputs, lanes, width). A lane that
+  // they do not enter has zeros.
+  void by_input(const Weights<T>& weights, int64_t direction, T* out) const {
+    for (int64_t i = 0; i < problem.inputs; ++i)
+      for (int lane = 0; lane < cell.lanes; ++lane, out += width)
+        for (int64_t unit = 0; unit < width; ++unit) {
+          const bool there = enters(runs[0], lane) && unit < problem.hidden;
+          out[unit] = there ? source(runs[0], direction, lane, unit, weights.ih, weights.hh, weights.extra)[i] : T(0);
+        }
+  }
+
   void transposed(const Weights<T>& weights, int64_t direction, const Run* some, int count, T* out) const {
     for (int64_t begin = 0; begin < some->length; begin += kPanel<T>)
       for (int r = 0; r < count; ++r)

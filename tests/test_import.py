@@ -55,12 +55,15 @@ def imports_of(path):
 
 def test_public_names():
     assert sorted(ndrnn.__all__) == [
+        "CausalNeighborhood",
         "Diagnosis",
         "Estimate",
         "LeakyMDLSTM",
+        "MCGSM",
         "MDGRU",
         "MDLSTM",
         "MDRNN",
+        "RIDE",
         "SpatialLSTM",
         "StableMDLSTM",
         "available_backends",
@@ -68,6 +71,7 @@ def test_public_names():
         "diagnose",
         "estimate",
         "load",
+        "save",
         "testing",
     ]
     assert all(hasattr(ndrnn, name) for name in ndrnn.__all__)
