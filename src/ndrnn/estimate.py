@@ -26,7 +26,8 @@ class Estimate:
         kept_bytes: held for the backward pass beside x, the parameters and y; 0 for inference.
         peak_bytes: the most that is in use at once beside x and the parameters: y, what is kept, work space, and in
             training the gradients of y, of x and of the parameters. The compiled kernels' own work space comes on
-            top: some wavefronts, and partial sums of the weights' gradients up to 64 MiB.
+            top: some wavefronts, and partial sums of the weights' gradients up to 64 MiB. An allocator may hold more
+            than is in use, on the wavefront backend with its many tensors half as much again.
     """
 
     operations: int
