@@ -67,5 +67,3 @@ def _help() -> str:
     width = max(map(len, COMMANDS))
     lines = "\n".join(f"  {name.ljust(width)}  {what}" for name, what in COMMANDS.items())
     return f"usage: ndrnn COMMAND ...\n\n{lines}\n\nndrnn COMMAND --help tells a command's options. Version {__version__}."
-
-

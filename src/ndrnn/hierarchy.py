@@ -148,7 +148,7 @@ class Hierarchy(nn.Module):
             sizes: true extent (N, n) of each sample, int64.
 
         Returns:
-            (N, *lattice, output_size) with the lattice of the highest level less its collapsed axes, or that of x
+            (N, \*lattice, output_size) with the lattice of the highest level less its collapsed axes, or that of x
             with ``expand``; without meaning outside ``output_sizes(sizes)``.
         """
         lattice = x.shape[1:-1]

@@ -87,7 +87,7 @@ def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         text = "".join(generator.choice(["a", "b"], 2 + index % 3))
         image = np.full((8, 8 * len(text)), 255, np.uint8)
         for place, letter in enumerate(text):
-            image[1:3 if letter == "a" else 7, 8 * place + 2 : 8 * place + 6] = 0
+            image[1 : 3 if letter == "a" else 7, 8 * place + 2 : 8 * place + 6] = 0
         Image.fromarray(image).save(folder / f"{index:02}.png")
         (folder / f"{index:02}.gt.txt").write_text(text, encoding="utf-8")
     return folder
@@ -100,7 +100,12 @@ def wave_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generator = np.random.default_rng(0)
     rows, columns = np.mgrid[:16, :20]
     for index in range(6):
-        image = 120 + 60 * np.sin(rows / 4 + index) + 40 * np.cos(columns / 5) + generator.normal(0, 4, rows.shape)
+        image = (
+            120
+            + 60 * np.sin(rows / 4 + index)
+            + 40 * np.cos(columns / 5)
+            + generator.normal(0, 4, rows.shape)
+        )
         Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / f"{index}.png")
     return folder
 

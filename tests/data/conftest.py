@@ -24,7 +24,10 @@ def png(array: np.ndarray) -> bytes:
 
     head = struct.pack(">IIBBBBB", width, height, bits, color, 0, 0, 0)
     return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
     )
 
 
@@ -69,6 +72,8 @@ def line_folder(tmp_path: Path) -> Path:
     folder.mkdir()
     generator = np.random.default_rng(1)
     for index, text in enumerate(("ab", "ba a", "a\u0301b", "bb")):
-        Image.fromarray(generator.integers(0, 256, (8, 20 + 6 * index), np.uint8)).save(folder / f"{index}.png")
+        Image.fromarray(generator.integers(0, 256, (8, 20 + 6 * index), np.uint8)).save(
+            folder / f"{index}.png"
+        )
         (folder / f"{index}.gt.txt").write_text(text + "\n", encoding="utf-8")
     return folder

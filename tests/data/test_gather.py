@@ -19,7 +19,10 @@ from ndrnn.tasks.batches import Facts
 def test_facts_splits_and_samples(mask_folder):
     gathered = gather(Masks(path=str(mask_folder)), "label")
     assert gathered.facts == Facts(2, 1, ("0", "1", "2"))
-    assert {split: len(samples) for split, samples in gathered.splits.items()} == {"train": 5, "validation": 1}
+    assert {split: len(samples) for split, samples in gathered.splits.items()} == {
+        "train": 5,
+        "validation": 1,
+    }
     assert not gathered.faults.found
     train = gathered.samples("train")
     for index in range(5):
@@ -56,7 +59,10 @@ def test_damaged_files_are_counted_or_stop_the_run(mask_folder):
     (mask_folder / "images/1.png").write_bytes(b"no image")
     (mask_folder / "masks/3.png").unlink()
     gathered = gather(Masks(path=str(mask_folder)), "label")
-    assert [fault.file.rpartition("set/")[2] for fault in gathered.faults.found] == ["images/1.png", "images/3.png"]
+    assert [fault.file.rpartition("set/")[2] for fault in gathered.faults.found] == [
+        "images/1.png",
+        "images/3.png",
+    ]
     assert sum(map(len, gathered.splits.values())) == 4
     with pytest.raises(BadFile, match=r"images/1\.png: not an image"):
         gather(Masks(path=str(mask_folder)), "label", strict=True)
@@ -77,7 +83,9 @@ def test_labels_out_of_range_are_named(mask_folder):
     assert str(gathered.faults.found[0]).endswith(
         "images/0.png: label 9 is out of range, it must be [0, 3), or be named in data.ignore"
     )
-    assert not gather(Masks(path=str(mask_folder), classes=("a", "b", "c"), ignore=(9,)), "label").faults.found
+    assert not gather(
+        Masks(path=str(mask_folder), classes=("a", "b", "c"), ignore=(9,)), "label"
+    ).faults.found
 
 
 def test_data_must_fit_a_trained_model(mask_folder):
@@ -110,7 +118,8 @@ def test_texts_give_the_alphabet_and_can_be_refused(line_folder):
 
 
 @pytest.mark.parametrize(
-    ("purpose", "message"), [("classify", "has no class"), ("transcribe", "has no text"), ("label", "has no mask")]
+    ("purpose", "message"),
+    [("classify", "has no class"), ("transcribe", "has no text"), ("label", "has no mask")],
 )
 def test_a_format_without_the_targets_of_the_task(purpose, message, tmp_path):
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "a.png")

@@ -37,7 +37,9 @@ def test_grey_with_alpha(write_png):
 @pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "TIFF", "WEBP"])
 def test_grey_levels_in_every_lossless_format(kind):
     array = np.random.default_rng(0).integers(0, 256, (6, 9), np.uint8)
-    decoded = images.decode(saved(Image.fromarray(array), kind, **({"lossless": True} if kind == "WEBP" else {})))
+    decoded = images.decode(
+        saved(Image.fromarray(array), kind, **({"lossless": True} if kind == "WEBP" else {}))
+    )
     assert decoded.shape[:2] == (6, 9)
     assert all(np.array_equal(decoded[..., index], array) for index in range(min(3, decoded.shape[-1])))
 

@@ -30,7 +30,11 @@ def grey(path, array):
 @pytest.fixture(params=["folder", "archive"])
 def packed(request, zip_folder):
     """The path of a folder's files, as they are or in an archive."""
-    return (lambda folder: str(folder)) if request.param == "folder" else (lambda folder: str(zip_folder(folder)))
+    return (
+        (lambda folder: str(folder))
+        if request.param == "folder"
+        else (lambda folder: str(zip_folder(folder)))
+    )
 
 
 def test_folders_name_classes_and_splits(tmp_path, packed):
@@ -219,7 +223,10 @@ def test_arrays_flat_and_stacked(tmp_path):
         ({"picture": np.zeros(3)}, "must hold an array 'image', got picture"),
         ({"image": np.zeros(3)}, "flat values need their sizes"),
         ({"image": np.zeros(5), "shape": np.array([[2, 2]])}, "its sizes ask for 4 values, 5 are there"),
-        ({"image": np.zeros((3, 2, 2)), "label": np.zeros((3, 2))}, r"'label' must have shape \(3, 2, 2\) or \(3,\)"),
+        (
+            {"image": np.zeros((3, 2, 2)), "label": np.zeros((3, 2))},
+            r"'label' must have shape \(3, 2, 2\) or \(3,\)",
+        ),
         ({"image": np.array(["a"])}, "must hold numbers"),
         ({"image": np.array([{}], dtype=object)}, "not a whole .npz file of plain arrays"),
     ],
@@ -231,7 +238,9 @@ def test_bad_arrays(arrays, message, tmp_path):
 
 
 def write_idx(path, array):
-    data = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
+    data = (
+        struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
+    )
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
 
 

@@ -57,20 +57,30 @@ def run(argv: Sequence[str]) -> int:
     torch.manual_seed(0)
     layer = LAYERS[options.layer](options.inputs, options.hidden, len(options.size)).to(options.device)
     x = torch.randn(options.batch, *options.size, options.inputs, device=options.device)
-    machine = f"ndrnn {__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads, {options.device}"
-    out.say(f"{options.layer} {options.inputs} -> {options.hidden}, {options.batch} x {options.size}; {machine}")
+    machine = (
+        f"ndrnn {__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads, {options.device}"
+    )
+    out.say(
+        f"{options.layer} {options.inputs} -> {options.hidden}, {options.batch} x {options.size}; {machine}"
+    )
     rows: dict[str, Any] = {}
     for name, reason in available_backends().items():
-        if reason is not True or name == "reference" or (name == "triton") != (options.device == "cuda"):
-            if name != "wavefront":
-                continue
+        # the reference is the definition, not a backend to choose; triton is CUDA's, cpu the processor's
+        if (
+            reason is not True
+            or name == "reference"
+            or name == ("cpu" if options.device == "cuda" else "triton")
+        ):
+            continue
         with backend(name):  # type: ignore[arg-type]
             rows[name] = _measure(layer, x, options.seconds)
     out.table(
         [(name, f"{row['forward']:,.0f}", f"{row['training']:,.0f}") for name, row in rows.items()],
         ("backend", "forward, points/s", "training step, points/s"),
     )
-    out.result({"machine": machine, "layer": options.layer, "size": list(options.size), "points_per_second": rows})
+    out.result(
+        {"machine": machine, "layer": options.layer, "size": list(options.size), "points_per_second": rows}
+    )
     return 0
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
 from ..atomic import replacing
-from ..data.images import Image
 from . import uses
 from .model import load
 

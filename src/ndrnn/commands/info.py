@@ -41,7 +41,9 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _here() -> dict[str, Any]:
-    backends = {name: "available" if reason is True else reason for name, reason in available_backends().items()}
+    backends = {
+        name: "available" if reason is True else reason for name, reason in available_backends().items()
+    }
     return {
         "ndrnn": __version__,
         "torch": torch.__version__,

@@ -12,6 +12,7 @@ import tyro
 
 from ..data import images
 from ..data.faults import BadFile
+from ..density.images import dequantize
 from .density_model import load_density, write_image
 from .inputs import Loader, find
 from .output import Output
@@ -54,7 +55,9 @@ def run(argv: Sequence[str]) -> int:
         expected, got = (" x ".join(map(str, shape)) for shape in (values.shape[:-1], mask.shape))
         raise BadFile(hidden.where, f"mask must be {expected} like its image, got {got}")
     generator = torch.Generator().manual_seed(options.seed)
-    known = task.dequantized(loader.features(values, file).unsqueeze(0), generator)
+    known = loader.features(values, file).unsqueeze(0)
+    if levels := task.settings.levels:
+        known = dequantize((known * (levels - 1)).round().long(), levels=levels, generator=generator)
     with out.others():
         found = task.model.inpaint(
             known,

@@ -111,7 +111,11 @@ class _One(Folder):
 def _placed(found: Sequence[tuple[Storage, str]]) -> Iterator[Input]:
     taken: set[str] = set()
     for storage, name in found:
-        stem = name[: -len(".nii.gz")] if name.lower().endswith(".nii.gz") else str(PurePosixPath(name).with_suffix(""))
+        stem = (
+            name[: -len(".nii.gz")]
+            if name.lower().endswith(".nii.gz")
+            else str(PurePosixPath(name).with_suffix(""))
+        )
         # a.png and a.jpg, or files of one name from two folders, must not write over each other
         choices = (stem, name, *(f"{name}.{number}" for number in range(2, len(found) + 2)))
         place = next(choice for choice in choices if choice not in taken)

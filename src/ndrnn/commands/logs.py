@@ -7,7 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
+from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from ..atomic import replacing
@@ -38,11 +38,6 @@ class Table(Logger):
     @property
     def version(self) -> str:
         return ""
-
-    @property
-    @rank_zero_experiment
-    def experiment(self) -> None:
-        return None
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:

@@ -28,8 +28,12 @@ class Output:
 
     def table(self, rows: Iterable[Sequence[object]], head: Sequence[str] = ()) -> None:
         """Rows of cells in columns of equal width."""
-        lines = [[str(cell) for cell in row] for row in ([head] if head else []) + [list(row) for row in rows]]
-        widths = [max(len(line[index]) for line in lines if index < len(line)) for index in range(len(lines[0]))]
+        lines = [
+            [str(cell) for cell in row] for row in ([head] if head else []) + [list(row) for row in rows]
+        ]
+        widths = [
+            max(len(line[index]) for line in lines if index < len(line)) for index in range(len(lines[0]))
+        ]
         for line in lines:
             self.say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=False)).rstrip())
 

@@ -241,7 +241,9 @@ class _Use:
         return {
             "class": classes[one.label],
             "confidence": round(probabilities[one.label], 4),
-            "probabilities": {name: round(value, 4) for name, value in zip(classes, probabilities, strict=True)},
+            "probabilities": {
+                name: round(value, 4) for name, value in zip(classes, probabilities, strict=True)
+            },
         }
 
     def _transcribe(self, file: Input, one: Any, values: np.ndarray, data: bytes) -> dict[str, Any]:

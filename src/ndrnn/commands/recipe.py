@@ -114,19 +114,19 @@ def parse(
         table.setdefault("task", "label")
         table.setdefault("data", {"format": "masks"})
     recipe = _make(table, prog)
-    fields = [
-        ("arguments", Annotated[arguments, tyro.conf.arg(name="")], field(default_factory=arguments)),
+    flat = tyro.conf.arg(name="")
+    fields: list[tuple[str, Any, Any]] = [
+        ("arguments", Annotated[arguments, flat], field(default_factory=arguments)),
         ("data", type(recipe.data), field(default=recipe.data)),
     ]
     if not data_only:
-        flat = Annotated[type(recipe.config), tyro.conf.arg(name="")]
-        fields.insert(1, ("config", flat, field(default=recipe.config)))
+        fields.insert(1, ("config", Annotated[type(recipe.config), flat], field(default=recipe.config)))
     combined = make_dataclass("Command", fields, frozen=True)
     note = (
         "\n\nUsage: RECIPE.toml or RUN first, then options; --task {label,classify,transcribe,density}, "
         "--data.format NAME and --plugin MODULE decide which options there are."
     )
-    result = tyro.cli(combined, args=words, prog=prog, description=(arguments.__doc__ or "") + note)
+    result: Any = tyro.cli(combined, args=words, prog=prog, description=(arguments.__doc__ or "") + note)
     config = recipe.config if data_only else result.config
     return Recipe(recipe.task, config, result.data, recipe.plugins), result.arguments
 

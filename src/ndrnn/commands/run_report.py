@@ -41,7 +41,9 @@ def write(path: Path, recipe: Recipe, task: Any, gathered: Gathered, record: Rec
     )
     results = report.section("Results").numbers(_numbers(task, record))
     if record.interrupted:
-        results.note(f"The training was interrupted after {record.seconds:.0f} seconds; these are its results so far.")
+        results.note(
+            f"The training was interrupted after {record.seconds:.0f} seconds; these are its results so far."
+        )
     results.text(
         "At the last check of the training, on held-out samples. The weights are those of the best check, by "
         f"the metric {type(task).monitor.replace('_', ' ')}."
@@ -54,12 +56,16 @@ def write(path: Path, recipe: Recipe, task: Any, gathered: Gathered, record: Rec
     if recipe.purpose in ("label", "classify"):
         _confusion(report, recipe, task, gathered)
     if record.marks:
-        report.section("How it learned").figure(_curves(record), "Loss and metrics at the checks.", vector=True)
+        report.section("How it learned").figure(
+            _curves(record), "Loss and metrics at the checks.", vector=True
+        )
     if gathered.faults.found:
         report.section("Left out").text(
             f"{len(gathered.faults)} files could not be used:", *map(str, gathered.faults.found[:50])
         )
-    rows = [line.split(" = ", 1) if " = " in line else [line, ""] for line in recipe.dumps().splitlines() if line]
+    rows = [
+        line.split(" = ", 1) if " = " in line else [line, ""] for line in recipe.dumps().splitlines() if line
+    ]
     report.section("The recipe").table(rows)
     report.write(path)
 
@@ -104,14 +110,18 @@ def _examples(section: Section, purpose: str, task: Any, samples: Samples) -> No
         return
     found = [task.predict_step(collate(purpose)([sample]))[0] for sample in chosen]  # type: ignore[arg-type]
     if purpose == "label":
-        section.figure(_maps(task, chosen, found), "Held-out samples, their labels, and what the network says.")
+        section.figure(
+            _maps(task, chosen, found), "Held-out samples, their labels, and what the network says."
+        )
     elif purpose == "classify":
         names = task.facts.classes
         titles = [
             f"{names[sample.target]} → {names[one.label]}" for sample, one in zip(chosen, found, strict=True)
         ]
         figure = Figure(figsize=(_WIDTH, 2.4), layout="constrained")
-        for axes, sample, title in zip(figure.subplots(1, len(chosen), squeeze=False)[0], chosen, titles, strict=True):
+        for axes, sample, title in zip(
+            figure.subplots(1, len(chosen), squeeze=False)[0], chosen, titles, strict=True
+        ):
             _show(axes, _flat(sample.x.numpy()))
             axes.set_title(title, fontsize=10)
         section.figure(figure, "Held-out samples, each headed by its class and the one that it got.")
@@ -170,7 +180,13 @@ def _confusion(report: Report, recipe: Recipe, task: Any, gathered: Gathered) ->
             if share[row, column] >= 0.005:
                 ink = "white" if share[row, column] > 0.6 else _INK
                 axes.text(
-                    column, row, f"{100 * share[row, column]:.0f}", ha="center", va="center", fontsize=7, color=ink
+                    column,
+                    row,
+                    f"{100 * share[row, column]:.0f}",
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                    color=ink,
                 )
     axes.set_xlabel("what the network says")
     axes.set_ylabel("what it is")

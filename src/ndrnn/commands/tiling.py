@@ -89,7 +89,7 @@ def whole_block(model: nn.Module, ndim: int) -> tuple[int, ...]:
     """How many points an edge of a tile must be a multiple of: what becomes one at the highest level."""
     if not isinstance(model, Hierarchy):
         return (1,) * ndim
-    blocks = [window.block for window in model.windows]
+    blocks = model.config()["blocks"]
     return tuple(prod(int(block[axis]) for block in blocks) for axis in range(ndim))
 
 
@@ -112,9 +112,12 @@ def _handed_on(
         spread = x.shape[1:-1]
         x = (x - model.mean) / model.std
         for number, (reduce, layer) in enumerate(zip(model.windows, model.layers, strict=True)):
+            assert isinstance(layer, ScanLayer)  # one_direction has seen to it
             x = reduce(x, None)
             keys = [(number, axis, (*place[:axis], *place[axis + 1 :])) for axis in axes]
-            x, state = layer(x, initial_state=_entry(layer, x, [left.get(key) for key in keys]), return_state=True)
+            x, state = layer(
+                x, initial_state=_entry(layer, x, [left.get(key) for key in keys]), return_state=True
+            )
             for axis, key in enumerate(keys):
                 left[key] = _exit(layer, state, axis)
         scores = model.output(x)

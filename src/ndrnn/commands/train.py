@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-
-from lightning.pytorch.utilities import rank_zero_only
 
 from .. import checkpoint
 from ..data import BadFile
@@ -53,10 +52,10 @@ def run(argv: Sequence[str]) -> int:
     if words and not words[0].startswith("-") and Path(words[0]).is_dir() and folder == Train.out:
         folder = Path(words[0])  # a run's own folder, to go on with
     out = Output(train.json)
-    # Lightning starts further processes with the same command line
-    first = rank_zero_only.rank == 0
-    if first and (folder / FILE).exists() and not train.resume:
-        raise ValueError(f"out: {folder} holds a run; --resume goes on with it, another --out begins a new one")
+    if _is_first() and (folder / FILE).exists() and not train.resume:
+        raise ValueError(
+            f"out: {folder} holds a run; --resume goes on with it, another --out begins a new one"
+        )
     with out.others():
         status, result = _train(recipe, train, folder, out)
     out.result(result)
@@ -70,9 +69,10 @@ def _train(recipe: Recipe, train: Train, folder: Path, out: Output) -> tuple[int
     for split in ("train", "validation"):
         if split not in gathered.splits:
             raise BadFile(recipe.data.path, f"has no samples for {split}")
-    if rank_zero_only.rank == 0:
+    if _is_first():
         folder.mkdir(parents=True, exist_ok=True)
-        recipe.save(folder)
+        if not (folder / FILE).exists():  # the recipe of a run that goes on is that with which it began
+            recipe.save(folder)
     task = uses.build(recipe.task, recipe.config, gathered.facts)
     out.say(f"{sum(weight.numel() for weight in task.model.parameters()):,} weights; the run is in {folder}")
     data = DataModule(gathered, recipe.purpose, options.batch_size, seed=options.seed)
@@ -120,3 +120,9 @@ def _finish(record: Record, folder: Path, out: Output) -> tuple[int, dict[str, A
         "metrics": last,
     }
     return (1 if record.interrupted else 0), result
+
+
+def _is_first() -> bool:
+    """Whether this is the first of several processes; Lightning and SLURM start the others with the same words."""
+    variables = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+    return all(os.environ.get(variable, "0") == "0" for variable in variables)

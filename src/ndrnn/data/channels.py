@@ -22,7 +22,8 @@ def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
         raise ValueError(f"has {got} channels, expected {channels}")
     full = np.float32(np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1)
     values = image.astype(np.float32)
-    color, alpha = values, np.full((*image.shape[:-1], 1), full, np.float32)
+    color: np.ndarray = values
+    alpha: np.ndarray = np.full((*image.shape[:-1], 1), full, np.float32)
     if got in (2, 4):
         color, alpha = values[..., :-1], values[..., -1:]
     if channels in (1, 3):

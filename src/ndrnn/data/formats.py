@@ -18,6 +18,7 @@ _own = {
     "images": "folders.Images",
     "lines": "lines.Lines",
     "masks": "pairs.Masks",
+    "pages": "pages.Pages",
 }
 _registered: dict[str, type[Reader]] = {}
 

@@ -96,7 +96,9 @@ def gather(
     if found["train"] and not found["validation"]:
         found["train"], found["validation"] = _held_out(found["train"], reader.held_out, seed)
     splits = {
-        split: Samples(source, found[split], [extents[index] for index in found[split]], checker.intensities, kept)
+        split: Samples(
+            source, found[split], [extents[index] for index in found[split]], checker.intensities, kept
+        )
         for split in SPLITS
         if found[split]
     }
@@ -143,7 +145,9 @@ class _Checker:
         if not isinstance(raw.target, np.ndarray):
             raise BadFile(file, "has no mask; a format with masks is needed for labelling")
         if raw.target.shape != raw.values.shape[:-1]:
-            raise BadFile(file, f"mask must be {raw.values.shape[:-1]} like its image, got {raw.target.shape}")
+            raise BadFile(
+                file, f"mask must be {raw.values.shape[:-1]} like its image, got {raw.target.shape}"
+            )
         counted = raw.target[raw.target != IGNORE]
         if counted.size:
             self._check_range(int(counted.min()), int(counted.max()), file)
@@ -166,7 +170,9 @@ class _Checker:
         if low < 0 or (count and high >= count):
             wrong = low if low < 0 else high
             limit = f"[0, {count})" if count else "at or above 0"
-            raise BadFile(file, f"label {wrong} is out of range, it must be {limit}, or be named in data.ignore")
+            raise BadFile(
+                file, f"label {wrong} is out of range, it must be {limit}, or be named in data.ignore"
+            )
         self.highest = max(self.highest, high)
 
 

@@ -11,7 +11,7 @@ from ..order import step_seed
 
 
 def group_by_size(
-    extents: Sequence[Sequence[int]],
+    extents: Sequence[Sequence[int]] | Tensor,
     batch_size: int,
     *,
     generator: torch.Generator | None = None,
@@ -69,9 +69,7 @@ def _divided(part: Tensor, sizes: Tensor, batch_size: int, max_padding: float) -
     full = len(part) // 2 // batch_size * batch_size
     cut = full or (batch_size if len(part) > batch_size else len(part) // 2)
     return [
-        batch
-        for half in (part[:cut], part[cut:])
-        for batch in _divided(half, sizes, batch_size, max_padding)
+        batch for half in (part[:cut], part[cut:]) for batch in _divided(half, sizes, batch_size, max_padding)
     ]
 
 

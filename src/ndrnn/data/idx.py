@@ -77,7 +77,7 @@ def read_splits(folder: str | Path) -> tuple[tuple[np.ndarray, np.ndarray], tupl
     return train, test
 
 
-def _parse(stream: IO[bytes], path: Path) -> np.ndarray:
+def _parse(stream: IO[bytes] | gzip.GzipFile, path: Path) -> np.ndarray:
     head = stream.read(4)
     if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _TYPES or head[3] == 0:
         raise ValueError(f"{path}: not an IDX file, it starts with {head.hex(' ') or 'nothing'}")

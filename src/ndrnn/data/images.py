@@ -97,15 +97,15 @@ def _low_bytes(data: bytes, image: Image.Image) -> np.ndarray | None:
     again = Image.open(io.BytesIO(data))
     if not again.tile or again.mode != image.mode:
         return None
-    mode = again.tile[0].args if isinstance(again.tile[0].args, str) else str((again.tile[0].args or "")[0])
-    ending = mode[-4:]
-    if ending not in _SWAPPED or mode[:-4] != image.mode:
-        return None
-    swapped = mode[:-4] + _SWAPPED[ending]
-    again.tile = [
-        tile._replace(args=swapped if isinstance(tile.args, str) else (swapped, *tile.args[1:]))
-        for tile in again.tile
-    ]
+    tiles = []
+    for tile in again.tile:
+        args = (tile.args,) if isinstance(tile.args, str) else tile.args or ("",)
+        mode, rest = str(args[0]), args[1:]
+        if mode[-4:] not in _SWAPPED or mode[:-4] != image.mode:
+            return None
+        swapped = mode[:-4] + _SWAPPED[mode[-4:]]
+        tiles.append(tile._replace(args=swapped if isinstance(tile.args, str) else (swapped, *rest)))
+    again.tile = tiles
     return np.array(again).astype(np.uint16)
 
 

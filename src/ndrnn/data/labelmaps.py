@@ -6,10 +6,10 @@ import colorsys
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from ..atomic import replacing
 from .channels import to_channels
-from .images import Image
 
 
 def palette(count: int) -> np.ndarray:

@@ -66,7 +66,7 @@ class _Lines(Source):
         for name in self.storage.under("", images.SUFFIXES):
             path = PurePosixPath(name)
             # by the whole name, by the last part of it, and by that without its ending
-            known.update({key: name for key in (name, path.name, str(path.with_suffix("")), path.stem)})
+            known.update(dict.fromkeys((name, path.name, str(path.with_suffix("")), path.stem), name))
         table = rows(data, file, ("name", "text"))
         if not table:
             raise BadFile(file, "has no lines but the first")
@@ -81,7 +81,7 @@ class _Lines(Source):
             raise BadFile(
                 str(self.storage.path), f"no transcripts (*{_TEXT}) beside images, and no table was named"
             )
-        by_text = {}
+        by_text: dict[str, str] = {}
         for name in self.storage.under("", images.SUFFIXES):
             # name.bin.png goes with name.gt.txt too, as other programs for text write it
             path = PurePosixPath(name)

@@ -88,7 +88,9 @@ class _Pairs(Source):
             data, file = find(options.table, storage, options.root)
             told = {row["name"]: split_called(row["split"]) for row in rows(data, file, ("name", "split"))}
             self.splits = [
-                told.get(PurePosixPath(_without_ending(image)).name) or told.get(PurePosixPath(image).name) or ""
+                told.get(PurePosixPath(_without_ending(image)).name)
+                or told.get(PurePosixPath(image).name)
+                or ""
                 for image, _ in self._files
             ]
 
@@ -128,9 +130,7 @@ def _matched(storage: Storage, left: str, right: str) -> Iterator[tuple[str, str
         spellings = sorted(part for part in parts if split_called(part))
     found: list[tuple[str, str | None, str]] = []
     for spelling in spellings:
-        image_folder, mask_folder = (
-            folder.replace("{split}", spelling) for folder in (left, right)
-        )
+        image_folder, mask_folder = (folder.replace("{split}", spelling) for folder in (left, right))
         masks = _by_key(storage, mask_folder)
         if masks:
             for key, name in _by_key(storage, image_folder).items():

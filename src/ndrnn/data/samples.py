@@ -91,5 +91,5 @@ def pad(tensors: Sequence[Tensor], ndim: int, fill: float = 0) -> tuple[Tensor, 
         return torch.stack(list(tensors)), None
     result = tensors[0].new_full((len(tensors), *largest, *tensors[0].shape[ndim:]), fill)
     for index, tensor in enumerate(tensors):
-        result[(index, *(slice(size) for size in tensor.shape[:ndim]))] = tensor
+        result[index][tuple(slice(size) for size in tensor.shape[:ndim])] = tensor
     return result, sizes

@@ -33,7 +33,9 @@ def decode(data: bytes, file: str = "volume") -> np.ndarray:
     if array.ndim == 5 and array.shape[3] == 1:
         array = array[:, :, :, 0]  # NIfTI keeps vectors on its fifth axis
     if array.ndim not in (3, 4) or 0 in array.shape:
-        raise BadFile(file, f"must have three axes of space and perhaps one of channels, got shape {array.shape}")
+        raise BadFile(
+            file, f"must have three axes of space and perhaps one of channels, got shape {array.shape}"
+        )
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     return array if array.ndim == 4 else array[..., None]
 

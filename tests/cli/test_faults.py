@@ -1,0 +1,90 @@
+"""What is wrong with data is found before any training, and told with the file and the reason."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+LABEL = ("--task", "label", "--data.format", "masks", "--data.path")
+
+
+@pytest.fixture
+def copy(square_folder, tmp_path):
+    return shutil.copytree(square_folder, tmp_path / "copy")
+
+
+def test_good_data_passes(ndrnn, square_folder):
+    ran = ndrnn("check", *LABEL, square_folder)
+    assert ran.status == 0, ran.err
+    assert "all 12 samples can be used" in ran.out
+    assert "12 x 12 to 12 x 14" in ran.out
+    told = ndrnn("check", *LABEL, square_folder, "--json").json
+    assert told["splits"]["train"]["samples"] == 11
+    assert told["faults"] == []
+
+
+def test_faults_are_named_and_counted(ndrnn, copy):
+    (copy / "images/000.png").write_bytes((copy / "images/000.png").read_bytes()[:70])
+    Image.fromarray(np.zeros((3, 3), np.uint8)).save(copy / "masks/001.png")
+    (copy / "masks/002.png").unlink()
+    Image.fromarray(np.full((12, 12), 5, np.uint8)).save(copy / "masks/003.png")
+    ran = ndrnn("check", *LABEL, copy, "--data.classes", "no", "yes")
+    assert ran.status == 1
+    for text in (
+        "images/000.png: damaged image",
+        "masks/001.png: mask must be 12 x 13 like its image, got 3 x 3",
+        "images/002.png: has no mask of the same name",
+        "images/003.png: label 5 is out of range, it must be [0, 2)",
+        "4 of 12 samples are left out",
+    ):
+        assert text in ran.err
+    told = ndrnn("check", *LABEL, copy, "--data.classes", "no", "yes", "--json")
+    assert told.status == 1
+    assert len(told.json["faults"]) == 4
+
+
+def test_strict_stops_at_the_first(ndrnn, copy, tmp_path):
+    (copy / "images/004.png").write_bytes(b"")
+    for command in (("check",), ("train", "--out", tmp_path / "run")):
+        ran = ndrnn(command[0], *LABEL, copy, "--strict", *command[1:])
+        assert ran.status == 1
+        assert ran.err.startswith("error: ")
+        assert "images/004.png: not an image" in ran.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_folder(ndrnn, tmp_path):
+    ran = ndrnn("check", *LABEL, tmp_path)
+    assert ran.status == 1
+    assert f"{tmp_path}: no images with masks" in ran.err
+
+
+def test_a_text_that_cannot_be_aligned(ndrnn, text_folder, tmp_path):
+    folder = shutil.copytree(text_folder, tmp_path / "copy")
+    words = ("check", "--task", "transcribe", "--data.format", "lines", "--data.path", folder)
+    network = ("--network.hidden", 2, "--network.subsample", "--network.blocks", "4x4")
+    assert ndrnn(*words, *network).status == 0  # two frames a letter
+    (folder / "00.gt.txt").write_text("abab", encoding="utf-8")
+    Image.fromarray(np.zeros((8, 12), np.uint8)).save(folder / "00.png")
+    ran = ndrnn(*words, *network)
+    assert ran.status == 1
+    assert "00.png: cannot be aligned: its 4 characters need 4 frames" in ran.err
+    assert "the network makes 3 of 12 columns" in ran.err
+
+
+def test_images_smaller_than_a_patch(ndrnn, wave_folder):
+    ran = ndrnn(
+        "check", "--task", "density", "--data.format", "images", "--data.path", wave_folder, "--patch", 18
+    )
+    assert ran.status == 1
+    assert "must be at least as large as a patch, 18, got 16 x 20" in ran.err
+
+
+def test_a_run_is_not_overwritten(ndrnn, square_folder, tmp_path):
+    (tmp_path / "config.toml").write_text("", encoding="utf-8")
+    ran = ndrnn("train", *LABEL, square_folder, "--out", tmp_path)
+    assert ran.status == 2
+    assert "holds a run; --resume goes on with it" in ran.err

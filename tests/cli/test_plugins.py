@@ -1,0 +1,149 @@
+"""A user's own cell, layer, task and data, in a module of their own, without a change to the package."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+
+MODULE = '''
+"""A leaky cell, a layer of it, a reader of dots, and a task that weighs its classes."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from ndrnn.commands.uses import register_task
+from ndrnn.data import Raw, Reader, Source, register
+from ndrnn.hierarchy import LAYERS
+from ndrnn.layers import MDRNN
+from ndrnn.tasks import Label, LabelTask
+
+
+class Doubled(MDRNN):
+    def forward(self, x, *args, **kwargs):
+        return super().forward(2 * x, *args, **kwargs)
+
+
+LAYERS[NAME] = Doubled
+
+
+class Dots(Source):
+    classes = ("ground", "dot")
+
+    def __init__(self, count):
+        self.names = [f"dot {index}" for index in range(count)]
+        self.splits = ["train"] * (count - 2) + ["validation"] * 2
+
+    def read(self, index):
+        target = np.zeros((6, 6), np.int64)
+        target[index % 6, index * 2 % 6] = 1
+        return Raw(target[..., None].astype(np.float32), target)
+
+
+@dataclass(frozen=True)
+class DotReader(Reader):
+    """Dots on a dark ground."""
+
+    count: int = 10
+    """How many."""
+
+    def open(self):
+        return Dots(self.count)
+
+
+register(DotReader, "FORMAT")
+
+
+@dataclass(frozen=True)
+class Weighted(Label):
+    """Label each point; dots weigh more."""
+
+    weight: float = 3.0
+    """Of dots."""
+
+
+class WeightedTask(LabelTask):
+    settings_class = Weighted
+
+    def loss(self, batch):
+        weights = torch.tensor([1.0, self.settings.weight])
+        scores = self.model(batch.x, batch.sizes)
+        return torch.nn.functional.cross_entropy(scores.flatten(0, -2), batch.target.flatten(), weights)
+
+
+register_task("TASK", Weighted, WeightedTask, "label")
+'''
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """The name of the module, in the current folder; what it registers has names of its own, too."""
+    number = next(_numbers)
+    monkeypatch.chdir(tmp_path)
+    text = MODULE.replace("[NAME]", f'["Doubled{number}"]').replace("FORMAT", f"dots{number}")
+    text = text.replace("TASK", f"weighted{number}").replace("WeightedTask", f"WeightedTask{number}")
+    (tmp_path / f"own_parts_{number}.py").write_text(text, encoding="utf-8")
+    return number
+
+
+@pytest.mark.parametrize("ending", ["", ".py"])
+def test_own_parts_train_and_are_used(ending, module, ndrnn, tmp_path):
+    plugin = f"own_parts_{module}{ending}"
+    ran = ndrnn(
+        *("train", "--plugin", plugin, "--task", f"weighted{module}", "--data.format", f"dots{module}"),
+        *("--data.count", 8, "--weight", 5, "--network.layer", f"Doubled{module}", "--network.hidden", 4),
+        *("--training.epochs", 3, "--training.learning-rate", 0.05, "--training.batch-size", 2),
+        *("--out", "run", "--json"),
+    )
+    assert ran.status == 0, ran.err
+    figures = ran.json["metrics"]
+    told = ndrnn("info", "run", "--json")
+    assert told.status == 0, told.err
+    assert told.json["settings"]["weight"] == 5
+    assert told.json["settings"]["network"]["layer"] == f"Doubled{module}"
+    measured = ndrnn("evaluate", "run", "--json")
+    assert 0 <= measured.json["metrics"]["miss"] <= figures["miss"] + 1e-6  # the best weights, not the last
+    help_text = ndrnn(
+        *(
+            "train",
+            "--plugin",
+            plugin,
+            "--task",
+            f"weighted{module}",
+            "--data.format",
+            f"dots{module}",
+            "--help",
+        )
+    ).out
+    assert "--weight" in help_text
+    assert "--data.count" in help_text
+
+
+def test_a_name_that_is_taken(ndrnn):
+    from ndrnn.commands.uses import register_task
+    from ndrnn.tasks import Label, LabelTask
+
+    with pytest.raises(ValueError, match="task 'label' already stands for another"):
+        register_task("label", Label, LabelTask, "label")
+    with pytest.raises(
+        ValueError, match="purpose must be one of label, classify, transcribe, density, got 'paint'"
+    ):
+        register_task("mine", Label, LabelTask, "paint")
+
+
+def test_predictions_of_a_model_of_ones_own(module, ndrnn, square_folder, tmp_path):
+    plugin = f"own_parts_{module}"
+    ran = ndrnn(
+        *("train", "--plugin", plugin, "--task", f"weighted{module}", "--data.format", "masks"),
+        *("--data.path", square_folder, "--network.hidden", 2, "--training.epochs", 1, "--out", "run"),
+    )
+    assert ran.status == 0, ran.err
+    found = ndrnn("predict", "run", square_folder / "images/000.png", "--out", "found", "--json")
+    assert found.status == 0, found.err
+    assert found.json["predicted"] == 1
+    (line,) = (tmp_path / "found/predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["labels"].endswith("000.png")

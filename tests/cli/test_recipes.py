@@ -1,0 +1,170 @@
+"""Recipes and options: one set of keys, and errors that name the nearest."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ndrnn.commands import recipe as recipes
+from ndrnn.commands import toml
+from ndrnn.data.pairs import Masks
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """No options of its own."""
+
+
+def parse(*words):
+    return recipes.parse([str(word) for word in words], Nothing, "ndrnn try")[0]
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text(
+        'task = "label"\ndice = 0.5\n[data]\nformat = "masks"\npath = "here"\nignore = [11]\n'
+        "[network]\nhidden = [4, 8]\n[training]\nepochs = 7\n",
+        encoding="utf-8",
+    )
+    return path
+
+
+def test_a_recipe_and_options_over_it(file):
+    recipe = parse(file, "--training.epochs", 3, "--data.ignore", 1, 2)
+    assert recipe.task == "label"
+    assert recipe.config.dice == 0.5
+    assert recipe.config.network.hidden == (4, 8)
+    assert recipe.config.training.epochs == 3
+    assert recipe.data == Masks(path="here", ignore=(1, 2))
+
+
+def test_options_alone():
+    recipe = parse("--task", "classify", "--data.format=idx", "--data.path", "x", "--network.hidden", 3)
+    assert recipe.config.network.hidden == (3,)
+    assert type(recipe.data).__name__ == "Idx"
+
+
+def test_another_format_keeps_the_place(file):
+    recipe = parse(file, "--data.format", "arrays")
+    assert type(recipe.data).__name__ == "Arrays"
+    assert recipe.data.path == "here"
+
+
+def test_a_recipe_comes_back_from_its_own_text(file, tmp_path):
+    recipe = parse(file, "--data.classes", 'a "b"', "c\\d", "é", "--training.learning-rate", 1e-7)
+    (tmp_path / "run").mkdir()
+    recipe.save(tmp_path / "run")
+    assert recipes.read(tmp_path / "run") == recipe
+    assert parse(tmp_path / "run") == recipe
+
+
+def test_toml_of_every_kind_of_value():
+    values = {
+        "a": 1,
+        "b": -2.5,
+        "c": 1e-30,
+        "d": True,
+        "e": 'quotes " and \\ and \n and \x7f and ü',
+        "f": [1, 2],
+        "g": ["x", "y"],
+        "t": {"u": False, "v": []},
+    }
+    assert tomllib.loads(toml.dumps({**values, "none": None})) == values
+    with pytest.raises(TypeError, match="k must be a string, number"):
+        toml.dumps({"k": object()})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('task = "lable"', "task 'lable' is not known; did you mean 'label'?"),
+        ('tsk = "label"', "task must be one of label, classify, transcribe, density"),
+        ('task = "label"', "data must be a table with the keys format and path"),
+        ('task = "label"\n[data]\npath = "x"', "data.format is missing"),
+        ('task = "label"\n[data]\nformat = "mask"', "did you mean 'masks'?"),
+        (
+            'task = "label"\n[data]\nformat = "masks"\nignroe = [1]',
+            "unknown key 'data.ignroe'; did you mean 'ignore'?",
+        ),
+        ('task = "label"\ndcie = 1\n[data]\nformat = "masks"', "unknown key 'dcie'; did you mean 'dice'?"),
+        ('task = "label"\ndice = "x"\n[data]\nformat = "masks"', "dice must be of type float, got 'x'"),
+        ('task = "label"\n[data]\nformat = "masks"\n[training]\nepochs = 0', "epochs must be above 0"),
+        ("task = ", "not TOML"),
+    ],
+)
+def test_wrong_recipes_end_with_status_2(text, message, ndrnn, tmp_path):
+    (tmp_path / "r.toml").write_text(text, encoding="utf-8")
+    ran = ndrnn("check", tmp_path / "r.toml")
+    assert ran.status == 2
+    assert message in ran.err
+    assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("chekc",), "no command 'chekc'; did you mean 'check'?"),
+        (
+            ("train", "--task", "label", "--data.format", "masks", "--trainnig.epochs", "3"),
+            "--training.epochs",
+        ),
+        (("check", "none.toml"), "none.toml: no such recipe"),
+        (("check", "--task"), "--task needs a value"),
+        (
+            ("check", "--task", "label", "--data.format", "masks", "--plugin", "no_such_one"),
+            "no module of this name",
+        ),
+        (("check", "--task", "label", "--data.format", "masks", "--plugin", "no.py"), "no such file"),
+        (
+            ("check", "--task", "label", "--data.format", "masks", "--data.path", "/no/such"),
+            "no such file or folder",
+        ),
+        (("predict", "nowhere", "x"), "nowhere: no such model"),
+        (("evaluate", "nowhere"), "nowhere: no such recipe"),
+        (("bench", "--layer", "MDLTSM"), "did you mean 'MDLSTM'?"),
+    ],
+)
+def test_wrong_words_end_with_status_2(words, message, ndrnn, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ran = ndrnn(*words)
+    assert ran.status == 2
+    assert message in ran.err
+
+
+@pytest.mark.parametrize(
+    "command", ["info", "check", "train", "evaluate", "predict", "sample", "inpaint", "bench"]
+)
+def test_every_command_has_help(command, ndrnn):
+    ran = ndrnn(command, "--help")
+    assert ran.status == 0
+    assert f"usage: ndrnn {command}" in ran.out
+
+
+def test_help_version_and_info(ndrnn):
+    assert ndrnn("--help").status == 0
+    assert ndrnn().status == 2
+    assert ndrnn("--version").out.strip().count(".") == 2
+    told = ndrnn("info", "--json").json
+    assert told["tasks"] == ["label", "classify", "transcribe", "density"]
+    assert {"arrays", "classes", "idx", "images", "lines", "masks"} <= set(told["formats"])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda path: path.stem)
+def test_the_recipes_of_the_project_are_valid(path):
+    recipe = recipes.read(path)
+    assert not Path(recipe.data.path).is_absolute()
+    assert recipe.config.training.epochs > 0
+
+
+def test_bench_counts_points(ndrnn):
+    ran = ndrnn("bench", "--size", 4, 5, "--batch", 1, "--hidden", 2, "--seconds", 0.01, "--json")
+    assert ran.status == 0
+    figures = ran.json["points_per_second"]
+    assert "wavefront" in figures
+    assert all(rate > 0 for row in figures.values() for rate in row.values())
