@@ -228,7 +228,9 @@ class _Use:
             write_map(labels, path, len(classes))
             if self.options.overlay:
                 write_overlay(values, labels, place.with_name(place.name + ".overlay.png"), len(classes))
-        shares = np.bincount(labels.reshape(-1), minlength=len(classes)) / labels.size
+        # in parts: bincount makes eight bytes of every label
+        parts = np.array_split(labels.reshape(-1), labels.size // 2**20 + 1)
+        shares = sum(np.bincount(part, minlength=len(classes)) for part in parts) / labels.size
         return {
             "labels": str(path),
             "confidence": round(confidence, 4),
