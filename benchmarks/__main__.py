@@ -8,15 +8,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ndrnn.atomic import replacing
 
-from . import builds, conformance, launch, machine, memory, scaling, speed
+from . import builds, conformance, launch, machine, memory, recompute, scaling, speed
 from .measure import CLOCKS, Effort
+from .peers import COMPILED, KERAS, LOOP, TORCH_LSTM, WAVEFRONT, Peer
 from .table import Table, report, to_json
-from .workloads import CELLS, MAIN, OTHERS, SEQUENCES, THREADS, TINY, Workload
+from .workloads import CELLS, MAIN, OTHERS, RECOMPUTED, SEQUENCES, THREADS, TINY, Workload
 
 Progress = Callable[[str], None]
 
@@ -30,20 +32,25 @@ class Section:
     tables: Callable[[tuple[Workload, ...], Effort, Progress], list[Table]]
 
 
-def _speed(title: str) -> Callable[[tuple[Workload, ...], Effort, Progress], list[Table]]:
-    return lambda workloads, effort, progress: speed.tables(title, workloads, effort, progress)
+def _speed(title: str, *peers: Peer) -> Callable[[tuple[Workload, ...], Effort, Progress], list[Table]]:
+    def tables(*given: Any) -> list[Table]:
+        return [speed.share_table(title, *given), speed.peer_table(title, peers, *given)]
+
+    return tables
 
 
 SECTIONS = (
-    Section("main", MAIN, _speed("MDLSTM, four directions, one thread")),
-    Section("cells", CELLS, _speed("The other cells at equal gate count, one thread")),
-    Section("others", OTHERS, _speed("Three axes, float64, one direction; one thread")),
-    Section("sequences", SEQUENCES, _speed("Sequences, n = 1")),
+    Section("main", MAIN, _speed("MDLSTM, four directions, one thread", WAVEFRONT, LOOP, KERAS)),
+    Section("cells", CELLS, _speed("The other cells at equal gate count, one thread", WAVEFRONT)),
+    Section("others", OTHERS, _speed("Three axes, float64, one direction; one thread", WAVEFRONT)),
+    Section("sequences", SEQUENCES, _speed("Sequences, n = 1", TORCH_LSTM, WAVEFRONT)),
     Section("threads", THREADS, lambda *given: [speed.thread_table(*given)]),
     Section("launch", (TINY,), lambda chosen, *given: [launch.table(chosen[0], *given)]),
     Section("memory", (*MAIN, OTHERS[0]), lambda *given: [memory.table(*given)]),
+    Section("checkpoint", RECOMPUTED, lambda *given: [recompute.table(*given)]),
     Section("builds", (MAIN[1], MAIN[2]), lambda *given: [builds.table(*given)]),
-    Section("scaling", scaling.WORKLOADS, lambda *given: scaling.tables(*given)),
+    Section("scaling", scaling.WORKLOADS, scaling.tables),
+    Section("compiled", MAIN, lambda *given: [speed.peer_table("MDLSTM", (COMPILED,), *given)]),
 )
 
 
@@ -87,10 +94,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tables += section.tables(workloads, effort, progress)
     except KeyboardInterrupt:
         described["interrupted"] = "yes, sections are missing"
-    print(report(described, tables), end="")
-    if options.json:
-        with replacing(options.json) as part:
-            part.write_text(to_json(described, tables))
+    finally:
+        print(report(described, tables), end="")
+        if options.json:
+            with replacing(options.json) as part:
+                part.write_text(to_json(described, tables))
     return 130 if "interrupted" in described else 0
 
 

@@ -23,7 +23,7 @@ CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 class Effort:
     """How long to measure, and by which clock: ``"cpu"`` leaves out what other processes take, one thread only."""
 
-    seconds: float = 4.0
+    seconds: float = 3.0
     rounds: int = 5
     clock: str = "wall"
 

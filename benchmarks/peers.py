@@ -29,7 +29,6 @@ class Peer:
     """``ratios`` tells how many times longer than ours it takes, (inference, training), or why it does not run."""
 
     name: str
-    serves: Callable[[Workload], bool]
     ratios: Callable[[Workload, Effort], Value]
 
 
@@ -109,25 +108,11 @@ def _keras(workload: Workload, effort: Effort) -> Value:
     return [scale * answer[kind] / ours[kind].median for kind in KINDS]
 
 
-def _is_lattice(workload: Workload) -> bool:
-    return len(workload.lattice) > 1
-
-
-def _is_main(workload: Workload) -> bool:
-    return _is_lattice(workload) and workload.layer == "MDLSTM" and workload.dtype == "float32"
-
-
-PEERS = (
-    Peer("wavefront", lambda workload: True, _wavefront),
-    Peer("compiled wavefront", _is_main, _compiled),
-    Peer("point-by-point loop (extrapolated)", _is_lattice, _loop),
-    Peer(
-        "Keras mdrnn (extrapolated)",
-        lambda workload: _is_main(workload) and workload.variant is None and workload.directions is None,
-        _keras,
-    ),
-    Peer("torch.nn.LSTM", lambda workload: not _is_lattice(workload), _torch_lstm),
-)
+WAVEFRONT = Peer("wavefront", _wavefront)
+COMPILED = Peer("torch.compile of wavefront", _compiled)
+LOOP = Peer("point-by-point loop (extrapolated)", _loop)
+KERAS = Peer("Keras mdrnn (extrapolated)", _keras)
+TORCH_LSTM = Peer("torch.nn.LSTM", _torch_lstm)
 
 
 def time_compiled(workload: Workload, effort: Effort) -> dict[str, float]:
@@ -166,8 +151,11 @@ def _time_limit(seconds: int) -> Iterator[None]:
 
 def time_keras(workload: Workload, effort: Effort) -> dict[str, float]:
     """Run in a process of its own: seconds of the Keras package's layer, point by point like itself."""
+    import numpy as np
     import tensorflow as tf
     from mdrnn import MDLSTM, MultiDirectional
+
+    np.float = float  # type: ignore[attr-defined]  # the package wants the alias that numpy 1.24 dropped
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from .measure import Effort, calls_of, in_turn, threads
-from .peers import PEERS
+from .peers import Peer
 from .table import Table, Value
 from .workloads import Workload
 
 
-def tables(
+def share_table(
     title: str, workloads: Sequence[Workload], effort: Effort, progress: Callable[[str], None]
-) -> list[Table]:
-    """The table of shares, and the one of ratios to every peer that serves one of the workloads."""
-    peers = [peer for peer in PEERS if any(map(peer.serves, workloads))]
-    shares = Table(
+) -> Table:
+    result = Table(
         title,
         {
             "workload": "",
@@ -26,23 +24,32 @@ def tables(
             "share ": ".0%",
         },
     )
-    ratios = Table(
+    for workload in workloads:
+        progress(workload.name)
+        with threads(workload.threads):
+            result.add(workload.name, *_shares(workload, effort))
+    return result
+
+
+def peer_table(
+    title: str,
+    peers: Sequence[Peer],
+    workloads: Sequence[Workload],
+    effort: Effort,
+    progress: Callable[[str], None],
+) -> Table:
+    result = Table(
         f"{title}: how many times longer others take, inference / training",
         {"workload": "", **dict.fromkeys((peer.name for peer in peers), ".3g")},
     )
     for workload in workloads:
-        with threads(workload.threads):
-            progress(workload.name)
-            shares.add(workload.name, *_shares(workload, effort))
-            row: list[Value] = []
-            for peer in peers:
-                if not peer.serves(workload):
-                    row.append(None)
-                    continue
-                progress(f"{workload.name}: {peer.name}")
+        row: list[Value] = []
+        for peer in peers:
+            progress(f"{workload.name}: {peer.name}")
+            with threads(workload.threads):
                 row.append(peer.ratios(workload, effort))
-            ratios.add(workload.name, *row)
-    return [shares, ratios]
+        result.add(workload.name, *row)
+    return result
 
 
 def _shares(workload: Workload, effort: Effort) -> list[Value]:

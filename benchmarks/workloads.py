@@ -115,4 +115,6 @@ SEQUENCES = tuple(
 
 THREADS = (*MAIN, OTHERS[-1], Workload("MDLSTM", 1, (64, 64), 16, 64, directions=1))
 
+RECOMPUTED = (*MAIN[2:], Workload("MDLSTM", 1, (1024, 1024), 1, 16))
+
 TINY = Workload("MDLSTM", 1, (4, 4), 1, 4)

@@ -25,17 +25,14 @@ class BackwardScan : Scan<T> {
     std::memset(finished_, 0, sizeof(int64_t) * plan_.tasks);
     const int64_t helpers = smaller(parallel.threads, problem_.directions);
     share_out(problem_.directions, helpers, parallel, [&](int64_t, int64_t d) { pack(d); });
-    this->clear(call_.dx, problem_.directions * problem_.inputs, parallel);
+    this->clear(call_.dx_each, problem_.directions * problem_.inputs, parallel);
     this->pass(call_.dhn, call_.dh0);
     this->pass(call_.dcn, call_.dc0);
     share_out(plan_.tasks, workers, parallel, [&](int64_t worker, int64_t number) {
       sweep(Task(plan_, number, true), scratch_ + worker * scratch_bytes_);
     });
-    if (!call_.dih) return true;
-    if (plan_.tasks == 0) std::memset(parts_of(0), 0, sizeof(T) * problem_.directions * part_size_);
-    share_out(problem_.directions, helpers, parallel, [&](int64_t, int64_t d) {
-      packing_.unpack(parts_of(d), larger(1, parts_), part_size_, d, call_);
-    });
+    if (call_.dih) collect(parallel);
+    if (call_.dx && problem_.directions > 1) add_directions(parallel);
     return true;
   }
 
@@ -76,7 +73,7 @@ class BackwardScan : Scan<T> {
   void place(Layout& layout, int64_t workers) {
     Scratch* unplaced;
     scratch_bytes_ = place_scratch(unplaced, nullptr);
-    input_size_ = packing_.transposed_size(packing_.runs, 1);
+    input_size_ = few_inputs() ? problem_.inputs * cell_.lanes * packing_.width : packing_.transposed_size(packing_.runs, 1);
     state_size_ = packing_.transposed_size(packing_.runs + 1, problem_.ndim);
     this->place_shared(layout);
     layout.place(inputs_, call_.dx ? problem_.directions * input_size_ : 0);
@@ -90,11 +87,50 @@ class BackwardScan : Scan<T> {
 
   void pack(int64_t d) {
     const Run *states = packing_.runs + 1, *memories = states + problem_.ndim;
-    if (call_.dx) packing_.transposed(call_.weights, d, packing_.runs, 1, inputs_ + d * input_size_);
+    if (call_.dx && few_inputs()) packing_.by_input(call_.weights, d, inputs_ + d * input_size_);
+    else if (call_.dx) packing_.transposed(call_.weights, d, packing_.runs, 1, inputs_ + d * input_size_);
     packing_.transposed(call_.weights, d, states, problem_.ndim, states_ + d * state_size_);
     if (cell_.feeds_memory) packing_.transposed(call_.weights, d, memories, problem_.ndim, memories_ + d * state_size_);
   }
 
+  // Adds up the parts in their order, and hands the weights' gradients out.
+  void collect(const Parallel& parallel) const {
+    if (plan_.tasks == 0) std::memset(sums_, 0, sizeof(T) * problem_.directions * part_size_);
+    constexpr int64_t kChunk = 4096;
+    const int64_t chunks = ceil_div(part_size_, kChunk), pieces = problem_.directions * chunks;
+    share_out(parts_ > 1 ? pieces : 0, smaller(parallel.threads, pieces), parallel, [&](int64_t, int64_t piece) {
+      const int64_t begin = piece % chunks * kChunk, end = smaller(begin + kChunk, part_size_);
+      T* const total = parts_of(piece / chunks);
+      for (int64_t part = 1; part < parts_; ++part)
+        for (int64_t i = begin; i < end; ++i) total[i] += total[part * part_size_ + i];
+    });
+    const int64_t panels = problem_.directions * packing_.panels;
+    share_out(panels, smaller(parallel.threads, panels), parallel, [&](int64_t, int64_t number) {
+      const int64_t direction = number / packing_.panels, panel = number % packing_.panels;
+      packing_.unpack(parts_of(direction), direction, panel, call_);
+      if (panel == 0) packing_.unpack_extra(parts_of(direction) + packing_.size, direction, call_);
+    });
+  }
+
+  void add_directions(const Parallel& parallel) const {
+    const int64_t points = problem_.batch * plan_.points, inputs = problem_.inputs, directions = problem_.directions;
+    constexpr int64_t kChunk = 1024;
+    const int64_t chunks = ceil_div(points, kChunk);
+    share_out(chunks, smaller(parallel.threads, chunks), parallel, [&](int64_t, int64_t chunk) {
+      const int64_t end = smaller((chunk + 1) * kChunk, points);
+      for (int64_t point = chunk * kChunk; point < end; ++point) {
+        const T* from = call_.dx_each + point * directions * inputs;
+        T* to = call_.dx + point * inputs;
+        for (int64_t i = 0; i < inputs; ++i) {
+          T sum = from[i];
+          for (int64_t d = 1; d < directions; ++d) sum += from[d * inputs + i];
+          to[i] = sum;
+        }
+      }
+    });
+  }
+
+  bool few_inputs() const { return problem_.inputs <= kPanel<T> / 2; }
   int64_t padded_inputs() const { return ceil_div(problem_.inputs, kPanel<T>) * kPanel<T>; }
   T* parts_of(int64_t direction) const { return sums_ + direction * larger(1, parts_) * part_size_; }
 
@@ -199,7 +235,6 @@ class BackwardScan : Scan<T> {
 
   void finish(const Task& task, Scratch& s, const Point* points, const int32_t* local, T* sums) {
     BackwardBlock<T>& block = *s.block;
-    const int64_t width = packing_.width;
     gather(s, states_ + task.direction * state_size_, s.dh);
     if (cell_.feeds_memory) gather(s, memories_ + task.direction * state_size_, s.dc);
     cell_.backward(block);
@@ -208,25 +243,31 @@ class BackwardScan : Scan<T> {
         std::memcpy(handed(task.direction, task.sample_begin + local[row], points[row].other), s.own[row],
                     sizeof(T) * this->record());
     if (sums) add_weights(s, sums);
-    if (call_.dx) {
-      const int64_t padded = padded_inputs();
-      std::memset(s.through, 0, sizeof(T) * block.rows * padded);
-      const T* weights = inputs_ + task.direction * input_size_;
-      for (int64_t begin = 0; begin < padded; begin += kPanel<T>)
-        weights = send(s.own, block.rows, packing_.runs[0], weights, s.through + begin, padded);
-      for (int64_t row = 0; row < block.rows; ++row) {
-        const int64_t at = (task.sample_begin + local[row]) * plan_.points + points[row].at;
-        std::memcpy(call_.dx + (at * problem_.directions + task.direction) * problem_.inputs, s.through + row * padded,
-                    sizeof(T) * problem_.inputs);
-      }
-    }
+    if (call_.dx) to_inputs(task, s, points, local);
     if (call_.dh0) {
       for (int k = 0; k < problem_.ndim; ++k) {
         to_face(task, s, points, local, k, states_ + task.direction * state_size_, cell_.carry_to_h, call_.dh0);
         if (call_.dc0) to_face(task, s, points, local, k, memories_ + task.direction * state_size_, true, call_.dc0);
       }
     }
-    (void)width;
+  }
+
+  // The gradients of the inputs.
+  void to_inputs(const Task& task, Scratch& s, const Point* points, const int32_t* local) {
+    const int64_t rows = s.block->rows, padded = padded_inputs();
+    const T* weights = inputs_ + task.direction * input_size_;
+    if (few_inputs()) {
+      dots(s.own, rows, cell_.lanes * packing_.width, weights, problem_.inputs, s.through, padded);
+    } else {
+      std::memset(s.through, 0, sizeof(T) * rows * padded);
+      for (int64_t begin = 0; begin < padded; begin += kPanel<T>)
+        weights = send(s.own, rows, packing_.runs[0], weights, s.through + begin, padded);
+    }
+    for (int64_t row = 0; row < rows; ++row) {
+      const int64_t at = (task.sample_begin + local[row]) * plan_.points + points[row].at;
+      std::memcpy(call_.dx_each + (at * problem_.directions + task.direction) * problem_.inputs, s.through + row * padded,
+                  sizeof(T) * problem_.inputs);
+    }
   }
 
   // Adds rows of records times the weights of one panel of a run; returns the weights after them.

@@ -46,7 +46,7 @@ struct BackwardBlock {
   int64_t rows, hidden, width;
   int ndim;
   const T* extra;
-  T* extra_sums;                      // (extra rows, width)
+  T* extra_sums;                      // (extra rows, width), or null
   const T* kept;
   const T* dh;                        // (rows, width): from the output and through the products
   const T* dc[kBlock];                // likewise, without what the successors carry over
@@ -79,7 +79,10 @@ struct BackwardAt {
     return Cell::kCarryToH ? own + carried() : own;
   }
   V dc() const { return load(block.dc[row] + unit) + carried(); }
-  void delta(int lane, V v) { store(block.delta[row] + lane * block.width + unit, v); }
+  void delta(int lane, V v) {
+    if (unit + kLanes<T> > block.hidden) v = first<T>(v, block.hidden - unit);
+    store(block.delta[row] + lane * block.width + unit, v);
+  }
   void carry(int k, V v) { delta(Cell::lanes(block.ndim) + k, v); }
   void add_extra(int r, V v) {
     if (!block.extra_sums) return;  // the weights are frozen

@@ -249,7 +249,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> scan_backward
   std::vector<int64_t> x_shape = shape_of(x), per_direction(x_shape.begin(), x_shape.end() - 1);
   per_direction.insert(per_direction.end(), {call.problem.directions, call.problem.inputs});
   const std::vector<int64_t> none{0};
-  Tensor dx = make(x, needs_x, per_direction);
+  Tensor dx = make(x, needs_x, x_shape);
+  Tensor dx_each = call.problem.directions > 1 ? make(x, needs_x, per_direction) : dx;
   Tensor dih = make(x, needs_weights, shape_of(weight_ih)), dhh = make(x, needs_weights, shape_of(weight_hh));
   Tensor dbias = make(x, needs_weights && bias, bias ? shape_of(*bias) : none);
   Tensor dextra = make(x, needs_weights && extra, extra ? shape_of(*extra) : none);
@@ -257,16 +258,12 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> scan_backward
   auto run = [&](auto zero, auto kernel) {
     using T = decltype(zero);
     const Backward<T> b{weights<T>(inputs), in<T>(x), in<T>(h0), in<T>(c0), in<T>(y), in<T>(c), in<T>(kept), in<T>(dy),
-                        in<T>(dhn), in<T>(dcn), out<T>(dx), out<T>(dh0), out<T>(dc0), out<T>(dih), out<T>(dhh),
+                        in<T>(dhn), in<T>(dcn), out<T>(dx), out<T>(dx_each), out<T>(dh0), out<T>(dc0), out<T>(dih), out<T>(dhh),
                         out<T>(dbias), out<T>(dextra)};
     check(kernel(cell.c_str(), call.problem, b, call.parallel()));
   };
   if (call.dtype == ScalarType::Float) run(0.0f, kernels().backward32);
   else run(0.0, kernels().backward64);
-  if (needs_x) {
-    const int64_t axis = dx.dim() - 2;
-    dx = call.problem.directions == 1 ? torch::stable::reshape(dx, x_shape) : torch::stable::sum(dx, std::vector<int64_t>{axis});
-  }
   return {dx, dih, dhh, dbias, dextra, dh0, dc0};
 }
 

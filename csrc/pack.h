@@ -87,30 +87,26 @@ struct Packing {
       }
   }
 
-  // The sums of `count` parts, added in their order, as gradients in the parameters' own form.
-  void unpack(const T* parts, int64_t count, int64_t part_stride, int64_t direction, const Backward<T>& to) const {
-    int64_t offset = 0;
-    auto total = [&](int64_t at) {
-      T sum = parts[at];
-      for (int64_t part = 1; part < count; ++part) sum += parts[part * part_stride + at];
-      return sum;
-    };
-    for (int64_t panel = 0; panel < panels; ++panel)
-      for (int lane = 0; lane < cell.lanes; offset += panel_size(lane), ++lane)
-        for (int64_t j = 0; j < kPanel<T>; ++j) {
-          const int64_t unit = panel * kPanel<T> + j;
-          if (unit >= problem.hidden) break;
-          int64_t at = offset + j;
-          if (T* bias = bias_of(direction, lane, unit, to.dbias, to.dextra)) *bias = total(at);
-          for (int r = 0; r < run_count; ++r) {
-            if (!enters(runs[r], lane)) continue;
-            T* row = source(runs[r], direction, lane, unit, to.dih, to.dhh, to.dextra);
-            for (int64_t i = 0; i < runs[r].length; ++i) row[i] = total(at += kPanel<T>);
-          }
+  // One panel of a direction's weight gradients, from the packed form into the parameters' own.
+  void unpack(const T* sums, int64_t direction, int64_t panel, const Backward<T>& to) const {
+    for (int lane = 0; lane < cell.lanes; ++lane) sums += panel * panel_size(lane);
+    for (int lane = 0; lane < cell.lanes; sums += panel_size(lane), ++lane)
+      for (int64_t j = 0; j < smaller(kPanel<T>, problem.hidden - panel * kPanel<T>); ++j) {
+        const int64_t unit = panel * kPanel<T> + j;
+        const T* from = sums + j;
+        if (T* bias = bias_of(direction, lane, unit, to.dbias, to.dextra)) *bias = *from;
+        for (int r = 0; r < run_count; ++r) {
+          if (!enters(runs[r], lane)) continue;
+          T* row = source(runs[r], direction, lane, unit, to.dih, to.dhh, to.dextra);
+          for (int64_t i = 0; i < runs[r].length; ++i) row[i] = *(from += kPanel<T>);
         }
-    for (int row = 0; row < cell.extra_rows; ++row)
-      for (int64_t unit = 0; unit < problem.hidden; ++unit)
-        to.dextra[(direction * cell.extra_rows + row) * problem.hidden + unit] = total(offset + row * width + unit);
+      }
+  }
+
+  // The gradients of the additional rows, (extra rows, width).
+  void unpack_extra(const T* sums, int64_t direction, const Backward<T>& to) const {
+    for (int row = 0; row < cell.extra_rows; ++row, sums += width)
+      std::memcpy(to.dextra + (direction * cell.extra_rows + row) * problem.hidden, sums, sizeof(T) * problem.hidden);
   }
 
   // The additional rows of a cell that uses them element by element, padded: (extra rows, width).
@@ -131,6 +127,17 @@ struct Packing {
 
   int64_t transposed_size(const Run* some, int count) const {
     return ceil_div(some->length, kPanel<T>) * kPanel<T> * count * transposed_rows(*some);
+  }
+
+  // The inputs' weights as rows of all lanes and padded units, one a feature: (inputs, lanes, width). A lane that
+  // they do not enter has zeros.
+  void by_input(const Weights<T>& weights, int64_t direction, T* out) const {
+    for (int64_t i = 0; i < problem.inputs; ++i)
+      for (int lane = 0; lane < cell.lanes; ++lane, out += width)
+        for (int64_t unit = 0; unit < width; ++unit) {
+          const bool there = enters(runs[0], lane) && unit < problem.hidden;
+          out[unit] = there ? source(runs[0], direction, lane, unit, weights.ih, weights.hh, weights.extra)[i] : T(0);
+        }
   }
 
   void transposed(const Weights<T>& weights, int64_t direction, const Run* some, int count, T* out) const {

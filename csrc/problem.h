@@ -41,7 +41,8 @@ struct Backward {
   const T *y, *c, *kept;
   const T* dy;           // (N, P, D, H)
   const T *dhn, *dcn;    // (D, N, F, H) or null
-  T* dx;                 // (N, P, D, C), to be summed over D, or null
+  T* dx;                 // (N, P, C) or null
+  T* dx_each;            // (N, P, D, C), one for each direction; the same as dx for one
   T *dh0, *dc0;          // (D, N, F, H) or null
   T *dih, *dhh, *dbias, *dextra;
 };

@@ -114,4 +114,40 @@ void outer(int64_t rows, int64_t points, const T* left, int64_t left_stride, con
   }
 }
 
+// out[row][column] = rows of `length` elements times the `columns` rows of weights, for few columns: a panel of them
+// would mostly be padding. The length is a multiple of a vector's.
+template <class T, int R, int Q>
+inline void dots_tile(const T* const* rows, int64_t length, const T* weights, T* out, int64_t stride) {
+  Vec<T> sum[R][Q] = {};
+  for (int64_t i = 0; i < length; i += kLanes<T>) {
+    Vec<T> w[Q];
+#pragma GCC unroll 4
+    for (int q = 0; q < Q; ++q) w[q] = load(weights + q * length + i);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      const Vec<T> x = load(rows[r] + i);
+#pragma GCC unroll 4
+      for (int q = 0; q < Q; ++q) sum[r][q] += x * w[q];
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int q = 0; q < Q; ++q) out[r * stride + q] = total<T>(sum[r][q]);
+}
+
+template <class T>
+void dots(const T* const* rows, int64_t count, int64_t length, const T* weights, int64_t columns, T* out,
+          int64_t stride) {
+  constexpr int kSide = kTileRows > 6 ? 4 : 2;
+  for (int64_t q = 0; q < columns; q += q + kSide <= columns ? kSide : 1)
+    for (int64_t r = 0; r < count; r += r + kSide <= count ? kSide : 1) {
+      const T* w = weights + q * length;
+      T* to = out + r * stride + q;
+      const bool tall = r + kSide <= count, wide = q + kSide <= columns;
+      if (tall && wide) dots_tile<T, kSide, kSide>(rows + r, length, w, to, stride);
+      else if (tall) dots_tile<T, kSide, 1>(rows + r, length, w, to, stride);
+      else if (wide) dots_tile<T, 1, kSide>(rows + r, length, w, to, stride);
+      else dots_tile<T, 1, 1>(rows + r, length, w, to, stride);
+    }
+}
+
 }  // namespace ndrnn::NDRNN_ISA

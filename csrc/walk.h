@@ -217,6 +217,7 @@ inline void share_out(int64_t tasks, int64_t workers, const Parallel& parallel, 
     (void)end;
     for (int64_t task; (task = __atomic_fetch_add(&s.next, 1, __ATOMIC_RELAXED)) < s.tasks;) s.work(begin, task);
   };
+  if (tasks == 0) return;
   if (workers <= 1) return body(&state, 0, 1);
   parallel.run(workers, body, &state);
 }

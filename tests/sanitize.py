@@ -20,6 +20,9 @@ BUILD = ROOT / "build" / "sanitize"
 def main() -> int:
     configurations = sys.argv[1] if len(sys.argv) > 1 else "600"
     site = BUILD / "site"
+    os.environ["PATH"] = (
+        f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # cmake may live there
+    )
     configure = ["-DNDRNN_SANITIZE=ON", "-DNDRNN_BUILD=require", f"-DPython_EXECUTABLE={sys.executable}"]
     subprocess.run(["cmake", "-S", ROOT, "-B", BUILD, *configure], check=True)
     subprocess.run(["cmake", "--build", BUILD], check=True)

@@ -46,7 +46,11 @@ def test_whole_numbers_serve_as_reals():
     ("values", "kind", "message"),
     [
         ({"name": "x", "limt": 1}, ValueError, r"unknown key 'limt'; did you mean 'limit'\?"),
-        ({"name": "x", "inner": {"sise": 1}}, ValueError, r"unknown key 'inner.sise'; did you mean 'sizes'\?"),
+        (
+            {"name": "x", "inner": {"sise": 1}},
+            ValueError,
+            r"unknown key 'inner.sise'; did you mean 'sizes'\?",
+        ),
         ({"name": "x", "zzz": 1}, ValueError, "unknown key 'zzz'; known are inner, kind, limit, name, on"),
         ({}, ValueError, "Outer: .*'name'"),
         ({"name": ""}, ValueError, "name must not be empty"),
@@ -56,7 +60,11 @@ def test_whole_numbers_serve_as_reals():
         ({"name": "x", "limit": True}, TypeError, "limit must be of type float, got True"),
         ({"name": "x", "inner": 3}, TypeError, "inner must be a table, got int"),
         ({"name": "x", "inner": {"sizes": 3}}, TypeError, "inner.sizes must be a list, got int"),
-        ({"name": "x", "inner": {"sizes": [1, "2"]}}, TypeError, r"inner.sizes\[1\] must be of type int, got '2'"),
+        (
+            {"name": "x", "inner": {"sizes": [1, "2"]}},
+            TypeError,
+            r"inner.sizes\[1\] must be of type int, got '2'",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(values, kind, message):

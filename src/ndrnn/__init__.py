@@ -1,22 +1,53 @@
 """ndrnn: recurrent networks over n-dimensional data, for PyTorch."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from . import testing
 from .diagnose import Diagnosis, diagnose
+from .estimate import Estimate, estimate
 from .layers import MDGRU, MDLSTM, MDRNN, LeakyMDLSTM, SpatialLSTM, StableMDLSTM
 from .scan import available_backends, backend
+
+if TYPE_CHECKING:
+    from .checkpoint import load, save
+    from .density import MCGSM, RIDE, CausalNeighborhood
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "MCGSM",
     "MDGRU",
     "MDLSTM",
     "MDRNN",
+    "RIDE",
+    "CausalNeighborhood",
     "Diagnosis",
+    "Estimate",
     "LeakyMDLSTM",
     "SpatialLSTM",
     "StableMDLSTM",
     "available_backends",
     "backend",
     "diagnose",
+    "estimate",
+    "load",
+    "save",
     "testing",
 ]
+
+# imported when first asked for, so that `import ndrnn` costs little more than `import torch`
+_ON_DEMAND = {
+    "CausalNeighborhood": "density",
+    "MCGSM": "density",
+    "RIDE": "density",
+    "load": "checkpoint",
+    "save": "checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{_ON_DEMAND[name]}", __name__), name)
+    return value

@@ -155,12 +155,13 @@ def _layers(model: nn.Module, batch: Any) -> list[str]:
     seen: dict[str, tuple[Any, ...]] = {}
 
     def watch(name: str) -> Any:
-        return lambda layer, args, kwargs: seen.setdefault(name, (layer, args[0], kwargs.get("sizes")))
+        def note(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            seen[name] = (layer, args[0], kwargs.get("sizes"))
+
+        return note
 
     scans = {name: layer for name, layer in model.named_modules() if isinstance(layer, ScanLayer)}
-    hooks = [
-        layer.register_forward_pre_hook(watch(name), with_kwargs=True) for name, layer in scans.items()
-    ]
+    hooks = [layer.register_forward_pre_hook(watch(name), with_kwargs=True) for name, layer in scans.items()]
     try:
         with torch.no_grad():
             model(batch.x) if batch.sizes is None else model(batch.x, batch.sizes)

@@ -101,13 +101,13 @@ def test_leaky_memories_never_exceed_one():
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.normal_(0, 3, generator=torch.Generator().manual_seed(0))
-    assert largest_memory(layer, 10 * inputs("noise", (64, 64))) <= 1
+    assert largest_memory(layer, 10 * inputs("noise", (64, 64))) <= 1 + 1e-6
 
 
 def test_gated_units_stay_within_one(normal):
     layer = ndrnn.MDGRU(2, 4, dtype=torch.float64)
     with ndrnn.backend("wavefront"):
-        assert layer(100 * normal(1, 40, 40, 2)).abs().max() <= 1
+        assert layer(100 * normal(1, 40, 40, 2)).abs().max() <= 1 + 1e-12
 
 
 def test_one_axis_starts_at_the_customary_bias():

@@ -11,9 +11,9 @@ from ndrnn.lattice import all_directions
 from ndrnn.testing import assert_conforms
 
 EXTENTS = (0, 1, 2, 3, 5, 7)
-MOST_POINTS = 15
+MOST_POINTS = 12
 HIDDEN = (1, 2, 3, 4, 5, 7, 8, 9, 16, 17)  # around the widths of vector registers
-PER_CELL = 240  # times nine cells
+PER_CELL = 230  # times nine cells
 
 
 @st.composite
@@ -31,14 +31,14 @@ def problems(draw):
     lattice = draw(lattices())
     ndim = len(lattice)
     corners = all_directions(ndim)
-    batch = draw(st.sampled_from((0, 1, 1, 2, 3)))
+    batch = draw(st.sampled_from((0, 1, 1, 2, 2, 3)))
     sizes = None
     if draw(st.booleans()):
         extents = st.tuples(*(st.integers(0, extent) for extent in lattice))
         sizes = draw(st.lists(extents, min_size=batch, max_size=batch))
     return {
         "lattice": lattice,
-        "directions": draw(st.lists(st.sampled_from(corners), min_size=1, max_size=3, unique=True)),
+        "directions": draw(st.lists(st.sampled_from(corners), min_size=1, max_size=2, unique=True)),
         "batch": batch,
         "sizes": sizes,
         "inputs": draw(st.sampled_from((1, 2, 3, 5))),

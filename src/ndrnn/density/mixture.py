@@ -115,9 +115,11 @@ def sample_from_noise(
     scales = params.priors.shape[1]
     drawn = torch.empty_like(normal)
     for part in pieces(len(x), params.priors.numel()):
-        cumulative = gate_log_probs(shared, x[part]).flatten(0, 1).exp_().cumsum(0)
-        passed = cumulative <= uniform[part] * cumulative[-1]
-        chosen = passed.sum(0).clamp_(max=len(cumulative) - 1)
+        # torch sums along the last axis ten times as fast
+        gate = gate_log_probs(shared, x[part]).flatten(0, 1).T.contiguous()
+        cumulative = gate.exp_().cumsum(1)
+        passed = cumulative <= uniform[part, None] * cumulative[:, -1:]
+        chosen = passed.sum(1).clamp_(max=cumulative.shape[1] - 1)
         c = chosen // scales
         factor = shared.factor.index_select(0, c)
         shift = torch.linalg.solve_triangular(factor.mT, normal[part].unsqueeze(-1), upper=True)

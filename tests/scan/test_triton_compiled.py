@@ -1,0 +1,228 @@
+"""The Triton kernels compiled for GPUs that need not be there: they fit, and order memory as the walk supposes."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+triton = pytest.importorskip("triton")
+if os.environ.get("TRITON_INTERPRET") == "1":
+    pytest.skip("the interpreter compiles nothing", allow_module_level=True)
+
+from triton.backends.compiler import GPUTarget  # noqa: E402
+from triton.compiler import ASTSource  # noqa: E402
+
+from ndrnn.scan.triton import launch  # noqa: E402
+from ndrnn.scan.triton.backward import backward_kernel  # noqa: E402
+from ndrnn.scan.triton.forward import GEOMETRY, forward_kernel  # noqa: E402
+from ndrnn.scan.triton.plan import Chip, Plan, Shape, plan  # noqa: E402
+from ndrnn.scan.triton.problem import Inputs, Problem  # noqa: E402
+
+HOPPER = Chip(processors=132, shared_memory=227 * 1024)
+KERNELS = {"forward": forward_kernel, "backward": backward_kernel}
+TYPES = {
+    torch.bfloat16: "bf16",
+    torch.float16: "fp16",
+    torch.float32: "fp32",
+    torch.float64: "fp64",
+    torch.int32: "i32",
+    torch.int64: "i64",
+}
+
+
+class Compiled(NamedTuple):
+    ptx: str
+    ttgir: str
+    shared: int
+    registers: int
+    spilled: int  # bytes stored
+    plan: Plan
+
+
+class Launch:
+    """Stands in for a kernel, and keeps what it was launched with."""
+
+    def __init__(self) -> None:
+        self.arguments: dict[str, Any] = {}
+
+    def __getitem__(self, grid: object) -> Any:
+        return self.arguments.update
+
+
+Compile = Callable[..., Compiled]
+
+
+@pytest.fixture
+def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compile:
+    """Compiles a kernel with what the library launches it with, but for a plan as a large problem has it."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
+
+    def compile_for(
+        which: str, cell: str, ndim: int, hidden: int, dtype: torch.dtype, precision: str, *,
+        extent: int = 64, rich: bool = False, capability: int = 90,
+    ) -> Compiled:  # fmt: skip
+        shape, directions = Shape(cell, ndim), 2**ndim
+        cut = plan(shape, hidden, 64, (extent,) * ndim, directions, dtype.itemsize, precision, HOPPER)
+        monkeypatch.setattr(launch, "_plan", lambda *problem: cut)
+        monkeypatch.setattr(launch, "_precision", lambda *given: precision)
+        launches = {name: Launch() for name in KERNELS}
+        for name, recorder in launches.items():
+            monkeypatch.setattr(launch, f"{name}_kernel", recorder)
+        monkeypatch.setattr(launch, "gradients", lambda *given: None)
+        arguments = launches[which].arguments
+        _run(shape, hidden, directions, dtype, rich)
+        return _compile(KERNELS[which], arguments, cut, capability, tmp_path)
+
+    return compile_for
+
+
+def _run(shape: Shape, hidden: int, directions: int, dtype: torch.dtype, rich: bool) -> None:
+    """Both passes on a tiny problem; ``rich``: ragged, with states in and out."""
+    ndim, gates = shape.ndim, shape.gates * hidden
+    extras = {
+        "lstm_peephole": (ndim + 2, hidden),
+        "spatial_extended": (ndim, gates, hidden),
+        "gru": (ndim, hidden),
+    }
+    lattice = (2,) * ndim
+
+    def new(*size: int) -> torch.Tensor:
+        return torch.zeros(size, dtype=dtype)
+
+    faces = (directions, 1, ndim * 2 ** (ndim - 1), hidden)
+    inputs = Inputs(
+        x=new(1, *lattice, 4),
+        weight_ih=new(directions, gates, 4),
+        weight_hh=new(directions, ndim, gates, hidden),
+        bias=new(directions, gates),
+        extra=new(directions, *extras[shape.name]) if shape.name in extras else None,
+        sizes=torch.ones(1, ndim, dtype=torch.int64) if rich else None,
+        h0=new(*faces) if rich else None,
+        c0=new(*faces) if rich and shape.memory else None,
+    )
+    problem = Problem.of(shape.name, inputs.x, inputs.weight_hh, 0)
+    scanned = launch.forward(problem, inputs, keep=True, exits=rich)
+    launch.backward(problem, inputs, scanned, new(*scanned.y.shape), inputs.h0, inputs.c0, [True] * 7)
+
+
+def _compile(kernel: Any, arguments: dict[str, Any], cut: Plan, capability: int, folder: Path) -> Compiled:
+    options = {name: arguments.pop(name) for name in ("num_warps", "num_stages")}
+    # the interpreter would pass over a name too many
+    assert set(arguments) == set(kernel.arg_names)
+    signature, constants, aligned = {}, {}, {}
+    for index, name in enumerate(kernel.arg_names):
+        value = arguments[name]
+        if isinstance(value, torch.Tensor):
+            signature[name] = "*" + TYPES[value.dtype]
+            aligned[(index,)] = [["tt.divisibility", 16]]
+        elif name in GEOMETRY:
+            signature[name] = "i32"
+        else:
+            signature[name], constants[name] = "constexpr", value
+    made = triton.compile(
+        ASTSource(kernel, signature=signature, constexprs=constants, attrs=aligned),
+        target=GPUTarget("cuda", capability, 32),
+        options=options,
+    )
+    text = folder / "kernel.ptx"
+    text.write_text(made.asm["ptx"])
+    assembler = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas"
+    architecture = f"sm_{capability}" + "a" * (capability == 90)
+    usage = subprocess.run(
+        [assembler, "-v", f"-arch={architecture}", text, "-o", folder / "kernel.cubin"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stderr
+    registers, spilled = (
+        re.search(r"Used (\d+) registers", usage),
+        re.search(r"(\d+) bytes spill stores", usage),
+    )
+    assert registers is not None
+    assert spilled is not None
+    return Compiled(
+        made.asm["ptx"], made.asm["ttgir"], made.metadata.shared, int(registers[1]), int(spilled[1]), cut
+    )
+
+
+@pytest.mark.parametrize("which", KERNELS)
+def test_memory_is_ordered_between_programs(which: str, compiled: Compile) -> None:
+    made = compiled(which, "lstm", 2, 32, torch.bfloat16, "ieee", rich=True)
+    instructions = [line.strip() for line in made.ptx.splitlines()]
+
+    def lines(pattern: str) -> list[int]:
+        return [number for number, line in enumerate(instructions) if re.search(pattern, line)]
+
+    # progress is read with acquire and written with release, both at the scope of the GPU
+    (acquire,) = lines(r"(ld|atom)\.global\.gpu\.acquire|ld\.acquire\.gpu\.global|atom\.acquire\.gpu")
+    (release,) = lines(r"atom\.global\.gpu\.release|atom\.release\.gpu")
+    stores, barriers = lines(r"st\.global"), lines(r"bar\.sync|barrier\.sync")
+    assert stores
+    # all threads have stored before the one that releases does: a barrier, and no store, right before it
+    last_barrier = max(barrier for barrier in barriers if barrier < release)
+    assert not [store for store in stores if last_barrier < store < release]
+    # what was acquired reaches the other threads through a barrier, before any branch is taken on it
+    next_barrier = min(barrier for barrier in barriers if barrier > acquire)
+    assert not [
+        n for n in lines(r"^(@%p\d+ )?bra|ld\.global(?!\.gpu\.acquire)") if acquire < n < next_barrier
+    ]
+    # one draw of a ticket, and no atomics on floating-point numbers
+    assert len(lines(r"atom\.")) == 2 + ("atom" in instructions[acquire])
+    assert not lines(r"^(@!?%p\d+ )?red\.")
+
+
+@pytest.mark.parametrize("which", KERNELS)
+def test_weights_stay_on_chip(which: str, compiled: Compile) -> None:
+    made = compiled(which, "lstm", 2, 32, torch.bfloat16, "ieee")
+    assert made.plan.resident
+    before_the_sweep = made.ttgir.split("scf.while")[0]
+    assert before_the_sweep.count("ttg.local_alloc") == 2 * 5  # a tile an axis and gate
+    assert made.spilled < 64
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", KERNELS)
+@pytest.mark.parametrize(
+    ("cell", "ndim", "hidden", "dtype", "precision", "capability"),
+    [
+        ("lstm", 2, 128, torch.bfloat16, "ieee", 90),
+        ("lstm", 2, 64, torch.bfloat16, "ieee", 90),
+        ("lstm", 2, 32, torch.float32, "tf32x3", 90),
+        ("lstm", 2, 128, torch.float32, "tf32x3", 90),
+        ("lstm", 2, 64, torch.float32, "tf32", 90),
+        ("lstm", 2, 20, torch.float64, "ieee", 90),
+        ("lstm", 1, 128, torch.float16, "ieee", 90),
+        ("lstm_peephole", 2, 25, torch.float32, "tf32x3", 80),
+        ("gru", 3, 32, torch.bfloat16, "ieee", 90),
+        ("gru", 3, 32, torch.float32, "tf32x3", 90),
+        ("spatial_extended", 2, 64, torch.float32, "tf32x3", 90),
+        ("stable", 2, 64, torch.bfloat16, "ieee", 80),
+        ("leaky", 3, 32, torch.float32, "tf32", 80),
+        ("rnn_tanh", 2, 320, torch.bfloat16, "ieee", 90),
+    ],
+    ids=str,
+)
+def test_kernels_fit(
+    which: str,
+    cell: str,
+    ndim: int,
+    hidden: int,
+    dtype: torch.dtype,
+    precision: str,
+    capability: int,
+    compiled: Compile,
+) -> None:
+    extent = {1: 1024, 2: 64, 3: 48}[ndim]
+    made = compiled(
+        which, cell, ndim, hidden, dtype, precision, extent=extent, capability=capability, rich=True
+    )
+    print(which, cell, ndim, hidden, dtype, precision, made.plan, made.registers, made.spilled, made.shared)
+    assert made.shared <= HOPPER.shared_memory
+    assert made.spilled <= 2048
