@@ -39,6 +39,8 @@ class Config:
     components: int = 32
     scales: int = 6
     features: int = 40
+    linear: bool = False
+    """Whether the gate has linear terms; the published models have none."""
     width: int = 9
     """Of the neighbourhood."""
     train: int = 200_000
@@ -68,6 +70,7 @@ def main(config: Config) -> dict[str, Any]:
     x, y = whitening(x, y)
     torch.manual_seed(config.seed)
     mcgsm = MCGSM(neighborhood.size, 1, config.components, config.scales, config.features)
+    mcgsm.linear.requires_grad_(config.linear)
     history, seconds = _fit(config, mcgsm, x, y)
     rate = evaluate(config, mcgsm, whitening, neighborhood)
     whitened = float(whitening.log_jacobian) / log(2.0)

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from ndrnn import checkpoint
 from ndrnn.order import BatchOrder, shuffled
+from ndrnn.tasks import ClassifyTask
 from ndrnn.training import BEST, LAST, DivergedError, Options, evaluate, fit
 
 pytestmark = pytest.mark.filterwarnings("ignore:backend", "ignore:.*LeafSpec")
@@ -163,9 +164,12 @@ def test_a_run_with_other_settings_is_not_resumed(tmp_path):
 def test_a_damaged_checkpoint_is_named(tmp_path):
     task, data = make(epochs=1)
     train(task, data, tmp_path)
-    os.truncate(tmp_path / LAST, 1000)
-    with pytest.raises(ValueError, match=r"last.ckpt: cannot be resumed from"):
-        train(*make(epochs=1), tmp_path, resume=True)
+    content = (tmp_path / LAST).read_bytes()
+    # cut short, empty, foreign, and what would run a program if it were unpickled
+    for damaged in (content[:1000], b"", b"not a checkpoint", b"cos\nsystem\n(S'true'\ntR."):
+        (tmp_path / LAST).write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"last.ckpt: cannot be resumed from"):
+            train(*make(epochs=1), tmp_path, resume=True)
 
 
 def test_a_loss_that_is_nan_stops_before_it_spoils_the_weights(tmp_path):
@@ -284,6 +288,16 @@ def test_evaluation_gives_the_metrics_of_the_held_out_part():
 def test_bad_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         Options(**options)
+
+
+def test_a_task_that_could_not_be_saved_is_not_trained(tmp_path):
+    class Unregistered(ClassifyTask):
+        pass
+
+    task, data = make()
+    with pytest.raises(TypeError, match="Unregistered is not registered"):
+        train(Unregistered(task.settings, task.facts), data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_resuming_needs_a_folder():

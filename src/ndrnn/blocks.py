@@ -106,8 +106,6 @@ class DCTBlocks(Blocks):
         x (N, D1, ..., Dn, C) to (N, ceil(D1/b1), ..., ceil(Dn/bn), num_coefficients*C), channels fastest.
     """
 
-    basis: Tensor
-
     def __init__(self, block: Sequence[int], num_coefficients: int | None = None) -> None:
         super().__init__(block)
         count = self.points if num_coefficients is None else num_coefficients
@@ -119,7 +117,8 @@ class DCTBlocks(Blocks):
             basis = torch.kron(basis, _cosines(points))
         order = sorted(product(*map(range, self.block)), key=_zigzag)[:count]
         rows = [sum(f * prod(self.block[k + 1 :]) for k, f in enumerate(index)) for index in order]
-        self.register_buffer("basis", basis[rows].to(torch.get_default_dtype()), persistent=False)
+        # no buffer: a module that is moved to another dtype would round it
+        self._basis = basis[rows]
 
     def extra_repr(self) -> str:
         return f"{self.block}, num_coefficients={self.num_coefficients}"
@@ -127,7 +126,7 @@ class DCTBlocks(Blocks):
     def forward(self, x: Tensor, sizes: Tensor | None = None) -> Tensor:
         channels = x.shape[-1]
         blocks = super().forward(x, sizes).unflatten(-1, (self.points, channels))
-        return torch.einsum("kp,...pc->...kc", self.basis.to(blocks.dtype), blocks).flatten(-2)
+        return torch.einsum("kp,...pc->...kc", self._basis.to(blocks), blocks).flatten(-2)
 
 
 class Subsample(nn.Module):

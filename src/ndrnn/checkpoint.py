@@ -18,6 +18,7 @@ import json
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from importlib import import_module
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -73,7 +74,7 @@ def register(cls: Class, name: str | None = None) -> Class:
     return cls
 
 
-def save(model: nn.Module, path: str | Path) -> None:
+def save(model: nn.Module, path: str | PathLike[str]) -> None:
     """Write weights to ``path``, which ends in ``.safetensors``, and class and arguments to ``.json`` beside it.
 
     Each file is written under a temporary name and renamed, so that an interrupted save leaves the old files.
@@ -83,7 +84,7 @@ def save(model: nn.Module, path: str | Path) -> None:
         ValueError: the name has another ending, or a weight is NaN or infinite.
     """
     weights_path, config_path = _pair(path)
-    content = {"format": _FORMAT, "ndrnn": __version__, "model": _name_of(model), "config": _config_of(model)}
+    content = {"format": _FORMAT, "ndrnn": __version__, "model": name_of(model), "config": _config_of(model)}
     try:
         text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
@@ -99,7 +100,7 @@ def save(model: nn.Module, path: str | Path) -> None:
         config.write_text(text, encoding="utf-8")
 
 
-def load(path: str | Path, device: torch.device | str = "cpu") -> nn.Module:
+def load(path: str | PathLike[str], device: torch.device | str = "cpu") -> nn.Module:
     """The model saved at ``path``, in evaluation mode, each tensor with the dtype it was saved with.
 
     Raises:
@@ -135,7 +136,7 @@ def load(path: str | Path, device: torch.device | str = "cpu") -> nn.Module:
     return model.to(device).eval()
 
 
-def _pair(path: str | Path) -> tuple[Path, Path]:
+def _pair(path: str | PathLike[str]) -> tuple[Path, Path]:
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"path must end in .safetensors, got {str(path)!r}")
@@ -146,7 +147,12 @@ def _origin(cls: type) -> tuple[str, str]:
     return cls.__module__, cls.__qualname__
 
 
-def _name_of(model: nn.Module) -> str:
+def name_of(model: nn.Module) -> str:
+    """The name under which a model is saved.
+
+    Raises:
+        TypeError: its class is not registered.
+    """
     cls = type(model)
     for name, known in _registered.items():
         if known is cls:
@@ -166,6 +172,7 @@ def _config_of(model: nn.Module) -> dict[str, Any]:
             "directions": "all" if every else model.directions,
             "merge": model.merge,
             "bias": model.bias is not None,
+            "checkpoint": model.checkpoint,
             **vars(model.cell),
         }
     config: Callable[[], dict[str, Any]] | None = getattr(model, "config", None)

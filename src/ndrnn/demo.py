@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-import tyro
 from torch import Tensor
 
 from . import __version__, checkpoint, pictures
@@ -22,6 +21,11 @@ from .report import Report
 from .tasks.classify import Classify, ClassifyTask
 from .tasks.network import Network
 from .training import Options, Record, fit
+
+try:
+    import tyro
+except ModuleNotFoundError as error:
+    raise ImportError("the demo needs tyro: pip install 'ndrnn[train]'") from error
 
 
 @dataclass(frozen=True)

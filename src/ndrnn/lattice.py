@@ -64,8 +64,9 @@ def check_sizes(sizes: Tensor, batch: int, lattice: Sequence[int]) -> Tensor:
 
 def _values_by_axis(sizes: Tensor) -> list[list[int]]:
     """The samples' extents on every axis; nothing where there are no values to read."""
-    if torch.compiler.is_compiling() or sizes.numel() == 0:
-        return []  # reading values would end a traced graph; there the kernels check them
+    captured = sizes.is_cuda and torch.cuda.is_current_stream_capturing()
+    if torch.compiler.is_compiling() or captured or sizes.numel() == 0:
+        return []  # reading values would end a traced or captured graph; there the kernels check them
     try:
         return sizes.T.tolist()
     except RuntimeError:  # a meta or fake tensor, or one under vmap

@@ -16,11 +16,14 @@ from .scan import backend
 
 Results = dict[str, Tensor]
 
-# What rounding may do, in units of the dtype's epsilon times the largest value of a tensor. There is no finer dtype
-# by which to judge float64, so that it gets room for a long recurrence; the others are judged by what plain PyTorch
-# makes of them, and this is only for tensors so small that its error may vanish by luck.
-_ROUNDINGS = {torch.float64: 1e4, torch.float32: 8.0}
-_ROUNDINGS_OF_HALF = 4.0
+_GRADIENT = "the gradient by "
+
+# What rounding may do, in units of the dtype's epsilon times the largest number that goes in or comes out (a small sum
+# of large terms errs by the terms). There is no finer dtype by which to judge float64, so that it gets room for a long
+# recurrence; the others are judged by what plain PyTorch makes of them, and this is only for results so few that its
+# error is small by luck.
+_ROUNDINGS = {torch.float64: 1e4, torch.float32: 32.0}
+_ROUNDINGS_OF_HALF = 1.0
 
 
 def assert_conforms(
@@ -55,13 +58,14 @@ def assert_conforms(
     if not isinstance(layer, ScanLayer):
         raise TypeError(f"layer must be a layer of ndrnn, got {type(layer).__name__}")
     exact = _in_float64(layer, x, sizes, initial_state, gradients)
+    scales = _scales(exact, x if sizes is None else x[inside(sizes, x.shape[1:-1])])
     plain: Results | None = None
     for name in [None] if backends is None else backends:
         with nullcontext() if name is None else backend(name):  # type: ignore[arg-type]
             got = _results(layer, x, sizes, initial_state, gradients)
         faults = []
         for what, value in got.items():
-            allowed = _roundings(value.dtype, layer.weight_ih.dtype) * _largest(exact[what])
+            allowed = _roundings(value.dtype, layer.weight_ih.dtype) * scales[what]
             if _error(value, exact[what]).gt(allowed).any() and layer.weight_ih.dtype != torch.float64:
                 if plain is None:
                     with backend("reference"):
@@ -119,7 +123,7 @@ def _results(
         weights = [r.to(torch.bfloat16).to(o) for r, o in zip(random, outputs.values(), strict=True)]
         reached = [(o, w) for o, w in zip(outputs.values(), weights, strict=True) if o.requires_grad]
         for name, value in inputs.items():
-            results[f"the gradient by {name}"] = torch.zeros_like(value)
+            results[_GRADIENT + name] = torch.zeros_like(value)
         if reached:
             found = torch.autograd.grad(
                 [o for o, _ in reached],
@@ -127,8 +131,17 @@ def _results(
                 [w for _, w in reached],
                 materialize_grads=True,
             )
-            results |= {f"the gradient by {name}": g for name, g in zip(inputs, found, strict=True)}
+            results |= {_GRADIENT + name: g for name, g in zip(inputs, found, strict=True)}
     return {name: value.detach() for name, value in results.items()}
+
+
+def _scales(exact: Results, x: Tensor) -> dict[str, float]:
+    """For each result the size of the numbers that it may be a sum of: those of its pass, forward or backward."""
+    backward = {name for name in exact if name.startswith(_GRADIENT)}
+    forward_scale = max(_largest(x), *(_largest(exact[name]) for name in exact if name not in backward))
+    # what the backward pass starts from is of the order of 1
+    backward_scale = max(1.0, *(_largest(exact[name]) for name in backward), 0.0)
+    return {name: backward_scale if name in backward else forward_scale for name in exact}
 
 
 def _named(prefix: str, parts: tuple[str, ...], groups: Any) -> dict[str, Tensor]:

@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import cos, isfinite, pi
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from . import checkpoint
 from .atomic import sweep
 from .hierarchy import Hierarchy
 from .lattice import inside
@@ -270,6 +272,7 @@ def fit(
     Raises:
         DivergedError: a loss or gradient is NaN or infinite; the message says what may be behind it.
         ValueError: ``folder`` holds a training with other settings, or one that is damaged.
+        TypeError: ``folder`` is given and the task is of a class that is not registered.
     """
     record = Record()
     own: list[Any] = [record, Guard(), Stop(record)]
@@ -277,6 +280,7 @@ def fit(
         own.append(Show(record))
     state = None
     if folder is not None:
+        checkpoint.name_of(task)  # to hear of what cannot be saved before anything is learned
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
@@ -308,7 +312,7 @@ def fit(
             task.prepare(data.train_dataloader())
         try:
             trainer.fit(task, datamodule=data, ckpt_path=state, weights_only=True)
-        except (RuntimeError, EOFError, KeyError) as error:
+        except (RuntimeError, EOFError, KeyError, UnpicklingError) as error:
             if state is not None and task._started is None and not isinstance(error, DivergedError):
                 raise ValueError(f"{state}: cannot be resumed from ({error})") from error
             raise

@@ -22,7 +22,11 @@ LABEL = ("--task", "label", "--data.format", "masks", "--data.path", "unused", "
 @pytest.fixture
 def label_run(tmp_path):
     """The folder of a run whose weights are as they were drawn."""
-    recipe, _ = parse(LABEL, Train, "ndrnn train")
+    return untrained(tmp_path)
+
+
+def untrained(tmp_path, *options):
+    recipe, _ = parse((*LABEL, *options), Train, "ndrnn train")
     folder = tmp_path / "run"
     folder.mkdir()
     recipe.save(folder)
@@ -98,6 +102,14 @@ def test_large_images_are_cut_into_tiles(ndrnn, label_run, tmp_path):
     told = [json.loads((tmp_path / name / "predictions.jsonl").read_text()) for name in ("whole", "tiles")]
     assert told[0]["shares"] == told[1]["shares"]
     assert told[0]["confidence"] == pytest.approx(told[1]["confidence"], abs=2e-4)
+
+
+def test_one_direction_needs_no_overlap(ndrnn, tmp_path):
+    run = untrained(tmp_path, "--network.directions", "fb", "--network.blocks", "2x1")
+    write(tmp_path / "in/a.png", 30, 41)
+    for name, options in (("whole", ()), ("tiles", ("--tile", 10, "--overlap", 0))):
+        assert ndrnn("predict", run, tmp_path / "in/a.png", "--out", tmp_path / name, *options).status == 0
+    assert np.array_equal(labels_of(tmp_path / "whole/a.png"), labels_of(tmp_path / "tiles/a.png"))
 
 
 @pytest.mark.parametrize("invert", [False, True])

@@ -88,9 +88,8 @@ def test_gradient_penalty(backend, normal):
     assert_close((penalty * direction).sum(), (shifted[0] - shifted[1]) / 2e-5, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("make", [ndrnn.MDLSTM, ndrnn.MDGRU])
-def test_compiled_in_one_graph(backend, make, normal):
-    layer = make(2, 2, directions=[(1, -1)], dtype=torch.float64)
+def test_compiled_in_one_graph(backend, normal):
+    layer = ndrnn.MDLSTM(2, 2, directions=[(1, -1)], dtype=torch.float64)
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     sizes = torch.tensor([[2, 2], [1, 2]])
     x = normal(2, 2, 2, 2).requires_grad_()
@@ -119,16 +118,21 @@ def test_compiled_with_states_and_a_choice_of_backend_inside(backend, normal):
     assert_close(two_tiles(x), layer(x, initial_state=state) + y, rtol=1e-13, atol=1e-13)
 
 
-def test_a_compiled_layer_follows_the_choice_of_backend(normal, monkeypatch):
+def test_a_compiled_layer_follows_the_choice_of_backend(normal):
+    graphs = []
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
     layer = ndrnn.MDRNN(2, 2, directions=[(1, 1)], dtype=torch.float64)
-    compiled = torch.compile(layer, fullgraph=True, backend="eager")
+    compiled = torch.compile(layer, fullgraph=True, backend=count)
     x = normal(1, 2, 2, 2)
     with ndrnn.backend("wavefront"):
         expected = compiled(x)
     with ndrnn.backend("reference"):
-        traced = torch._dynamo.utils.counters["frames"]["ok"]
         assert_close(compiled(x), expected, rtol=1e-13, atol=1e-13)
-        assert torch._dynamo.utils.counters["frames"]["ok"] > traced
+    assert len(graphs) == 2
 
 
 def test_export(backend, normal):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 
 triton = pytest.importorskip("triton")
 if os.environ.get("TRITON_INTERPRET") == "1":
@@ -17,13 +19,22 @@ if os.environ.get("TRITON_INTERPRET") == "1":
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 
+from ndrnn.scan.triton import launch  # noqa: E402
 from ndrnn.scan.triton.backward import backward_kernel  # noqa: E402
-from ndrnn.scan.triton.forward import forward_kernel  # noqa: E402
+from ndrnn.scan.triton.forward import GEOMETRY, forward_kernel  # noqa: E402
 from ndrnn.scan.triton.plan import Chip, Plan, Shape, plan  # noqa: E402
+from ndrnn.scan.triton.problem import Inputs, Problem  # noqa: E402
 
 HOPPER = Chip(processors=132, shared_memory=227 * 1024)
 KERNELS = {"forward": forward_kernel, "backward": backward_kernel}
-TYPES = {"bf16": 2, "fp16": 2, "fp32": 4, "fp64": 8}
+TYPES = {
+    torch.bfloat16: "bf16",
+    torch.float16: "fp16",
+    torch.float32: "fp32",
+    torch.float64: "fp64",
+    torch.int32: "i32",
+    torch.int64: "i64",
+}
 
 
 class Compiled(NamedTuple):
@@ -35,88 +46,97 @@ class Compiled(NamedTuple):
     plan: Plan
 
 
-def compiled(
-    which: str,
-    cell: str,
-    ndim: int,
-    hidden: int,
-    dtype: str,
-    precision: str,
-    folder: Path,
-    *,
-    batch: int = 64,
-    extent: int = 64,
-    rich: bool = False,
-    capability: int = 90,
-) -> Compiled:
-    """A kernel compiled as a launch on a large problem would have it; ``rich``: ragged, with states in and out."""
-    shape = Shape(cell, ndim)
-    cut = plan(shape, hidden, batch, (extent,) * ndim, 2**ndim, TYPES[dtype], precision, HOPPER)
-    accumulator = "fp64" if dtype == "fp64" else "fp32"
-    constants: dict[str, Any] = {
-        **shape.constants(),
-        "HIDDEN": hidden,
-        "ENTRY": rich,
-        "EXIT": rich,
-        "RAGGED": rich,
-        "RESIDENT": cut.resident,
-        "PRECISION": precision,
-        "ACC": getattr(triton.language, "float64" if dtype == "fp64" else "float32"),
-        "M": cut.M,
-        "BU": cut.BU,
-        "BK": cut.BK,
-        "BIASED": shape.split,
-        "APART": shape.memory or (shape.split and TYPES[dtype] == 2),
-        "KEEP": shape.states,
+class Launch:
+    """Stands in for a kernel, and keeps what it was launched with."""
+
+    def __init__(self) -> None:
+        self.arguments: dict[str, Any] = {}
+
+    def __getitem__(self, grid: object) -> Any:
+        return self.arguments.update
+
+
+Compile = Callable[..., Compiled]
+
+
+@pytest.fixture
+def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compile:
+    """Compiles a kernel with what the library launches it with, but for a plan as a large problem has it."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
+
+    def compile_for(
+        which: str, cell: str, ndim: int, hidden: int, dtype: torch.dtype, precision: str, *,
+        extent: int = 64, rich: bool = False, capability: int = 90,
+    ) -> Compiled:  # fmt: skip
+        shape, directions = Shape(cell, ndim), 2**ndim
+        cut = plan(shape, hidden, 64, (extent,) * ndim, directions, dtype.itemsize, precision, HOPPER)
+        monkeypatch.setattr(launch, "_plan", lambda *problem: cut)
+        monkeypatch.setattr(launch, "_precision", lambda *given: precision)
+        launches = {name: Launch() for name in KERNELS}
+        for name, recorder in launches.items():
+            monkeypatch.setattr(launch, f"{name}_kernel", recorder)
+        monkeypatch.setattr(launch, "gradients", lambda *given: None)
+        arguments = launches[which].arguments
+        _run(shape, hidden, directions, dtype, rich)
+        return _compile(KERNELS[which], arguments, cut, capability, tmp_path)
+
+    return compile_for
+
+
+def _run(shape: Shape, hidden: int, directions: int, dtype: torch.dtype, rich: bool) -> None:
+    """Both passes on a tiny problem; ``rich``: ragged, with states in and out."""
+    ndim, gates = shape.ndim, shape.gates * hidden
+    extras = {
+        "lstm_peephole": (ndim + 2, hidden),
+        "spatial_extended": (ndim, gates, hidden),
+        "gru": (ndim, hidden),
     }
-    absent = {
-        "p_order": ndim < 3,
-        "p_sizes": not rich,
-        "p_parts": not shape.split,
-        "p_dparts": not shape.split,
-        "p_extra": not (shape.feeds or shape.peepholes or shape.split),
-        "p_carry": not shape.states,
-        **dict.fromkeys(("p_h0", "p_s0", "p_hn", "p_dhn"), not rich),
-        **dict.fromkeys(("p_sn", "p_dsn"), not (rich and shape.memory)),
-    }
-    kernel = KERNELS[which]
-    exact = {
-        "p_state": accumulator,
-        "p_carry": accumulator,
-        "p_order": "i32",
-        "p_counters": "i32",
-        "p_sizes": "i64",
-    }
-    signature = {}
-    for name in kernel.arg_names:
-        if absent.get(name):
-            constants[name] = None
-        if name in constants:
-            signature[name] = "constexpr"
-        else:
-            signature[name] = "*" + exact.get(name, dtype) if name.startswith("p_") else "i32"
-    aligned = {
-        (index,): [["tt.divisibility", 16]]
-        for index, name in enumerate(kernel.arg_names)
-        if signature[name].startswith("*")
-    }
-    source = ASTSource(
-        kernel,
-        signature=signature,
-        constexprs={name: value for name, value in constants.items() if name in signature},
-        attrs=aligned,
+    lattice = (2,) * ndim
+
+    def new(*size: int) -> torch.Tensor:
+        return torch.zeros(size, dtype=dtype)
+
+    faces = (directions, 1, ndim * 2 ** (ndim - 1), hidden)
+    inputs = Inputs(
+        x=new(1, *lattice, 4),
+        weight_ih=new(directions, gates, 4),
+        weight_hh=new(directions, ndim, gates, hidden),
+        bias=new(directions, gates),
+        extra=new(directions, *extras[shape.name]) if shape.name in extras else None,
+        sizes=torch.ones(1, ndim, dtype=torch.int64) if rich else None,
+        h0=new(*faces) if rich else None,
+        c0=new(*faces) if rich and shape.memory else None,
     )
+    problem = Problem.of(shape.name, inputs.x, inputs.weight_hh, 0)
+    scanned = launch.forward(problem, inputs, keep=True, exits=rich)
+    launch.backward(problem, inputs, scanned, new(*scanned.y.shape), inputs.h0, inputs.c0, [True] * 7)
+
+
+def _compile(kernel: Any, arguments: dict[str, Any], cut: Plan, capability: int, folder: Path) -> Compiled:
+    options = {name: arguments.pop(name) for name in ("num_warps", "num_stages")}
+    # the interpreter would pass over a name too many
+    assert set(arguments) == set(kernel.arg_names)
+    signature, constants, aligned = {}, {}, {}
+    for index, name in enumerate(kernel.arg_names):
+        value = arguments[name]
+        if isinstance(value, torch.Tensor):
+            signature[name] = "*" + TYPES[value.dtype]
+            aligned[(index,)] = [["tt.divisibility", 16]]
+        elif name in GEOMETRY:
+            signature[name] = "i32"
+        else:
+            signature[name], constants[name] = "constexpr", value
     made = triton.compile(
-        source,
+        ASTSource(kernel, signature=signature, constexprs=constants, attrs=aligned),
         target=GPUTarget("cuda", capability, 32),
-        options={"num_warps": cut.num_warps, "num_stages": 1},
+        options=options,
     )
     text = folder / "kernel.ptx"
     text.write_text(made.asm["ptx"])
-    tools = Path(triton.__file__).parent / "backends/nvidia/bin"
+    assembler = Path(triton.__file__).parent / "backends/nvidia/bin/ptxas"
     architecture = f"sm_{capability}" + "a" * (capability == 90)
     usage = subprocess.run(
-        [tools / "ptxas", "-v", f"-arch={architecture}", text, "-o", folder / "kernel.cubin"],
+        [assembler, "-v", f"-arch={architecture}", text, "-o", folder / "kernel.cubin"],
         capture_output=True,
         text=True,
         check=True,
@@ -132,14 +152,9 @@ def compiled(
     )
 
 
-@pytest.fixture(autouse=True)
-def no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
-
-
 @pytest.mark.parametrize("which", KERNELS)
-def test_memory_is_ordered_between_programs(which: str, tmp_path: Path) -> None:
-    made = compiled(which, "lstm", 2, 32, "bf16", "ieee", tmp_path, rich=True)
+def test_memory_is_ordered_between_programs(which: str, compiled: Compile) -> None:
+    made = compiled(which, "lstm", 2, 32, torch.bfloat16, "ieee", rich=True)
     instructions = [line.strip() for line in made.ptx.splitlines()]
 
     def lines(pattern: str) -> list[int]:
@@ -164,8 +179,8 @@ def test_memory_is_ordered_between_programs(which: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("which", KERNELS)
-def test_weights_stay_on_chip(which: str, tmp_path: Path) -> None:
-    made = compiled(which, "lstm", 2, 32, "bf16", "ieee", tmp_path)
+def test_weights_stay_on_chip(which: str, compiled: Compile) -> None:
+    made = compiled(which, "lstm", 2, 32, torch.bfloat16, "ieee")
     assert made.plan.resident
     before_the_sweep = made.ttgir.split("scf.while")[0]
     assert before_the_sweep.count("ttg.local_alloc") == 2 * 5  # a tile an axis and gate
@@ -177,29 +192,36 @@ def test_weights_stay_on_chip(which: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cell", "ndim", "hidden", "dtype", "precision", "capability"),
     [
-        ("lstm", 2, 128, "bf16", "ieee", 90),
-        ("lstm", 2, 64, "bf16", "ieee", 90),
-        ("lstm", 2, 32, "fp32", "tf32x3", 90),
-        ("lstm", 2, 128, "fp32", "tf32x3", 90),
-        ("lstm", 2, 64, "fp32", "tf32", 90),
-        ("lstm", 2, 20, "fp64", "ieee", 90),
-        ("lstm", 1, 128, "fp16", "ieee", 90),
-        ("lstm_peephole", 2, 25, "fp32", "tf32x3", 80),
-        ("gru", 3, 32, "bf16", "ieee", 90),
-        ("gru", 3, 32, "fp32", "tf32x3", 90),
-        ("spatial_extended", 2, 64, "fp32", "tf32x3", 90),
-        ("stable", 2, 64, "bf16", "ieee", 80),
-        ("leaky", 3, 32, "fp32", "tf32", 80),
-        ("rnn_tanh", 2, 320, "bf16", "ieee", 90),
+        ("lstm", 2, 128, torch.bfloat16, "ieee", 90),
+        ("lstm", 2, 64, torch.bfloat16, "ieee", 90),
+        ("lstm", 2, 32, torch.float32, "tf32x3", 90),
+        ("lstm", 2, 128, torch.float32, "tf32x3", 90),
+        ("lstm", 2, 64, torch.float32, "tf32", 90),
+        ("lstm", 2, 20, torch.float64, "ieee", 90),
+        ("lstm", 1, 128, torch.float16, "ieee", 90),
+        ("lstm_peephole", 2, 25, torch.float32, "tf32x3", 80),
+        ("gru", 3, 32, torch.bfloat16, "ieee", 90),
+        ("gru", 3, 32, torch.float32, "tf32x3", 90),
+        ("spatial_extended", 2, 64, torch.float32, "tf32x3", 90),
+        ("stable", 2, 64, torch.bfloat16, "ieee", 80),
+        ("leaky", 3, 32, torch.float32, "tf32", 80),
+        ("rnn_tanh", 2, 320, torch.bfloat16, "ieee", 90),
     ],
     ids=str,
 )
 def test_kernels_fit(
-    which: str, cell: str, ndim: int, hidden: int, dtype: str, precision: str, capability: int, tmp_path: Path
+    which: str,
+    cell: str,
+    ndim: int,
+    hidden: int,
+    dtype: torch.dtype,
+    precision: str,
+    capability: int,
+    compiled: Compile,
 ) -> None:
     extent = {1: 1024, 2: 64, 3: 48}[ndim]
     made = compiled(
-        which, cell, ndim, hidden, dtype, precision, tmp_path, extent=extent, capability=capability, rich=True
+        which, cell, ndim, hidden, dtype, precision, extent=extent, capability=capability, rich=True
     )
     print(which, cell, ndim, hidden, dtype, precision, made.plan, made.registers, made.spilled, made.shared)
     assert made.shared <= HOPPER.shared_memory

@@ -116,7 +116,7 @@ def parse(
     recipe = _make(table, prog)
     flat = tyro.conf.arg(name="")
     fields: list[tuple[str, Any, Any]] = [
-        ("arguments", Annotated[arguments, flat], field(default_factory=arguments)),  # type: ignore[valid-type]
+        ("arguments", Annotated[arguments, flat], field(default_factory=arguments)),
         ("data", type(recipe.data), field(default=recipe.data)),
     ]
     if not data_only:

@@ -71,7 +71,8 @@ def _train(recipe: Recipe, train: Train, folder: Path, out: Output) -> tuple[int
             raise BadFile(recipe.data.path, f"has no samples for {split}")
     if _is_first():
         folder.mkdir(parents=True, exist_ok=True)
-        recipe.save(folder)
+        if not (folder / FILE).exists():  # the recipe of a run that goes on is that with which it began
+            recipe.save(folder)
     task = uses.build(recipe.task, recipe.config, gathered.facts)
     out.say(f"{sum(weight.numel() for weight in task.model.parameters()):,} weights; the run is in {folder}")
     data = DataModule(gathered, recipe.purpose, options.batch_size, seed=options.seed)

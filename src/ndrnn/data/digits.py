@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from ..order import BatchOrder, shuffled
 from ..tasks.batches import ClassifyBatch, Facts
 from . import DigitImages, Split
+
+try:
+    from lightning import LightningDataModule
+except ModuleNotFoundError as error:
+    raise ImportError("batches need Lightning: pip install 'ndrnn[train]'") from error
 
 
 def load() -> Split:

@@ -20,7 +20,7 @@ def as_image_batch(images: Tensor, name: str = "images") -> Tensor:
     if not images.is_floating_point():
         raise TypeError(
             f"{name} must hold floating-point values, got {images.dtype}; "
-            "for 8-bit pixels use ndrnn.density.images.dequantize(images) first"
+            "for 8-bit pixels use ndrnn.density.dequantize(images) first"
         )
     if images.dim() not in (3, 4):
         raise ValueError(f"{name} must have shape (N, H, W) or (N, H, W, C), got {tuple(images.shape)}")

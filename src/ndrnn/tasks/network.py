@@ -24,6 +24,9 @@ class Network:
     """Kind of recurrent layer: MDRNN, MDLSTM, StableMDLSTM, LeakyMDLSTM, SpatialLSTM or MDGRU."""
     peepholes: bool | None = None
     """Whether the gates of MDLSTM see the memories; by default they do."""
+    directions: tuple[str, ...] = ()
+    """Corners to scan from, a letter an axis, f for forward and b for backward, such as ff or fb; by default all. A
+    network of one direction labels images of any size exactly, tile by tile."""
     dct: int | None = None
     """Describe each lowest block by so many cosine coefficients instead of its points."""
     dropout: float = 0.0
@@ -35,6 +38,9 @@ class Network:
                 raise ValueError(f"hidden and subsample must be at least 1, got {size}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+        for direction in self.directions:
+            if not direction or set(direction) - {"f", "b"}:
+                raise ValueError(f"directions must look like fb, got {direction!r}")
         for block in self.blocks:
             if not all(part.isdecimal() and int(part) > 0 for part in block.split("x")):
                 raise ValueError(f"blocks must look like 4x3, got {block!r}")
@@ -58,6 +64,8 @@ class Network:
             ndim=facts.ndim,
             layer=self.layer,
             peepholes=self.peepholes,
+            directions=[tuple(1 if letter == "f" else -1 for letter in way) for way in self.directions]
+            or "all",
             dct=self.dct,
             collapse=collapse,
             how=how,

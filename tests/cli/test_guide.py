@@ -1,0 +1,104 @@
+"""The guide tells the truth: its commands are understood, and its code runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tyro
+
+from ndrnn.cli import COMMANDS
+from ndrnn.commands import check, evaluate, inpaint, predict, recipe, sample, train
+
+GUIDE = Path(__file__).parents[2] / "docs" / "guide"
+FORMATS = {"label": "masks", "classify": "classes", "transcribe": "lines", "density": "images"}
+
+
+def commands():
+    for page in sorted(GUIDE.glob("*.md")):
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for line in re.findall(r"^\$ ndrnn (.*)$", text, flags=re.MULTILINE):
+            yield pytest.param(shlex.split(line, comments=True), id=f"{page.stem}: {line[:60]}")
+
+
+@pytest.mark.parametrize("words", list(commands()))
+def test_commands_of_the_guide_are_understood(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command, *rest = words
+    assert command in COMMANDS
+    # a recipe, a run and a plugin that the guide takes for granted
+    text = 'task = "label"\n[data]\nformat = "masks"\npath = "x"\n'
+    (tmp_path / "runs/first").mkdir(parents=True)
+    for name in ("recipe.toml", "runs/first/config.toml"):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    (tmp_path / "my_parts.py").write_text(
+        'from ndrnn.hierarchy import LAYERS\nfrom ndrnn.layers import MDRNN\nLAYERS["MyLayer"] = MDRNN\n',
+        encoding="utf-8",
+    )
+    if command in ("check", "train"):
+        cls = check.Check if command == "check" else train.Train
+        parsed, _ = recipe.parse(rest, cls, f"ndrnn {command}")
+        if "--task" in rest:
+            assert parsed.task == rest[rest.index("--task") + 1]
+            assert rest[rest.index("--data.format") + 1] == FORMATS[parsed.task]
+    elif command == "evaluate":
+        (tmp_path / rest[0]).mkdir(parents=True, exist_ok=True)
+        (tmp_path / rest[0] / "config.toml").write_text(text, encoding="utf-8")
+        recipe.parse(rest, evaluate.Evaluate, "ndrnn evaluate", data_only=True)
+    elif command in ("predict", "sample", "inpaint"):
+        cls = {"predict": predict.Predict, "sample": sample.Sample, "inpaint": inpaint.Inpaint}[command]
+        assert tyro.cli(cls, args=rest).model == Path(rest[0])
+
+
+def test_there_are_commands():
+    assert len(list(commands())) > 15
+
+
+def test_the_parts_of_ones_own_run(tmp_path, ndrnn, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(
+        r"```python\n(.*?)```", (GUIDE / "own.md").read_text(encoding="utf-8"), flags=re.DOTALL
+    )
+    layer, data, task, python = blocks
+    (tmp_path / "guide_parts.py").write_text("\n\n".join((layer, data, task)), encoding="utf-8")
+    generator = np.random.default_rng(0)
+    (tmp_path / "sound").mkdir()
+    for index in range(8):
+        values = generator.normal(size=(5, 6 + index % 2)).astype(np.float32)
+        np.save(tmp_path / f"sound/{'ab'[index % 2]}_{index}.npy", values)
+    ran = ndrnn(
+        *(
+            "train",
+            "--plugin",
+            "guide_parts",
+            "--task",
+            "classify",
+            "--by",
+            "sample",
+            "--data.format",
+            "spectrograms",
+        ),
+        *("--data.path", tmp_path / "sound", "--network.layer", "Residual", "--network.hidden", 2, 2),
+        *("--training.epochs", 1, "--out", "run"),
+    )
+    assert ran.status == 0, ran.err
+    assert "2 classes: a, b" in ran.out
+    images = tmp_path / "cells"
+    for part in ("images", "masks"):
+        (images / part).mkdir(parents=True)
+    from PIL import Image
+
+    for index in range(4):
+        array = generator.integers(0, 2, (8, 8)).astype(np.uint8)
+        Image.fromarray(200 * array).save(images / f"images/{index}.png")
+        Image.fromarray(array).save(images / f"masks/{index}.png")
+    ran = ndrnn(
+        *("train", "--plugin", "guide_parts", "--task", "focal", "--gamma", 1, "--data.format", "masks"),
+        *("--data.path", images, "--network.hidden", 2, "--training.epochs", 1, "--out", "focal"),
+    )
+    assert ran.status == 0, ran.err
+    exec(compile(python.replace("(8, 16)", "(1, 2)"), "own.md", "exec"), {})
+    assert (tmp_path / "cells.safetensors").exists()
