@@ -58,7 +58,11 @@ SECTIONS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="How fast the scans are.")
     parser.add_argument(
-        "--only", metavar="TEXT", default="", help='rows whose "section: workload" contains TEXT'
+        "--only",
+        metavar="TEXT",
+        nargs="+",
+        default=[""],
+        help='rows whose "section: workload" contains one of these',
     )
     parser.add_argument("--quick", action="store_true", help="fewer rounds; figures are rough")
     parser.add_argument(
@@ -68,7 +72,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="print what there is to measure, and stop")
     options = parser.parse_args(arguments)
     chosen = [
-        (section, tuple(w for w in section.workloads if options.only in f"{section.name}: {w.name}"))
+        (
+            section,
+            tuple(
+                w
+                for w in section.workloads
+                if any(text in f"{section.name}: {w.name}" for text in options.only)
+            ),
+        )
         for section in SECTIONS
     ]
     chosen = [(section, workloads) for section, workloads in chosen if workloads]
