@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,13 @@ class Section:
 
     name: str
     workloads: tuple[Workload, ...]
-    tables: Callable[[tuple[Workload, ...], Effort, Progress], list[Table]]
+    tables: Callable[[tuple[Workload, ...], Effort, Progress], Iterable[Table]]
 
 
-def _speed(title: str, *peers: Peer) -> Callable[[tuple[Workload, ...], Effort, Progress], list[Table]]:
-    def tables(*given: Any) -> list[Table]:
-        return [speed.share_table(title, *given), speed.peer_table(title, peers, *given)]
+def _speed(title: str, *peers: Peer) -> Callable[[tuple[Workload, ...], Effort, Progress], Iterable[Table]]:
+    def tables(*given: Any) -> Iterator[Table]:
+        yield speed.share_table(title, *given)
+        yield speed.peer_table(title, peers, *given)
 
     return tables
 
@@ -103,7 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     described["clock"] = options.clock
     try:
         for section, workloads in chosen:
-            tables += section.tables(workloads, effort, progress)
+            for table in section.tables(workloads, effort, progress):
+                tables.append(table)  # one by one: what is finished outlives an interruption
     except KeyboardInterrupt:
         described["interrupted"] = "yes, sections are missing"
     finally:
