@@ -34,6 +34,7 @@ from ndrnn.density import (
     Published,
     RideReport,
     dequantize,
+    snapshot,
     texture,
     tiles,
 )
@@ -64,6 +65,8 @@ class Run:
     """Tiles of each test image on which the ensemble is compared with the model alone; it takes eight times as long."""
     checkpoint: Path | None = None
     """Where the state of the training is kept, and read from if it exists."""
+    as_it_is: bool = False
+    """Evaluate the running mean of the weights in the checkpoint, without training on."""
     weights: Path | None = None
     """Where the trained model goes (.safetensors)."""
     result: Path | None = None
@@ -126,6 +129,8 @@ def _trained(config: Run, images: Any, held_out: Tensor, levels: int | None) -> 
             num_features=config.features,
             cell=config.cell,
         )
+    if config.as_it_is:
+        return ride, _unfinished(ride, config)
     began = time.monotonic()
     report: RideReport = ride.fit(
         images,
@@ -136,12 +141,9 @@ def _trained(config: Run, images: Any, held_out: Tensor, levels: int | None) -> 
         checkpoint=config.checkpoint,
         callback=lambda look: print(look, flush=True) or time.monotonic() - began < 60 * config.minutes,
     )
-    ride.eval().requires_grad_(False)
-    if config.weights is not None:
-        checkpoint.save(ride, config.weights)
+    _keep(ride, config)
     return ride, {
-        "layers": ride.num_layers,
-        "weights": sum(p.numel() for p in ride.parameters()) - ride.mcgsm.cholesky.numel(),
+        **_size(ride),
         "training": {
             "steps": report.steps,
             "seconds": report.seconds,
@@ -153,6 +155,39 @@ def _trained(config: Run, images: Any, held_out: Tensor, levels: int | None) -> 
             ],
         },
     }
+
+
+@torch.no_grad()
+def _unfinished(ride: RIDE, config: Run) -> dict[str, Any]:
+    """A training that has not come to its end, as its checkpoint tells."""
+    if config.checkpoint is None:
+        raise ValueError("as_it_is needs a checkpoint")
+    state = snapshot.read(config.checkpoint)
+    ride.load_state_dict(state["weights"])
+    trained = [p for p in ride.parameters() if p.requires_grad]
+    for p, mean in zip(trained, state["average"] or trained, strict=True):
+        p.copy_(mean)
+    _keep(ride, config)
+    return {
+        **_size(ride),
+        "training": {
+            "steps": state["step"],
+            "of_steps": config.modern.steps,
+            "seconds": state["seconds"],
+            "ended": "unfinished",
+        },
+    }
+
+
+def _keep(ride: RIDE, config: Run) -> None:
+    ride.eval().requires_grad_(False)
+    if config.weights is not None:
+        checkpoint.save(ride, config.weights)
+
+
+def _size(ride: RIDE) -> dict[str, int]:
+    weights = sum(p.numel() for p in ride.parameters()) - ride.mcgsm.cholesky.numel()
+    return {"layers": ride.num_layers, "weights": weights}
 
 
 @torch.no_grad()

@@ -1,11 +1,11 @@
 """Sphinx configuration: `make docs` builds the pages and runs their examples; a warning is an error."""
 
-from importlib.metadata import version as installed_version
+import ndrnn
 
 project = "ndrnn"
 author = "The ndrnn developers"
 copyright = "the ndrnn developers, Apache-2.0"
-release = installed_version("ndrnn")
+release = ndrnn.__version__
 
 extensions = [
     "myst_parser",

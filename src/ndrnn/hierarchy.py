@@ -141,14 +141,14 @@ class Hierarchy(nn.Module):
         return outputs
 
     def forward(self, x: Tensor, sizes: Tensor | None = None) -> Tensor:
-        """Scores.
+        r"""Scores.
 
         Args:
             x: (N, D1, ..., Dn, C).
             sizes: true extent (N, n) of each sample, int64.
 
         Returns:
-            (N, *lattice, output_size) with the lattice of the highest level less its collapsed axes, or that of x
+            (N, \*lattice, output_size) with the lattice of the highest level less its collapsed axes, or that of x
             with ``expand``; without meaning outside ``output_sizes(sizes)``.
         """
         lattice = x.shape[1:-1]

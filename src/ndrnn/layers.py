@@ -167,13 +167,13 @@ class ScanLayer(nn.Module):
         initial_state: State | None = None,
         return_state: bool = False,
     ) -> Any:
-        """Scan ``x``.
+        r"""Scan ``x``.
 
         Args:
             x: (N, D1, ..., Dn, C).
             sizes: true extent (N, n) of each sample, int64; y is 0 outside it.
             initial_state: what the entry faces see, zero by default: faces of h, for cells with a memory a pair
-                (faces of h, faces of c); face k has shape (D, N, *lattice without axis k, H).
+                (faces of h, faces of c); face k has shape (D, N, \*lattice without axis k, H).
             return_state: whether to return also the state on the exit faces, in the form of ``initial_state``.
 
         Returns:

@@ -238,17 +238,29 @@ def test_a_killed_training_goes_on_to_the_same_weights(schedule: str, writes: in
     assert report.steps == expected.steps
 
 
-def test_ctrl_c_ends_after_the_step_and_a_later_call_goes_on(tmp_path: Path) -> None:
+def test_ctrl_c_ends_after_the_step_and_a_later_call_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "training.safetensors"
 
-    def interrupt(look: Look) -> None:
-        if look.step == 4:
+    write, writes = snapshot.write, 0
+
+    def interrupt(*arguments: Any) -> None:
+        nonlocal writes
+        write(*arguments)
+        writes += 1
+        if writes == 4:
             os.kill(os.getpid(), signal.SIGINT)
 
     before = signal.getsignal(signal.SIGINT)
-    _, report = run(QUICK, path, callback=interrupt)
+    monkeypatch.setattr(snapshot, "write", interrupt)
+    _, report = run(QUICK, path)
+    monkeypatch.undo()
     assert report.reason == "interrupted"
-    assert report.steps == 4
+    assert report.steps == 5
+    # the last steps count too: what is kept is the best of all looks, the last one at the very end
+    assert [look.step for look in report.history] == [2, 4, 5]
+    assert report.best_loss == min(look.val_loss for look in report.history)
     assert signal.getsignal(signal.SIGINT) is before
     resumed, report = run(QUICK, path)
     assert report.reason == "finished"

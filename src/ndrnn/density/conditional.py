@@ -50,7 +50,7 @@ class ConditionalMixture(Distribution):
 
     @torch.no_grad()
     def sample(self, sample_shape: Any = (), *, generator: torch.Generator | None = None) -> Tensor:
-        """Outputs (*sample_shape, ..., M)."""
+        r"""Outputs (\*sample_shape, ..., M)."""
         shape = torch.Size(sample_shape) + self.batch_shape
         options: dict[str, Any] = {
             "dtype": self._inputs.dtype,

@@ -220,10 +220,16 @@ class Course:
                     keeper.keep(self, now=True)
             if self.reason != "finished":
                 keeper.keep(self, now=True)
+            if self.reason == "interrupted" and self.step and self._unseen():
+                self._look()  # after the state is kept: a training that goes on has not taken this look
         if self.best is not None:
             self.ride.load_state_dict(self.best)
         best = self.best_loss if isfinite(self.best_loss) else self._mean_loss()
         return RideReport(self._steps(), self.seconds, best, self.reason, self.history)
+
+    def _unseen(self) -> bool:
+        """Whether there were steps since the last look."""
+        return not self.history or (self.history[-1].stage, self.history[-1].step) != (self.stage, self.step)
 
     def _steps(self) -> int:
         return sum(self.lengths[: self.stage]) + self.step

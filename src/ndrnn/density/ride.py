@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..layers import MDGRU, MDLSTM, MDRNN, LeakyMDLSTM, ScanLayer, SpatialLSTM, StableMDLSTM
+from .crops import Pictures
 from .evaluation import bits_per_pixel, log_prob_discrete
 from .mcgsm import MCGSM
 from .neighborhood import CausalNeighborhood, as_image_batch, check_finite
@@ -230,8 +231,8 @@ class RIDE(nn.Module):
         self.marginal.copy_(outputs[pick.to(outputs.device)])
         return self
 
-    def fit(self, images: Tensor, val_images: Tensor | None = None, **options: Any) -> RideReport:
-        """Train on images (N, H, W) or (N, H, W, C); see :func:`ndrnn.density.training.fit_ride` for all options."""
+    def fit(self, images: Pictures, val_images: Pictures | None = None, **options: Any) -> RideReport:
+        """Train on images (N, H, W) or (N, H, W, C), or on pictures of any sizes; see :func:`ndrnn.density.training.fit_ride` for all options."""
         from .training import fit_ride
 
         return fit_ride(self, images, val_images, **options)

@@ -74,11 +74,11 @@ def scan(
     *,
     return_state: bool = False,
 ) -> tuple[Tensor, State | None]:
-    """Run a cell over a lattice.
+    r"""Run a cell over a lattice.
 
     Args:
         cell: the equations at one point.
-        x: inputs (N, *lattice, C).
+        x: inputs (N, \*lattice, C).
         params: weights of the D directions, see :class:`ndrnn.cells.Params`.
         directions: D tuples of +1/-1, one entry an axis.
         sizes: true extents (N, n) of ragged samples; a backward axis starts at a sample's own end.
@@ -86,7 +86,7 @@ def scan(
         return_state: whether the states that leave the lattice are wanted.
 
     Returns:
-        y (N, *lattice, D, H), zero outside the extents, and the exit state in the form of ``state``, or None.
+        y (N, \*lattice, D, H), zero outside the extents, and the exit state in the form of ``state``, or None.
     """
     h0, c0 = state if state is not None else (None, None)
     name = _select(cell, x, params)
