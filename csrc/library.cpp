@@ -275,12 +275,19 @@ STABLE_TORCH_LIBRARY_IMPL(ndrnn, CPU, m) {
 }
 
 // For the Python side, which foretells shapes without running anything.
-extern "C" {
-__attribute__((visibility("default"))) const char* ndrnn_error() { return choice().error.c_str(); }
-__attribute__((visibility("default"))) const char* ndrnn_isa() { return choice().kernels ? choice().kernels->name : ""; }
-__attribute__((visibility("default"))) int64_t ndrnn_panel(int bytes) { return choice().kernels ? choice().kernels->width(1, bytes) : 0; }
-__attribute__((visibility("default"))) int64_t ndrnn_kept(const char* cell, int ndim) {
+#define NDRNN_EXPORT extern "C" __attribute__((visibility("default")))
+
+NDRNN_EXPORT const char* ndrnn_error() { return choice().error.c_str(); }
+NDRNN_EXPORT const char* ndrnn_isa() { return choice().kernels ? choice().kernels->name : ""; }
+NDRNN_EXPORT int64_t ndrnn_panel(int bytes) { return choice().kernels ? choice().kernels->width(1, bytes) : 0; }
+
+// Blocks of units that are kept of a point beside its memory; -1 for an unknown cell.
+NDRNN_EXPORT int64_t ndrnn_kept(const char* cell, int ndim) {
   CellShape shape;
   return choice().kernels && choice().kernels->describe(cell, ndim, 1, &shape) ? shape.kept : -1;
 }
+
+NDRNN_EXPORT int64_t ndrnn_memory(const char* cell) {
+  CellShape shape;
+  return choice().kernels && choice().kernels->describe(cell, 1, 1, &shape) && shape.memory;
 }

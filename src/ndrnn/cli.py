@@ -25,6 +25,12 @@ COMMANDS = {
     "bench": "points a second of a layer on this machine",
 }
 
+_EXTRAS = {
+    **dict.fromkeys(("tyro", "rich", "lightning", "torchmetrics", "matplotlib"), "train"),
+    **dict.fromkeys(("PIL", "skimage", "scipy"), "vision"),
+    "nibabel": "volumes",
+}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
@@ -54,8 +60,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, 1)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError) as error:
         return _fail(error, 2)
+    except ModuleNotFoundError as error:
+        return _fail(_missing(error), 1)
     except (ImportError, OSError) as error:
         return _fail(error, 1)
+
+
+def _missing(error: ModuleNotFoundError) -> BaseException:
+    """What to install for a module that is not there, if it is one of the extras."""
+    extra = _EXTRAS.get((error.name or "").partition(".")[0])
+    return error if extra is None else ImportError(f"{error.name} is missing: pip install 'ndrnn[{extra}]'")
 
 
 def _fail(error: BaseException, status: int) -> int:

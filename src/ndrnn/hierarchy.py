@@ -141,7 +141,7 @@ class Hierarchy(nn.Module):
         return outputs
 
     def forward(self, x: Tensor, sizes: Tensor | None = None) -> Tensor:
-        """Scores.
+        r"""Scores.
 
         Args:
             x: (N, D1, ..., Dn, C).

@@ -22,7 +22,7 @@ _GRADIENT = "the gradient by "
 # of large terms errs by the terms). There is no finer dtype by which to judge float64, so that it gets room for a long
 # recurrence; the others are judged by what plain PyTorch makes of them, and this is only for results so few that its
 # error is small by luck.
-_ROUNDINGS = {torch.float64: 1e4, torch.float32: 8.0}
+_ROUNDINGS = {torch.float64: 1e4, torch.float32: 32.0}
 _ROUNDINGS_OF_HALF = 1.0
 
 

@@ -24,7 +24,7 @@ def commands():
             yield pytest.param(shlex.split(line, comments=True), id=f"{page.stem}: {line[:60]}")
 
 
-@pytest.mark.parametrize("words", commands())
+@pytest.mark.parametrize("words", list(commands()))
 def test_commands_of_the_guide_are_understood(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     command, *rest = words

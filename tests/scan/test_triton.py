@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,7 +28,7 @@ if package.refusal() is not None:
 
 import triton
 
-from ndrnn.scan.triton import walk
+from ndrnn.scan.triton import launch, walk
 from ndrnn.scan.triton.plan import CELLS, Chip, Shape, plan
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -197,6 +198,19 @@ def test_units_of_several_blocks(make: Callable[[str], Any], name: str, hidden: 
     """As many hidden units as fill a block, and more than one block holds, the last one in part."""
     layer = make(name)(INPUTS, hidden, 2, directions=[(1, -1)], scale=0.2)
     assert_conforms(Case(layer, (2, 2), 3, state=True, exits=True), 1e-12)
+
+
+@pytest.mark.parametrize(
+    "tile", [{"M": 64, "BU": 64, "BK": 16}, {"M": 32, "BU": 32, "BK": 32, "resident": True}], ids=str
+)
+@pytest.mark.parametrize("name", ["gru", "lstm"])
+def test_tiles_as_large_problems_have_them(
+    make: Callable[[str], Any], name: str, tile: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = launch._plan
+    monkeypatch.setattr(launch, "_plan", lambda *problem: replace(cut(*problem), **tile))
+    case = Case(make(name)(INPUTS, 20, 2, directions=[(1, -1)], scale=0.2), (2, 2), 3, exits=True)
+    assert_conforms(case, 1e-12)
 
 
 @pytest.mark.parametrize(

@@ -228,11 +228,15 @@ class _Use:
             write_map(labels, path, len(classes))
             if self.options.overlay:
                 write_overlay(values, labels, place.with_name(place.name + ".overlay.png"), len(classes))
-        shares = np.bincount(labels.reshape(-1), minlength=len(classes)) / labels.size
+        # in parts: bincount makes eight bytes of every label
+        parts = np.array_split(labels.reshape(-1), labels.size // 2**20 + 1)
+        counts = np.sum([np.bincount(part, minlength=len(classes)) for part in parts], axis=0)
         return {
             "labels": str(path),
             "confidence": round(confidence, 4),
-            "shares": {name: round(float(share), 6) for name, share in zip(classes, shares, strict=True)},
+            "shares": {
+                name: round(int(count) / labels.size, 6) for name, count in zip(classes, counts, strict=True)
+            },
         }
 
     def _classify(self, file: Input, one: Any, values: np.ndarray, data: bytes) -> dict[str, Any]:

@@ -104,7 +104,9 @@ def _curves(record: Record) -> Figure:
 
 
 def _examples(section: Section, purpose: str, task: Any, samples: Samples) -> None:
-    chosen = [samples[position] for position in range(min(_SHOWN, len(samples)))]
+    shown = min(_SHOWN, len(samples))
+    # from all over the samples: neighbours often look alike
+    chosen = [samples[position * len(samples) // shown] for position in range(shown)]
     if purpose == "density":
         _drawn(section, task, chosen)
         return

@@ -9,9 +9,7 @@ from torch import Tensor, nn
 
 from .neighborhood import check_finite
 
-_DEQUANTISE = (
-    "8-bit pictures must first be dequantised by adding uniform noise (ndrnn.density.dequantize)"
-)
+_DEQUANTISE = "8-bit pictures must first be dequantised by adding uniform noise (ndrnn.density.dequantize)"
 
 
 class WhiteningStatistics:

@@ -74,13 +74,13 @@ class Kernels:
             return
         for name in ("ndrnn_error", "ndrnn_isa"):
             getattr(self._library, name).restype = ctypes.c_char_p
-        self._library.ndrnn_panel.restype = ctypes.c_int64
-        self._library.ndrnn_kept.restype = ctypes.c_int64
+        for name in ("ndrnn_panel", "ndrnn_kept", "ndrnn_memory"):
+            getattr(self._library, name).restype = ctypes.c_int64
         self.isa = self._library.ndrnn_isa().decode()
         self.refusal = self._library.ndrnn_error().decode() or None
 
-    def knows(self, cell: str) -> bool:
-        return self._library.ndrnn_kept(cell.encode(), 1) >= 0
+    def has_memory(self, cell: str) -> bool:
+        return bool(self._library.ndrnn_memory(cell.encode()))
 
     def kept(self, cell: str, ndim: int, hidden: int, dtype: torch.dtype) -> tuple[int, int]:
         """Blocks of units that the forward scan keeps of a point, and units in a block with their padding."""
@@ -110,7 +110,7 @@ def _scan_shapes(
     directions, _, _, hidden = weight_hh.shape
     faces = sum(prod(lattice[:k] + lattice[k + 1 :]) for k in range(len(lattice)))
     lanes, width = kernels.kept(cell, len(lattice), hidden, x.dtype)
-    memory = cell not in ("rnn_tanh", "rnn_relu", "gru")
+    memory = kernels.has_memory(cell)
 
     def new(wanted: bool, *shape: int) -> Tensor:
         return x.new_empty(shape if wanted else (0,))

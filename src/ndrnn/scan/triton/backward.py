@@ -17,6 +17,22 @@ def load_weights(p_weights, o_out, o_in, HIDDEN: tl.constexpr):
     return tl.load(p_weights + o_out[:, None] * HIDDEN + o_in[None, :], mask=mask, other=0)
 
 
+@triton.jit
+def load_kept(
+    p_gates, p_parts, o_parts, mask, HIDDEN: tl.constexpr, GATES: tl.constexpr, LANES: tl.constexpr,
+    ACC: tl.constexpr,
+):  # fmt: skip
+    """What the forward pass kept of a tile, by lane."""
+    kept = ()
+    for lane in tl.static_range(LANES):
+        if lane < GATES:
+            b_k = tl.load(p_gates + lane * HIDDEN, mask=mask, other=0)
+        else:
+            b_k = tl.load(p_parts + o_parts + (lane - GATES) * HIDDEN, mask=mask, other=0)
+        kept = kept + (b_k.to(ACC),)
+    return kept
+
+
 @triton.jit(do_not_specialize=GEOMETRY)
 def backward_kernel(
     p_gates, p_parts, p_y, p_state,  # as the forward pass left them
@@ -36,6 +52,9 @@ def backward_kernel(
     ENTRY: tl.constexpr, EXIT: tl.constexpr, RAGGED: tl.constexpr, RESIDENT: tl.constexpr,
     PRECISION: tl.constexpr, ACC: tl.constexpr, M: tl.constexpr, BU: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
+    # Activations are read ahead of the wait, which hides how long they take; of large tiles they would crowd the
+    # registers all through the products, and come after these.
+    EARLY: tl.constexpr = M * BU * LANES <= 64 * 32 * 5
     extents = (extent0, extent1, extent2)
     points = extent0 * extent1 * extent2
     reach = extent1 + extent2 - 2
@@ -95,12 +114,8 @@ def backward_kernel(
                 kept = ()
                 if STATES:
                     b_s = tl.load(p_state + o_s, mask=mask, other=0).to(ACC)
-                    for lane in tl.static_range(LANES):
-                        if lane < GATES:
-                            b_k = tl.load(p_gates + o_g + lane * HIDDEN, mask=mask, other=0)
-                        else:
-                            b_k = tl.load(p_parts + o_p + (lane - GATES) * HIDDEN, mask=mask, other=0)
-                        kept = kept + (b_k.to(ACC),)
+                    if EARLY:
+                        kept = load_kept(p_gates + o_g, p_parts, o_p, mask, HIDDEN, GATES, LANES, ACC)
                 states = ()
                 for k in tl.static_range(NDIM):
                     o_face = o_row
@@ -156,6 +171,8 @@ def backward_kernel(
                                 if FEEDS:
                                     b_w = load_weights(p_extra + o_w, o_out, o_unit, HIDDEN)
                                     b_ds = walk.multiply(b_d, b_w, b_ds, PRECISION, ACC)
+                if STATES and not EARLY:
+                    kept = load_kept(p_gates + o_g, p_parts, o_p, mask, HIDDEN, GATES, LANES, ACC)
                 extra = ()
                 if PEEPHOLES:
                     for row in tl.static_range(NDIM + 2):

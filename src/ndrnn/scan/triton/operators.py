@@ -6,6 +6,7 @@ Triton with them, are imported when one first runs.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from math import prod
 from typing import Any
 
@@ -49,6 +50,11 @@ def _present(like: Tensor, results: tuple[Tensor | None, ...]) -> tuple[Tensor, 
     return tuple(like.new_empty(0) if result is None else result for result in results)
 
 
+def _on(x: Tensor) -> AbstractContextManager[object]:
+    """Triton launches on the current device, whatever its arguments are on."""
+    return torch.cuda.device(x.device) if x.is_cuda else nullcontext()
+
+
 # CPU tensors get here only under Triton's interpreter
 @torch.library.impl("ndrnn::triton_scan", ("CUDA", "CPU"))
 def _scan(
@@ -69,7 +75,8 @@ def _scan(
 
     problem = Problem.of(cell, x, weight_hh, backward_axes)
     inputs = Inputs(x, weight_ih, weight_hh, bias, extra, sizes, h0, c0)
-    return _present(x, launch.forward(problem, inputs, keep=keep, exits=exits))
+    with _on(x):
+        return _present(x, launch.forward(problem, inputs, keep=keep, exits=exits))
 
 
 @torch.library.impl("ndrnn::triton_scan_backward", ("CUDA", "CPU"))
@@ -99,7 +106,8 @@ def _scan_backward(
     inputs = Inputs(x, weight_ih, weight_hh, bias, extra, sizes, h0, c0)
     apart = holds_state_apart(problem.shape, x.dtype)
     scanned = Scanned(y, None, None, state if apart else None, gates, parts)
-    return _present(x, launch.backward(problem, inputs, scanned, dy, dhn, dcn, wanted))
+    with _on(x):
+        return _present(x, launch.backward(problem, inputs, scanned, dy, dhn, dcn, wanted))
 
 
 @torch.library.register_fake("ndrnn::triton_scan")  # type: ignore[untyped-decorator]
