@@ -174,12 +174,12 @@ def _report_rates(
     section.text(
         "A model of images gives every grey value of a pixel a probability, from the pixels above and to its left. The "
         "MCGSM looks at 12 neighbours; RIDE carries along, in a spatial LSTM, what it has seen so far. The better the "
-        "model, the fewer bits a pixel costs: the numbers are bits a pixel that storing three grey photographs takes, of "
-        f"each the middle {side} x {side} pixels. Neither model has seen them ({', '.join(HELD_OUT)}); both learned from six others "
-        f"({', '.join(TRAINING)}) in {seconds:.0f} seconds together, RIDE in {trained.steps} steps.",
+        "model, the fewer bits a pixel costs: the numbers are bits a pixel that storing three grey photographs "
+        f"takes, of each the middle {side} x {side} pixels. Neither model has seen them ({', '.join(HELD_OUT)}); both "
+        f"learned from six others ({', '.join(TRAINING)}) in {seconds:.0f} seconds together, RIDE in {trained.steps} steps.",
         "The models' figures are ideal code lengths, -log2 of the probability of the 8-bit values; an arithmetic coder "
-        "comes within a fraction of a percent. PNG and WebP (lossless) are sizes of whole files. All four count all pixels: the "
-        "rows and columns at the border, which the models do not predict, are counted at 8 bits each.",
+        "comes within a fraction of a percent. PNG and WebP (lossless) are sizes of whole files. All four count all "
+        "pixels: the rows and columns at the border, which the models do not predict, are counted at 8 bits each.",
     ).figure(
         _in_a_row(
             {
