@@ -14,7 +14,7 @@ import torch
 
 from ndrnn.atomic import replacing
 
-from . import builds, conformance, launch, machine, memory, recompute, scaling, speed
+from . import builds, conformance, launch, machine, memory, products, recompute, scaling, speed
 from .measure import CLOCKS, Effort
 from .peers import COMPILED, KERAS, LOOP, TORCH_LSTM, WAVEFRONT, Peer
 from .table import Table, report, to_json
@@ -40,6 +40,7 @@ def _speed(title: str, *peers: Peer) -> Callable[[tuple[Workload, ...], Effort, 
 
 
 SECTIONS = (
+    Section("products", (TINY,), lambda *given: [products.table(*given)]),
     Section("main", MAIN, _speed("MDLSTM, four directions, one thread", WAVEFRONT, LOOP, KERAS)),
     Section("cells", CELLS, _speed("The other cells at equal gate count, one thread", WAVEFRONT)),
     Section("others", OTHERS, _speed("Three axes, float64, one direction; one thread", WAVEFRONT)),
@@ -57,7 +58,11 @@ SECTIONS = (
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="How fast the scans are.")
     parser.add_argument(
-        "--only", metavar="TEXT", default="", help='rows whose "section: workload" contains TEXT'
+        "--only",
+        metavar="TEXT",
+        nargs="+",
+        default=[""],
+        help='rows whose "section: workload" contains one of these',
     )
     parser.add_argument("--quick", action="store_true", help="fewer rounds; figures are rough")
     parser.add_argument(
@@ -67,7 +72,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="print what there is to measure, and stop")
     options = parser.parse_args(arguments)
     chosen = [
-        (section, tuple(w for w in section.workloads if options.only in f"{section.name}: {w.name}"))
+        (
+            section,
+            tuple(
+                w
+                for w in section.workloads
+                if any(text in f"{section.name}: {w.name}" for text in options.only)
+            ),
+        )
         for section in SECTIONS
     ]
     chosen = [(section, workloads) for section, workloads in chosen if workloads]

@@ -45,13 +45,14 @@ def measure_apart(
 def _run(order: dict[str, Any]) -> dict[str, float]:
     import torch
 
-    from . import builds, memory, peers
+    from . import builds, memory, peers, products
 
     tasks = {
         "compiled": peers.time_compiled,
         "keras": peers.time_keras,
         "memory": memory.peaks,
         "build": builds.time_build,
+        "numpy": products.time_numpy,
     }
     fields = order["workload"]
     workload = Workload(**{**fields, "lattice": tuple(fields["lattice"])})

@@ -42,6 +42,7 @@ def peer_table(
         f"{title}: how many times longer others take, inference / training",
         {"workload": "", **dict.fromkeys((peer.name for peer in peers), ".3g")},
     )
+    effort = Effort.quick(effort.clock)  # peers are slow, and a ratio of several needs no third digit
     for workload in workloads:
         row: list[Value] = []
         for peer in peers:
