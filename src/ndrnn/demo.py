@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if record.interrupted:
         print(f"interrupted: these are the results of {record.seconds:.0f} s of training")
     for name, value in rows.items():
-        print(f"  {name:<26}{value}")
+        print(f"  {name:<30}{value}")
     checkpoint.save(task, demo.out / "model.safetensors")
     report = _report(split, task, record, findings, rows)
     report.write(demo.out / "report.html")

@@ -74,7 +74,7 @@ def photographs(report: Report, effort: Effort | None = None, *, progress: bool 
         _report_texture(report, held_out[-1], effort, generator, progress)
         rows |= _report_hole(report, held_out[0], ride, effort, generator)
     for name, value in rows.items():
-        print(f"  {name:<26}{value}")
+        print(f"  {name:<30}{value}")
     return rows
 
 
