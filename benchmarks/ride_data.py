@@ -90,7 +90,7 @@ class Texture(Run):
     name: Literal["D3", "D93", "D104"] = "D93"
     side: int = 256
     picture: Path | None = None
-    """Where the sample goes, beside a piece of the original (PNG)."""
+    """Where the sample goes (PNG)."""
 
 
 def main(config: Run) -> dict[str, Any]:
@@ -220,7 +220,7 @@ def _photographs(config: Run) -> dict[str, Any]:
     held_out = _held_out(photographs[::10], 100)
     training = [photograph for k, photograph in enumerate(photographs) if k % 10]
     ride, figures = _trained(config, training, held_out, 256)
-    return {**figures, "test": evaluate(ride, list(bsds300.test_tiles()), config.ensemble_tiles)}
+    return {**figures, "test": evaluate(ride, list(bsds300.held_out_tiles()), config.ensemble_tiles)}
 
 
 def _leaves(config: DeadLeaves) -> dict[str, Any]:
@@ -244,9 +244,9 @@ def _texture(config: Texture) -> dict[str, Any]:
     )
     figures["sampling_seconds"] = time.monotonic() - began
     if config.picture is not None:
-        half = [image[: config.side, : config.side], (drawn[0, ..., 0] * 256).clamp(0, 255).byte()]
+        values = (drawn[0, ..., 0] * 256).clamp(0, 255).byte()
         with replacing(config.picture) as part:
-            Image.fromarray(torch.cat(half, 1).numpy()).save(part, "PNG")
+            Image.fromarray(values.numpy()).save(part, "PNG")
     return {**figures, "texture": config.name, "held_out_tiles": len(held_out)}
 
 

@@ -32,7 +32,7 @@ def test_it_prints_and_reports_all_it_promises(capsys: pytest.CaptureFixture[str
     rows = photographs(report, effort, progress=False)
     assert torch.equal(torch.get_rng_state(), state)
     printed = capsys.readouterr().out
-    for name in ("PNG", "WebP lossless", "MCGSM", "RIDE"):
+    for name in ("PNG", "WebP", "MCGSM", "RIDE"):
         value = rows[f"{name}, bits a pixel"]
         assert 2 < float(value) < 10
         assert re.search(rf"{name}, bits a pixel +{value}", printed)

@@ -74,7 +74,7 @@ def photographs(report: Report, effort: Effort | None = None, *, progress: bool 
         _report_texture(report, held_out[-1], effort, generator, progress)
         rows |= _report_hole(report, held_out[0], ride, effort, generator)
     for name, value in rows.items():
-        print(f"  {name:<26}{value}")
+        print(f"  {name:<30}{value}")
     return rows
 
 
@@ -140,10 +140,10 @@ def _fit_ride(training: Sequence[Tensor], effort: Effort, progress: bool) -> tup
 def _rates(held_out: Sequence[Tensor], mcgsm: _Baseline, ride: RIDE) -> dict[str, str]:
     """Bits per pixel of all pixels of the held-out photographs, those at the border at 8 bits each."""
     pixels = sum(image.numel() for image in held_out)
-    totals = {"PNG": 0.0, "WebP lossless": 0.0, "MCGSM": 0.0, "RIDE": 0.0}
+    totals = {"PNG": 0.0, "WebP": 0.0, "MCGSM": 0.0, "RIDE": 0.0}
     for image in held_out:
         totals["PNG"] += 8 * _size(image, "PNG", optimize=True)
-        totals["WebP lossless"] += 8 * _size(image, "WEBP", lossless=True, quality=100, method=6)
+        totals["WebP"] += 8 * _size(image, "WEBP", lossless=True, quality=100, method=6)
         for name, model in (("MCGSM", mcgsm), ("RIDE", ride)):
             value = model.log_prob_discrete(image.unsqueeze(0))
             border = image.numel() - value.numel()
@@ -174,12 +174,12 @@ def _report_rates(
     section.text(
         "A model of images gives every grey value of a pixel a probability, from the pixels above and to its left. The "
         "MCGSM looks at 12 neighbours; RIDE carries along, in a spatial LSTM, what it has seen so far. The better the "
-        "model, the fewer bits a pixel costs: the numbers are bits a pixel that storing three grey photographs takes, of "
-        f"each the middle {side} x {side} pixels. Neither model has seen them ({', '.join(HELD_OUT)}); both learned from six others "
-        f"({', '.join(TRAINING)}) in {seconds:.0f} seconds together, RIDE in {trained.steps} steps.",
+        "model, the fewer bits a pixel costs: the numbers are bits a pixel that storing three grey photographs "
+        f"takes, of each the middle {side} x {side} pixels. Neither model has seen them ({', '.join(HELD_OUT)}); both "
+        f"learned from six others ({', '.join(TRAINING)}) in {seconds:.0f} seconds together, RIDE in {trained.steps} steps.",
         "The models' figures are ideal code lengths, -log2 of the probability of the 8-bit values; an arithmetic coder "
-        "comes within a fraction of a percent. PNG and WebP are sizes of whole files. All four count all pixels: the "
-        "rows and columns at the border, which the models do not predict, are counted at 8 bits each.",
+        "comes within a fraction of a percent. PNG and WebP (lossless) are sizes of whole files. All four count all "
+        "pixels: the rows and columns at the border, which the models do not predict, are counted at 8 bits each.",
     ).figure(
         _in_a_row(
             {
@@ -239,7 +239,7 @@ def _report_hole(
         ),
         "A hole, what the model puts into it, and what was there.",
     )
-    return {"proposals taken in the hole": f"{100 * acceptance:.0f} %"}
+    return {"proposals taken in a hole": f"{100 * acceptance:.0f} %"}
 
 
 def _in_a_row(pictures: Mapping[str, tuple[np.ndarray, str, float, float]]) -> Figure:

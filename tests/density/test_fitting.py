@@ -39,9 +39,15 @@ def drawn(model: MCGSM, count: int, seed: int):
 def test_a_known_model_is_recovered(outputs, dtype):
     true = known_model(outputs)
     x, y = (t.to(dtype) for t in drawn(true, 20_000, 2))
-    model = MCGSM(3, outputs, 3, 2, 3, dtype=dtype)
-    report = model.fit(x[:16_000], y[:16_000], x[16_000:], y[16_000:], initialize=True, max_iter=300)
-    assert report.best_loss == min(checked for _, _, checked in report.history)
+    fits = []
+    # a mixture has local optima, so a user starts more than once and keeps what the validation pair prefers
+    for seed in range(4):
+        torch.manual_seed(seed)
+        model = MCGSM(3, outputs, 3, 2, 3, dtype=dtype)
+        report = model.fit(x[:16_000], y[:16_000], x[16_000:], y[16_000:], initialize=True, max_iter=300)
+        assert report.best_loss == min(checked for _, _, checked in report.history)
+        fits.append((report.best_loss, model))
+    model = min(fits, key=lambda fit: fit[0])[1]
     # the true model's mean log-density on fresh data estimates its entropy; ours differs by the divergence
     x, y = drawn(true, 40_000, 3)
     divergence = (true(x).log_prob(y) - model(x.to(dtype)).log_prob(y.to(dtype))).mean()

@@ -311,7 +311,6 @@ def test_large_lattices_keep_to_the_wavefront_backend() -> None:
             torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-9)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("lattice", [(1024, 1024), (64, 64, 64)])
 def test_a_million_points(lattice: tuple[int, ...]) -> None:
     torch.manual_seed(0)

@@ -223,6 +223,6 @@ def test_kernels_fit(
     made = compiled(
         which, cell, ndim, hidden, dtype, precision, extent=extent, capability=capability, rich=True
     )
-    print(which, cell, ndim, hidden, dtype, precision, made.plan, made.registers, made.spilled, made.shared)
     assert made.shared <= HOPPER.shared_memory
-    assert made.spilled <= 2048
+    # products emulated in float32 and those of float64 want more registers than there are; no device has told the price
+    assert made.spilled <= (4096 if dtype == torch.float64 or precision == "tf32x3" else 1024)
