@@ -36,8 +36,7 @@ class MCGSM(nn.Module):
         (K, M, M, lower triangle), ``predictors`` A (K, M, N), ``linear`` w (K, N), ``means`` u (K, M). With one output
         ``cholesky`` repeats what the scales say and is not trained.
 
-    >>> import torch
-    >>> mcgsm = MCGSM(4, num_components=3)
+    >>> mcgsm = ndrnn.MCGSM(4, num_components=3)
     >>> mcgsm(torch.zeros(5, 4)).log_prob(torch.zeros(5, 1)).shape
     torch.Size([5])
     """
