@@ -20,6 +20,7 @@ def test_it_prints_and_reports_all_it_promises(capsys: pytest.CaptureFixture[str
     report = Report("Title", "Lead")
     effort = Effort(
         steps=2,
+        texture_steps=2,
         side=24,
         mcgsm_pixels=1200,
         mcgsm_iterations=2,
