@@ -9,10 +9,8 @@ graph and compiled, and cuDNN for n = 1.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -26,6 +24,7 @@ from ndrnn.atomic import replacing
 from ndrnn.layers import ScanLayer
 
 from . import machine
+from .limits import OutOfTime, time_limit
 from .table import Table, report, to_json
 from .workloads import CELLS, MAIN, Workload
 
@@ -142,30 +141,14 @@ def floors(layer: ScanLayer, workload: Workload, x: Tensor, training: bool, rate
     }
 
 
-@contextmanager
-def at_most(limit: int) -> Iterator[None]:
-    """Raises TimeoutError in the block after so many seconds."""
-
-    def stop(signum: int, frame: object) -> None:
-        raise TimeoutError
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(limit)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
-
-
 def ratio_to(ours: float, make: Callable[[], Call], effort: Effort) -> float | str:
     """How many times longer another takes, or why there is no figure."""
     try:
-        with at_most(effort.compile_seconds):
+        with time_limit(effort.compile_seconds):
             return seconds(make(), effort) / ours
     except torch.cuda.OutOfMemoryError:
         return "no memory"
-    except TimeoutError:
+    except OutOfTime:
         return f"> {effort.compile_seconds} s"
     finally:
         torch.compiler.reset()

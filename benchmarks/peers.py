@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
@@ -15,6 +13,7 @@ from torch import nn
 import ndrnn
 
 from .child import measure_apart
+from .limits import OutOfTime, time_limit
 from .measure import Call, Effort, calls_of, in_turn, inference, training_step
 from .table import Value
 from .workloads import Workload
@@ -123,30 +122,12 @@ def time_compiled(workload: Workload, effort: Effort) -> dict[str, float]:
     ratios: dict[str, float] = {}
     for kind, call in _on("wavefront", theirs).items():
         try:
-            with _time_limit(COMPILE_SECONDS):
+            with time_limit(COMPILE_SECONDS):
                 call()
-        except _OutOfTime:
+        except OutOfTime:
             break
         ratios[kind] = _ratio(calls_of(workload)[kind], call, effort)
     return ratios
-
-
-class _OutOfTime(BaseException):
-    """No ``Exception``, so that the compiler does not mistake it for a failure of its own."""
-
-
-@contextmanager
-def _time_limit(seconds: int) -> Iterator[None]:
-    def stop(*_: object) -> None:
-        raise _OutOfTime
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def time_keras(workload: Workload, effort: Effort) -> dict[str, float]:

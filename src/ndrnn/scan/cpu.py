@@ -6,16 +6,13 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from ..cells import Cell, Params
 from ..lattice import Direction
 from . import operators
+from .circumstances import TRANSFORMED, expects_backward, transformed
 
 MOST_AXES = 8
-
-TRANSFORMED = "a functional transform or forward-mode differentiation is active"
-"""The refusal that needs no warning: such calls are meant for the wavefront backend."""
 
 
 def refusal() -> str | None:
@@ -35,14 +32,9 @@ def refusal_of(cell: Cell, x: Tensor, params: Params) -> str | None:
         return f"the compiled kernels take float32 and float64, not {x.dtype}"
     if x.dim() - 2 > MOST_AXES:
         return f"the compiled kernels take at most {MOST_AXES} axes, not {x.dim() - 2}"
-    if not torch.compiler.is_compiling() and _transformed():
+    if not torch.compiler.is_compiling() and transformed():
         return TRANSFORMED
     return None
-
-
-def _transformed() -> bool:
-    functorch = torch._C._functorch.peek_interpreter_stack() is not None
-    return functorch or forward_ad._current_level >= 0
 
 
 def scan(
@@ -57,11 +49,7 @@ def scan(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """See :func:`ndrnn.scan.scan`; hn and cn are None if they are not asked for."""
     tensors = [None if tensor is None else tensor.contiguous() for tensor in (x, *params, sizes, h0, c0)]
-    keep = (
-        torch.is_grad_enabled()
-        and any(tensor is not None and tensor.requires_grad for tensor in tensors)
-        and not torch.compiler.is_exporting()
-    )
+    keep = expects_backward(tensors)
     signs = [sign for direction in directions for sign in direction]
     assert cell.kernel is not None
     y, hn, cn, _, _ = operators.call(*tensors, cell.kernel, signs, return_state, keep)

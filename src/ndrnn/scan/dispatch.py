@@ -14,6 +14,7 @@ from torch import Tensor
 from ..cells import Cell, Params
 from ..lattice import Direction, face_points
 from . import cpu, reference, triton, wavefront
+from .circumstances import TRANSFORMED
 
 # Backends with kernels of their own. Each is a module: refusal() tells why it is not available here, refusal_of(cell,
 # x, params) why it cannot serve a call, and scan(cell, x, params, directions, sizes, h0, c0, return_state) runs it.
@@ -114,7 +115,7 @@ def _select(cell: Cell, x: Tensor, params: Params) -> str:
     if reason is None:
         return name
     # under a functional transform the plain backend is the one that was meant
-    if not torch.compiler.is_compiling() and reason not in _warned and reason != cpu.TRANSFORMED:
+    if not torch.compiler.is_compiling() and reason not in _warned and reason != TRANSFORMED:
         _warned.add(reason)
         warnings.warn(f"backend {asked!r}: {reason}; the wavefront backend runs instead", stacklevel=4)
     return "wavefront"

@@ -12,11 +12,10 @@ from importlib.util import find_spec
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from ...cells import Cell, Params
 from ...lattice import Direction
-from ..cpu import TRANSFORMED
+from ..circumstances import TRANSFORMED, expects_backward, transformed
 from .plan import CELLS, MAX_NDIM
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -61,12 +60,7 @@ def refusal_of(cell: Cell, x: Tensor, params: Params) -> str | None:
         torch.version.hip is not None or torch.cuda.get_device_capability(x.device) < (8, 0)
     ):
         return "the triton kernels need a CUDA device of compute capability 8.0 or above"
-    return TRANSFORMED if _transformed() else None
-
-
-def _transformed() -> bool:
-    functorch = torch._C._functorch.peek_interpreter_stack() is not None
-    return functorch or forward_ad._current_level >= 0
+    return TRANSFORMED if transformed() else None
 
 
 def scan(
@@ -83,11 +77,7 @@ def scan(
     from . import operators
 
     tensors = [None if tensor is None else tensor.contiguous() for tensor in (x, *params, sizes, h0, c0)]
-    keep = (
-        torch.is_grad_enabled()
-        and any(tensor is not None and tensor.requires_grad for tensor in tensors)
-        and not torch.compiler.is_exporting()
-    )
+    keep = expects_backward(tensors)
     signs = [sign for direction in directions for sign in direction]
     backward_axes = sum(1 << bit for bit, sign in enumerate(signs) if sign < 0)
     y, hn, cn, *_ = operators.scan(*tensors, cell.kernel, backward_axes, return_state, keep)
