@@ -148,8 +148,8 @@ class ForwardScan : Scan<T> {
                                                   : block.h_prev[run.product - 1];
           segments[count++] = {rows, 0, run.length};
         }
-        multiply(segments, count, block.rows, weights + kPanel<T>, weights, block.sums + lane * kPanel<T>,
-                 cell_.lanes * kPanel<T>);
+        multiply(segments, count, block.rows, weights + kPanel<T>, weights,
+                 Strided<T>{block.sums + lane * kPanel<T>, cell_.lanes * kPanel<T>});
         weights += packing_.panel_size(lane);
       }
       cell_.forward(block, panel * kPanel<T>);

@@ -54,8 +54,8 @@ class Scan {
   int64_t orders() const { return plan_.strips * plan_.groups; }
   int64_t order_of(const Task& task) const { return task.strip * plan_.groups + task.group; }
   int64_t chains() const { return problem_.directions * problem_.batch; }
-  int64_t record() const { return (cell_.lanes + cell_.carries()) * packing_.width; }
-  int64_t zeros() const { return larger(record(), larger(problem_.inputs, problem_.hidden)); }
+  int64_t message() const { return cell_.parts() * packing_.width; }
+  int64_t zeros() const { return larger(message(), larger(problem_.inputs, problem_.hidden)); }
 
   // Where the kept rows of a task begin; they lie in the order in which the forward scan meets the points.
   int64_t stored_before(const Task& task) const { return task.direction * stored_[orders()] + stored_[order_of(task)]; }
