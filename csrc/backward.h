@@ -9,8 +9,8 @@ namespace ndrnn::NDRNN_ISA {
 template <class T>
 class BackwardScan : Scan<T> {
  public:
-  BackwardScan(const Plan& plan, const CellInfo<T>& cell, const Backward<T>& call)
-      : Scan<T>(plan, cell, call.weights, call.c0), call_(call) {
+  BackwardScan(const Plan& plan, const CellInfo<T>& cell, const Backward<T>& call, const Host& host)
+      : Scan<T>(plan, cell, call.weights, call.c0, host), call_(call) {
     part_size_ = packing_.size + cell_.extra_rows * packing_.width;
     // Weight gradients are summed in parts: tasks that share one take turns in their order, so that the sums do not
     // depend on the number of threads. Enough parts for many threads, within reason.
@@ -19,26 +19,26 @@ class BackwardScan : Scan<T> {
     while (parts_ > 2 && parts_ * problem_.directions * part_size_ * int64_t(sizeof(T)) > kBytesMost) parts_ /= 2;
   }
 
-  bool run(const Parallel& parallel) {
-    const int64_t workers = smaller(parallel.threads, plan_.tasks);
+  bool run() {
+    const int64_t workers = smaller(host_.threads, plan_.tasks);
     if (!this->reserve([&](Layout& layout) { place(layout, workers); })) return false;
     this->prepare_shared();
     std::memset(finished_, 0, sizeof(int64_t) * plan_.tasks);
-    const int64_t helpers = smaller(parallel.threads, problem_.directions);
-    share_out(problem_.directions, helpers, parallel, [&](int64_t, int64_t d) { pack(d); });
-    this->clear(call_.dx_each, problem_.directions * problem_.inputs, parallel);
+    const int64_t helpers = smaller(host_.threads, problem_.directions);
+    share_out(problem_.directions, helpers, host_, [&](int64_t, int64_t d) { pack(d); });
+    this->clear(call_.dx_each, problem_.directions * problem_.inputs);
     this->pass(call_.dhn, call_.dh0);
     this->pass(call_.dcn, call_.dc0);
-    share_out(plan_.tasks, workers, parallel, [&](int64_t worker, int64_t number) {
+    share_out(plan_.tasks, workers, host_, [&](int64_t worker, int64_t number) {
       sweep(Task(plan_, number, true), scratch_ + worker * scratch_bytes_);
     });
-    if (call_.dih) collect(parallel);
-    if (call_.dx && problem_.directions > 1) add_directions(parallel);
+    if (call_.dih) collect();
+    if (call_.dx && problem_.directions > 1) add_directions();
     return true;
   }
 
  private:
-  using Scan<T>::plan_, Scan<T>::problem_, Scan<T>::cell_, Scan<T>::packing_, Scan<T>::zeros_, Scan<T>::entry_;
+  using Scan<T>::plan_, Scan<T>::problem_, Scan<T>::cell_, Scan<T>::packing_, Scan<T>::zeros_, Scan<T>::entry_, Scan<T>::host_;
 
   // What one worker needs.
   struct Scratch {
@@ -100,29 +100,29 @@ class BackwardScan : Scan<T> {
   }
 
   // Adds up the parts in their order, and hands the weights' gradients out.
-  void collect(const Parallel& parallel) const {
+  void collect() const {
     if (plan_.tasks == 0) std::memset(sums_, 0, sizeof(T) * problem_.directions * part_size_);
     constexpr int64_t kChunk = 4096;
     const int64_t chunks = ceil_div(part_size_, kChunk), pieces = problem_.directions * chunks;
-    share_out(parts_ > 1 ? pieces : 0, smaller(parallel.threads, pieces), parallel, [&](int64_t, int64_t piece) {
+    share_out(parts_ > 1 ? pieces : 0, smaller(host_.threads, pieces), host_, [&](int64_t, int64_t piece) {
       const int64_t begin = piece % chunks * kChunk, end = smaller(begin + kChunk, part_size_);
       T* const total = parts_of(piece / chunks);
       for (int64_t part = 1; part < parts_; ++part)
         for (int64_t i = begin; i < end; ++i) total[i] += total[part * part_size_ + i];
     });
     const int64_t panels = problem_.directions * packing_.panels;
-    share_out(panels, smaller(parallel.threads, panels), parallel, [&](int64_t, int64_t number) {
+    share_out(panels, smaller(host_.threads, panels), host_, [&](int64_t, int64_t number) {
       const int64_t direction = number / packing_.panels, panel = number % packing_.panels;
       packing_.unpack(parts_of(direction), direction, panel, call_);
       if (panel == 0) packing_.unpack_extra(parts_of(direction) + packing_.size, direction, call_);
     });
   }
 
-  void add_directions(const Parallel& parallel) const {
+  void add_directions() const {
     const int64_t points = problem_.batch * plan_.points, inputs = problem_.inputs, directions = problem_.directions;
     constexpr int64_t kChunk = 1024;
     const int64_t chunks = ceil_div(points, kChunk);
-    share_out(chunks, smaller(parallel.threads, chunks), parallel, [&](int64_t, int64_t chunk) {
+    share_out(chunks, smaller(host_.threads, chunks), host_, [&](int64_t, int64_t chunk) {
       const int64_t end = smaller((chunk + 1) * kChunk, points);
       for (int64_t point = chunk * kChunk; point < end; ++point) {
         const T* from = call_.dx_each + point * directions * inputs;
@@ -224,6 +224,17 @@ class BackwardScan : Scan<T> {
       else
         block.received[k][row] =
             in_ring(s, t + 1, local, point.other + (k == 0 ? 0 : plan_.others_stride[k])) + k * this->message();
+    }
+    {
+      const int last = problem_.ndim - 1;
+      const int64_t back = sample.step[last] * directions;
+      const char* y2 = reinterpret_cast<const char*>(block.h[row]) - 2 * back * hidden * int64_t(sizeof(T));
+      const char* d1 = reinterpret_cast<const char*>(call_.dy + unit * hidden) - 1 * back * hidden * int64_t(sizeof(T));
+      for (int64_t i = 0; i < hidden * int64_t(sizeof(T)); i += 64) { __builtin_prefetch(y2 + i); __builtin_prefetch(d1 + i); }
+      if (cell_.memory) {
+        const char* c2 = reinterpret_cast<const char*>(block.c[row]) - 2 * back * width * int64_t(sizeof(T));
+        for (int64_t i = 0; i < width * int64_t(sizeof(T)); i += 64) __builtin_prefetch(c2 + i);
+      }
     }
     if (point.exit && (call_.dhn || call_.dcn)) add_exits(task, s, row, sample.index, point);
   }

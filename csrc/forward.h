@@ -7,28 +7,28 @@ namespace ndrnn::NDRNN_ISA {
 template <class T>
 class ForwardScan : Scan<T> {
  public:
-  ForwardScan(const Plan& plan, const CellInfo<T>& cell, const Forward<T>& call)
-      : Scan<T>(plan, cell, call.weights, call.c0), call_(call) {}
+  ForwardScan(const Plan& plan, const CellInfo<T>& cell, const Forward<T>& call, const Host& host)
+      : Scan<T>(plan, cell, call.weights, call.c0, host), call_(call) {}
 
-  bool run(const Parallel& parallel) {
-    const int64_t workers = smaller(parallel.threads, plan_.tasks);
+  bool run() {
+    const int64_t workers = smaller(host_.threads, plan_.tasks);
     if (!this->reserve([&](Layout& layout) { place(layout, workers); })) return false;
     this->prepare_shared();
-    share_out(problem_.directions, smaller(parallel.threads, problem_.directions), parallel,
+    share_out(problem_.directions, smaller(host_.threads, problem_.directions), host_,
               [&](int64_t, int64_t direction) {
                 packing_.forward(call_.weights, direction, weights_ + direction * packing_.size);
               });
-    this->clear(call_.y, problem_.directions * problem_.hidden, parallel);
+    this->clear(call_.y, problem_.directions * problem_.hidden);
     this->pass(call_.h0, call_.hn);
     this->pass(call_.c0, call_.cn);
-    share_out(plan_.tasks, workers, parallel, [&](int64_t worker, int64_t number) {
+    share_out(plan_.tasks, workers, host_, [&](int64_t worker, int64_t number) {
       sweep(Task(plan_, number, false), scratch_ + worker * scratch_bytes_);
     });
     return true;
   }
 
  private:
-  using Scan<T>::plan_, Scan<T>::problem_, Scan<T>::cell_, Scan<T>::packing_, Scan<T>::zeros_, Scan<T>::entry_;
+  using Scan<T>::plan_, Scan<T>::problem_, Scan<T>::cell_, Scan<T>::packing_, Scan<T>::zeros_, Scan<T>::entry_, Scan<T>::host_;
 
   // What one worker needs.
   struct Scratch {

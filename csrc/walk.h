@@ -206,7 +206,7 @@ inline void release(int64_t* value, int64_t to) { __atomic_store_n(value, to, __
 
 // Runs work(worker, task number) for every task, in order of their numbers, on the caller's thread pool.
 template <class Work>
-inline void share_out(int64_t tasks, int64_t workers, const Parallel& parallel, Work&& work) {
+inline void share_out(int64_t tasks, int64_t workers, const Host& host, Work&& work) {
   struct State {
     int64_t tasks, next;
     Work& work;
@@ -219,26 +219,30 @@ inline void share_out(int64_t tasks, int64_t workers, const Parallel& parallel, 
   };
   if (tasks == 0) return;
   if (workers <= 1) return body(&state, 0, 1);
-  parallel.run(workers, body, &state);
+  host.run(workers, body, &state);
 }
 
-// Uninitialised memory, aligned for vectors. Not a standard container, see simd.h.
+// Memory that goes back when its owner does. Not a standard container, see simd.h.
 class Arena {
  public:
-  Arena() = default;
+  explicit Arena(const Host& host) : host_(host) {}
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
-  ~Arena() { __builtin_free(memory_); }
+  ~Arena() {
+    if (memory_) host_.give(memory_, bytes_);
+  }
 
   bool reserve(int64_t bytes) {
-    memory_ = static_cast<char*>(__builtin_malloc(bytes + 64));
-    next_ = memory_ + (64 - reinterpret_cast<uintptr_t>(memory_) % 64);
+    bytes_ = bytes;
+    memory_ = host_.take(bytes);
     return memory_ != nullptr;
   }
-  char* data() const { return next_; }
+  char* data() const { return static_cast<char*>(memory_); }
 
  private:
-  char *memory_ = nullptr, *next_ = nullptr;
+  const Host& host_;
+  void* memory_ = nullptr;
+  int64_t bytes_ = 0;
 };
 
 // Lays arrays out one after the other: first to count their bytes, then, given memory, to place them.
