@@ -24,8 +24,9 @@ class BackwardScan : Scan<T> {
     if (!this->reserve([&](Layout& layout) { place(layout, workers); })) return false;
     this->prepare_shared();
     std::memset(finished_, 0, sizeof(int64_t) * plan_.tasks);
-    const int64_t helpers = smaller(host_.threads, problem_.directions);
-    share_out(problem_.directions, helpers, host_, [&](int64_t, int64_t d) { pack(d); });
+    const int64_t runs = problem_.directions * packing_.run_count;
+    share_out(runs, smaller(host_.threads, runs), host_,
+              [&](int64_t, int64_t number) { pack(number / packing_.run_count, int(number % packing_.run_count)); });
     this->clear(call_.dx_each, problem_.directions * problem_.inputs);
     this->pass(call_.dhn, call_.dh0);
     this->pass(call_.dcn, call_.dc0);
@@ -87,15 +88,15 @@ class BackwardScan : Scan<T> {
     layout.place(scratch_, workers * scratch_bytes_);
   }
 
-  void pack(int64_t d) {
-    const Run* runs = packing_.runs;
-    const int n = problem_.ndim;
-    if (call_.dx && few_inputs()) packing_.by_input(call_.weights, d, inputs_ + d * input_size_);
-    else if (call_.dx) packing_.transposed(call_.weights, d, runs[0], inputs_ + d * input_size_);
-    for (int k = 0; k < n; ++k) {
-      packing_.transposed(call_.weights, d, runs[1 + k], states_ + (d * n + k) * state_size_);
-      if (cell_.feeds_memory)
-        packing_.transposed(call_.weights, d, runs[1 + n + k], memories_ + (d * n + k) * state_size_);
+  void pack(int64_t direction, int r) {
+    const Run& run = packing_.runs[r];
+    if (run.product > 0) {
+      T* const all = run.memory ? memories_ : states_;
+      packing_.transposed(call_.weights, direction, run, all + (direction * problem_.ndim + run.product - 1) * state_size_);
+    } else if (call_.dx) {
+      T* const to = inputs_ + direction * input_size_;
+      if (few_inputs()) packing_.by_input(call_.weights, direction, to);
+      else packing_.transposed(call_.weights, direction, run, to);
     }
   }
 

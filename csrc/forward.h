@@ -14,10 +14,11 @@ class ForwardScan : Scan<T> {
     const int64_t workers = smaller(host_.threads, plan_.tasks);
     if (!this->reserve([&](Layout& layout) { place(layout, workers); })) return false;
     this->prepare_shared();
-    share_out(problem_.directions, smaller(host_.threads, problem_.directions), host_,
-              [&](int64_t, int64_t direction) {
-                packing_.forward(call_.weights, direction, weights_ + direction * packing_.size);
-              });
+    const int64_t panels = problem_.directions * packing_.panels;
+    share_out(panels, smaller(host_.threads, panels), host_, [&](int64_t, int64_t number) {
+      const int64_t direction = number / packing_.panels, panel = number % packing_.panels;
+      packing_.forward(call_.weights, direction, panel, weights_ + number * (packing_.size / packing_.panels));
+    });
     this->clear(call_.y, problem_.directions * problem_.hidden);
     this->pass(call_.h0, call_.hn);
     this->pass(call_.c0, call_.cn);

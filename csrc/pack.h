@@ -68,23 +68,23 @@ struct Packing {
     return extra ? extra + row * problem.hidden + unit : nullptr;
   }
 
-  void forward(const Weights<T>& weights, int64_t direction, T* out) const {
-    for (int64_t panel = 0; panel < panels; ++panel)
-      for (int lane = 0; lane < cell.lanes; out += panel_size(lane), ++lane) {
-        for (int64_t j = 0; j < kPanel<T>; ++j) {
-          const int64_t unit = panel * kPanel<T> + j;
-          const bool padding = unit >= problem.hidden;
-          const T* bias = padding ? nullptr : bias_of(direction, lane, unit, weights.bias, weights.extra);
-          T* to = out + j;
-          *to = bias ? *bias : T(0);
-          for (int r = 0; r < run_count; ++r) {
-            if (!enters(runs[r], lane)) continue;
-            const T* from =
-                padding ? nullptr : source(runs[r], direction, lane, unit, weights.ih, weights.hh, weights.extra);
-            for (int64_t i = 0; i < runs[r].length; ++i) *(to += kPanel<T>) = padding ? T(0) : from[i];
-          }
+  // One panel of a direction's weights; they lie one after the other.
+  void forward(const Weights<T>& weights, int64_t direction, int64_t panel, T* out) const {
+    for (int lane = 0; lane < cell.lanes; out += panel_size(lane), ++lane) {
+      for (int64_t j = 0; j < kPanel<T>; ++j) {
+        const int64_t unit = panel * kPanel<T> + j;
+        const bool padding = unit >= problem.hidden;
+        const T* bias = padding ? nullptr : bias_of(direction, lane, unit, weights.bias, weights.extra);
+        T* to = out + j;
+        *to = bias ? *bias : T(0);
+        for (int r = 0; r < run_count; ++r) {
+          if (!enters(runs[r], lane)) continue;
+          const T* from =
+              padding ? nullptr : source(runs[r], direction, lane, unit, weights.ih, weights.hh, weights.extra);
+          for (int64_t i = 0; i < runs[r].length; ++i) *(to += kPanel<T>) = padding ? T(0) : from[i];
         }
       }
+    }
   }
 
   // One panel of a direction's weight gradients, from the packed form into the parameters' own.

@@ -64,6 +64,7 @@ struct Plan {
       rows = smaller(rows, larger(kRowsLeast, ceil_div(first, cuts)));
     }
     strips = ceil_div(first, rows);
+    rows = ceil_div(first, strips);  // evenly: a last strip of a few rows would leave threads idle
     tasks = strips * groups * p.directions;
     front = group;
     if (n > 1) front *= others / p.extent[n - 1] * smaller(rows, p.extent[n - 1]);
