@@ -45,8 +45,7 @@ class BackwardScan : Scan<T> {
   struct Scratch {
     BackwardBlock<T>* block;
     Sample* samples;
-    Point* points;   // of the wavefront
-    int32_t* local;  // likewise: the sample
+    Front front;
     T* ring;         // messages of the last two wavefronts: (2, samples, other points, n, message)
     T* delta;        // (block, lanes, width)
     T *dh, *dc;      // (block, H): from outside, for points on exit faces
@@ -62,8 +61,8 @@ class BackwardScan : Scan<T> {
     Scratch unplaced, &to = base ? *s : unplaced;
     layout.place(to.block, 1);
     layout.place(to.samples, plan_.group);
-    layout.place(to.points, plan_.front);
-    layout.place(to.local, plan_.front);
+    layout.place(to.front.points, plan_.front);
+    layout.place(to.front.local, plan_.front);
     layout.place(to.ring, 2 * plan_.group * plan_.others * problem_.ndim * this->message());
     layout.place(to.delta, kBlock * cell_.lanes * packing_.width);
     layout.place(to.dh, kBlock * problem_.hidden);
@@ -184,23 +183,23 @@ class BackwardScan : Scan<T> {
         const int64_t needed = rows_after + plan_.reach - (t - last_row);
         wait_until([&] { return acquire(this->progress(task, task.strip + 1)) >= needed; });
       }
-      int64_t count = 0;
-      for_wavefront(plan_, task, s.samples, t, [&](int64_t local, const Point& point) {
-        s.points[count] = point;
-        s.local[count++] = int32_t(local);
-      });
-      stored -= count;
-      for (int64_t begin = 0; begin < count; begin += kBlock) {
-        block.rows = smaller(kBlock, count - begin);
+      s.front.gather(plan_, task, s.samples, t);
+      stored -= s.front.count;
+      s.front.in_blocks(kBlock, [&](int64_t begin, int64_t end) {
+        const Point* const points = s.front.points + begin;
+        const int32_t* const local = s.front.local + begin;
+        block.rows = end - begin;
         block.kept = call_.kept + (stored + begin) * cell_.kept * packing_.width;
-        for (int64_t row = 0; row < block.rows; ++row) add(task, s, t, row, s.points[begin + row], s.local[begin + row]);
-        finish(task, s, s.points + begin, s.local + begin, sums);
-      }
+        for (int64_t row = 0; row < block.rows; ++row) add(task, s, t, row, points[row], local[row]);
+        finish(task, s, points, local, sums);
+      });
       release(this->progress(task, task.strip), wavefronts - t);
     }
     if (call_.dih) release(finished(task, task.order), 1);
   }
 
+  // Takes a point into the block, and sends for what the next wavefront will be the first to read: its own gradients
+  // of y, and the states of its predecessors. They lie far apart, where the processor does not foresee them.
   void add(const Task& task, Scratch& s, int64_t t, int64_t row, const Point& point, int64_t local) {
     BackwardBlock<T>& block = *s.block;
     const Sample& sample = s.samples[local];
@@ -226,17 +225,9 @@ class BackwardScan : Scan<T> {
         block.received[k][row] =
             in_ring(s, t + 1, local, point.other + (k == 0 ? 0 : plan_.others_stride[k])) + k * this->message();
     }
-    {
-      const int last = problem_.ndim - 1;
-      const int64_t back = sample.step[last] * directions;
-      const char* y2 = reinterpret_cast<const char*>(block.h[row]) - 2 * back * hidden * int64_t(sizeof(T));
-      const char* d1 = reinterpret_cast<const char*>(call_.dy + unit * hidden) - 1 * back * hidden * int64_t(sizeof(T));
-      for (int64_t i = 0; i < hidden * int64_t(sizeof(T)); i += 64) { __builtin_prefetch(y2 + i); __builtin_prefetch(d1 + i); }
-      if (cell_.memory) {
-        const char* c2 = reinterpret_cast<const char*>(block.c[row]) - 2 * back * width * int64_t(sizeof(T));
-        for (int64_t i = 0; i < width * int64_t(sizeof(T)); i += 64) __builtin_prefetch(c2 + i);
-      }
-    }
+    prefetch(block.h[row], -2 * sample.step[problem_.ndim - 1] * directions * hidden, hidden);
+    prefetch(call_.dy + unit * hidden, -sample.step[problem_.ndim - 1] * directions * hidden, hidden);
+    if (cell_.memory) prefetch(block.c[row], -2 * sample.step[problem_.ndim - 1] * directions * width, width);
     if (point.exit && (call_.dhn || call_.dcn)) add_exits(task, s, row, sample.index, point);
   }
 

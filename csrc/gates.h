@@ -5,7 +5,7 @@
 namespace ndrnn::NDRNN_ISA {
 
 // Rows that one product and the gates after it take at a time.
-constexpr int64_t kBlock = 60;
+constexpr int64_t kBlock = 72;
 
 // Distances in memory count elements; `width` is the number of hidden units with their padding.
 template <class T>
