@@ -19,7 +19,7 @@ namespace ndrnn::NDRNN_ISA {
 
 #if defined(__AVX512F__)
 constexpr int kVectorBytes = 64;
-constexpr int kTileRows = 12;  // of 32 registers: 24 sums, 2 weights, and the broadcast inputs
+constexpr int kTileRows = 8;  // enough sums to hide the latency of one; more row pointers than this spill
 #elif defined(__AVX2__)
 constexpr int kVectorBytes = 32;
 constexpr int kTileRows = 6;  // of 16 registers: 12 sums, 2 weights, 1 broadcast input

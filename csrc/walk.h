@@ -51,20 +51,17 @@ struct Plan {
     strips = tasks = 0;
     if (points == 0 || p.batch == 0) return;
     // Enough rows a wavefront to reuse the weights, enough tasks to share out, and little enough to stay in cache.
-    constexpr int64_t kRowsWanted = 48, kRowsLeast = 12, kTasksWanted = 8, kRowsMost = 64;
-    const int64_t first = p.extent[0];
-    rows = n == 1 ? first : larger(1, smaller(first, n == 2 ? kRowsMost : kRowsLeast));
+    constexpr int64_t kRowsWanted = 64, kRowsLeast = 8, kTasksWanted = 8, kStripMost = 64, kStripMostOfMany = 12;
+    const int64_t first = p.extent[0], strip_most = n == 1 ? first : n == 2 ? kStripMost : kStripMostOfMany;
+    strips = larger(1, ceil_div(first, larger(1, strip_most)));
+    rows = ceil_div(first, strips);
     const int64_t mean_front = larger(1, points / first * rows / (rows + reach));
-    group = larger(1, smaller(p.batch, ceil_div(kRowsWanted, mean_front)));
-    while (group > 1 && p.directions * ceil_div(p.batch, group) < kTasksWanted && group / 2 * mean_front >= kRowsLeast)
-      group = ceil_div(group, 2);
+    groups = ceil_div(p.batch, larger(1, kRowsWanted / mean_front));
+    while (p.directions * groups < kTasksWanted && groups < p.batch && p.batch / (2 * groups) * mean_front >= kRowsLeast)
+      groups *= 2;
+    group = ceil_div(p.batch, groups);
     groups = ceil_div(p.batch, group);
-    strips = ceil_div(first, rows);
-    if (n > 1) {
-      constexpr int64_t kStripLeast = 10;
-      const int64_t wanted = ceil_div(kTasksWanted, p.directions * groups);
-      strips = larger(strips, smaller(wanted, first / kStripLeast));
-    }
+    if (n > 1) strips = larger(strips, smaller(ceil_div(kTasksWanted, p.directions * groups), first / kRowsLeast));
     rows = ceil_div(first, strips);  // evenly: a last strip of a few rows would leave threads idle
     strips = ceil_div(first, rows);
     tasks = strips * groups * p.directions;
