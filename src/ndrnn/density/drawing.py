@@ -52,7 +52,8 @@ class Drawer:
         weights = torch.exp2(logits.sub_(logits.amax((0, 1))))
 
         # torch sums and searches along the last axis ten times as fast
-        cumulative = weights.new_zeros(len(x), components + 1)
+        cumulative = weights.new_empty(len(x), components + 1)
+        cumulative[:, 0] = 0
         cumulative[:, 1:] = weights.sum(1).T
         target = uniform.unsqueeze(1) * cumulative.cumsum_(1)[:, -1:]
         component = torch.searchsorted(cumulative, target, right=True).clamp_(max=components).sub_(1)

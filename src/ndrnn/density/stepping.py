@@ -91,15 +91,16 @@ class _LayerState:
         if isinstance(self.cell, SpatialLSTMCell):
             new = _spatial_step(a, c)
         else:
-            products = [(w @ h_k).T for w, h_k in zip(self.recurrent, h, strict=False)]
+            products = (
+                [(w @ h_k).T for w, h_k in zip(self.recurrent, h, strict=True)] if self.recurrent else []
+            )
             turned = self.cell.step(a.T, products, [s.T for s in h], [s.T for s in c], self.extra)
             new = [state.T for state in turned if state is not None]
         _, *left = self.slots[(t + 1) % ring, :, first:last].split(self.parts)
-        _, *up = self.slots[(t - 1) % ring, :, first + 1 : last + 1].split(
-            self.parts
-        )  # t + r + 1 in the ring
+        later = (t + ring - 1) % ring  # r + 1 wavefronts later
+        _, *up = self.slots[later, :, first + 1 : last + 1].split(self.parts)
         for k, state in enumerate(new):
-            state = state.view(left[0].shape) if state.is_contiguous() else state.reshape(left[0].shape)
+            state = state.reshape(left[0].shape)
             up[2 * k].copy_(state)
             left[2 * k + 1].copy_(state)
         return new[0]
