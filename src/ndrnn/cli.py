@@ -31,7 +31,6 @@ _EXTRAS = {
     **dict.fromkeys(("tyro", "rich", "lightning", "torchmetrics", "matplotlib"), "train"),
     **dict.fromkeys(("PIL", "skimage", "scipy"), "vision"),
     "nibabel": "volumes",
-    "constriction": "codec",
 }
 
 
