@@ -20,7 +20,7 @@ from ndrnn.density.sampling import Noise, ancestral
 from ndrnn.density.stepping import WavefrontEvaluator
 
 from . import machine
-from .measure import CLOCKS, Effort, in_turn
+from .measure import CLOCKS, Effort, in_turn, threads
 from .table import Table, report, to_json
 
 BATCH, PATCH, HIDDEN = 50, 22, 64
@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="fewer rounds; figures are rough")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: leave out other processes")
     parser.add_argument("--side", type=int, default=SIDE, help="of the sampled image")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="of sampling; training has one")
     parser.add_argument("--json", metavar="FILE", type=Path, help="keep the tables here too")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -39,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     effort = Effort.quick(options.clock) if options.quick else Effort(clock=options.clock)
     described = machine.describe()
     described["clock"] = options.clock
-    tables = [training(effort), sampling(options.side, options.clock, 3 if options.quick else 5)]
+    tables = [training(effort)]
+    with threads(options.threads):
+        tables.append(sampling(options.side, options.clock, 3 if options.quick else 5))
     print(report(described, tables), end="")
     if options.json:
         with replacing(options.json) as part:
@@ -102,8 +105,9 @@ def sampling(side: int, clock: str, rounds: int) -> Table:
             started = now()
             ancestral(ride, canvas[:n], noise=Noise(noise.uniform[:n], noise.normal[:n]))
             seconds[name].append(now() - started)
+    count = torch.get_num_threads()
     table = Table(
-        f"Sampling {side}x{side} pixels, {HIDDEN} hidden units, one thread",
+        f"Sampling {side}x{side} pixels, {HIDDEN} hidden units, {count} thread{'s' * (count > 1)}",
         {"how": "", "images": "d", "seconds": ".2f", "times the time of one image by wavefronts": ".1f"},
         notes=[f"The loop over the pixels was timed on {loop_rows} rows and extrapolated."],
     )

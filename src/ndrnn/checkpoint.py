@@ -56,6 +56,8 @@ _own = {
     "DensityTask": "ndrnn.tasks.density",
     "MCGSM": "ndrnn.density",
     "RIDE": "ndrnn.density",
+    "MultiscaleRIDE": "ndrnn.density",
+    "LumaChromaRIDE": "ndrnn.density",
 }
 
 

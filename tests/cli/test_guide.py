@@ -11,9 +11,16 @@ import pytest
 import tyro
 
 from ndrnn.cli import COMMANDS
-from ndrnn.commands import check, evaluate, inpaint, predict, recipe, sample, train
+from ndrnn.commands import check, compress, decompress, evaluate, inpaint, predict, recipe, sample, train
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide"
+MODEL_COMMANDS = {
+    "predict": predict.Predict,
+    "sample": sample.Sample,
+    "inpaint": inpaint.Inpaint,
+    "compress": compress.Compress,
+    "decompress": decompress.Decompress,
+}
 FORMATS = {"label": "masks", "classify": "classes", "transcribe": "lines", "density": "images"}
 
 
@@ -48,9 +55,8 @@ def test_commands_of_the_guide_are_understood(words, tmp_path, monkeypatch):
         (tmp_path / rest[0]).mkdir(parents=True, exist_ok=True)
         (tmp_path / rest[0] / "config.toml").write_text(text, encoding="utf-8")
         recipe.parse(rest, evaluate.Evaluate, "ndrnn evaluate", data_only=True)
-    elif command in ("predict", "sample", "inpaint"):
-        cls = {"predict": predict.Predict, "sample": sample.Sample, "inpaint": inpaint.Inpaint}[command]
-        assert tyro.cli(cls, args=rest).model == Path(rest[0])
+    elif command in MODEL_COMMANDS:
+        assert tyro.cli(MODEL_COMMANDS[command], args=rest).model == Path(rest[0])
 
 
 def test_there_are_commands():

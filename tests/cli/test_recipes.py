@@ -141,7 +141,11 @@ def test_wrong_words_end_with_status_2(words, message, ndrnn, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize(
-    "command", ["info", "check", "train", "evaluate", "predict", "sample", "inpaint", "bench"]
+    "command",
+    [
+        *("info", "check", "train", "evaluate", "predict", "sample", "inpaint", "compress", "decompress"),
+        "bench",
+    ],
 )
 def test_every_command_has_help(command, ndrnn):
     ran = ndrnn(command, "--help")

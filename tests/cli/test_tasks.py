@@ -167,7 +167,29 @@ def test_density(ndrnn, wave_folder, tmp_path):
     assert all(0 < value < 12 for value in values)
 
 
-def test_sample_and_inpaint(ndrnn, wave_folder, tmp_path):
+def check_lossless(ndrnn, run, image, folder):
+    """Compress and decompress: the image comes back, and what cannot be coded is named."""
+    packed, back, colour = folder / "0.ndrnn", folder / "back.png", folder / "colour.png"
+    written = ndrnn("compress", run, image, "--out", packed, "--json")
+    assert written.status == 0, written.err
+    assert written.json["bytes"] == packed.stat().st_size
+    read = ndrnn("decompress", run, packed, "--out", back)
+    assert read.status == 0, read.err
+    with Image.open(image) as before, Image.open(back) as after:
+        assert after.mode == "L"
+        assert np.array_equal(np.asarray(before), np.asarray(after))
+    packed.write_bytes(packed.read_bytes()[:-3])
+    refused = ndrnn("decompress", run, packed, "--out", folder / "none.png")
+    assert refused.status == 1
+    assert "0.ndrnn: data must have" in refused.err
+    assert not (folder / "none.png").exists()
+    Image.new("RGB", (8, 8)).save(colour)
+    refused = ndrnn("compress", run, colour)
+    assert refused.status == 1
+    assert "must be an 8-bit grey image, got 3 channels" in refused.err
+
+
+def test_sample_inpaint_and_compress(ndrnn, wave_folder, tmp_path):
     run = tmp_path / "run"
     ran = ndrnn(
         *("train", "--task", "density", "--data.format", "images", "--data.path", wave_folder, "--patch", 8),
@@ -195,6 +217,7 @@ def test_sample_and_inpaint(ndrnn, wave_folder, tmp_path):
     with Image.open(tmp_path / "filled.png") as image, Image.open(wave_folder / "0.png") as before:
         kept = mask == 0
         assert np.array_equal(np.asarray(image)[kept], np.asarray(before)[kept])
+    check_lossless(ndrnn, run, wave_folder / "0.png", tmp_path)
     small = ndrnn("inpaint", run, wave_folder / "0.png", tmp_path / "a/0.png")
     assert small.status == 1
     assert "a/0.png: mask must be 16 x 20 like its image, got 6 x 7" in small.err

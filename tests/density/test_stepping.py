@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ndrnn.density import RIDE, CausalNeighborhood
+from ndrnn.density.sampling import ancestral
 from ndrnn.density.stepping import WavefrontEvaluator
 
 from .test_ride import CELLS, draw, random_ride
@@ -46,6 +47,19 @@ def test_in_float32_it_equals_the_scan_to_1e_5() -> None:
     hidden, value = incremental(ride, images, "wavefront")
     torch.testing.assert_close(hidden, ride.hidden_and_outputs(images)[0], rtol=0, atol=1e-5)
     torch.testing.assert_close(value, ride.log_prob(images), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_extreme_pixels_saturate_the_gates_and_nothing_overflows(cell: str) -> None:
+    ride = random_ride(6, 2, cell=cell).float()
+    images = 1e18 * draw(2, 7, 9, 1).float()
+    hidden, _ = incremental(ride, images, "wavefront")
+    assert hidden.isfinite().all()
+    if cell != "rnn":  # whose second layer amplifies the rounding of the first
+        torch.testing.assert_close(hidden, ride.hidden_and_outputs(images)[0], rtol=0, atol=1e-4)
+    canvas = images.clone()
+    drawn = ancestral(ride, canvas, generator=torch.Generator().manual_seed(0)).images
+    assert drawn.isfinite().all()
 
 
 NEIGHBORHOODS = {

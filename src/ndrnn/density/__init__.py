@@ -1,5 +1,6 @@
 """Exact densities of images: causal neighbourhoods, whitening, the MCGSM, and RIDE."""
 
+from .codec import compress, decompress
 from .color import LumaChromaRIDE
 from .fitting import FitReport, Penalty
 from .images import Haar, LinearTransform, dead_leaves, dequantize, luma_chroma, symmetries, tiles
@@ -33,7 +34,9 @@ __all__ = [
     "StackedRIDE",
     "Whitening",
     "WhiteningStatistics",
+    "compress",
     "dead_leaves",
+    "decompress",
     "dequantize",
     "inpaint",
     "luma_chroma",

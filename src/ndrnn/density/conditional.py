@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from .drawing import Drawer
 from .mixture import (
     MixtureLogDensity,
     MixtureParams,
@@ -19,7 +20,6 @@ from .mixture import (
     predictions,
     prepare,
     raised,
-    sample_from_noise,
 )
 
 
@@ -66,9 +66,7 @@ class ConditionalMixture(Distribution):
         """The outputs (..., M) that uniform (...) and standard normal (..., M) random numbers give."""
         x, (normal,), shape = self._align(normal)
         uniform = uniform.expand(shape).reshape(-1)
-        return sample_from_noise(prepare(self.params), self.params, x, uniform, normal).view(
-            *shape, self.num_outputs
-        )
+        return Drawer(self.params).draw(x, uniform, normal).view(*shape, self.num_outputs)
 
     @property
     def gate(self) -> Tensor:

@@ -108,28 +108,6 @@ def pieces(count: int, components: int) -> Iterator[slice]:
         yield slice(start, min(start + size, count))
 
 
-def sample_from_noise(
-    shared: Prepared, params: MixtureParams, x: Tensor, uniform: Tensor, normal: Tensor
-) -> Tensor:
-    """Samples (P, M): the uniform number picks component and scale, the normal ones place the output."""
-    scales = params.priors.shape[1]
-    drawn = torch.empty_like(normal)
-    for part in pieces(len(x), params.priors.numel()):
-        # torch sums along the last axis ten times as fast
-        gate = gate_log_probs(shared, x[part]).flatten(0, 1).T.contiguous()
-        cumulative = gate.exp_().cumsum(1)
-        passed = cumulative <= uniform[part, None] * cumulative[:, -1:]
-        chosen = passed.sum(1).clamp_(max=cumulative.shape[1] - 1)
-        c = chosen // scales
-        factor = shared.factor.index_select(0, c)
-        shift = torch.linalg.solve_triangular(factor.mT, normal[part].unsqueeze(-1), upper=True)
-        predicted = torch.bmm(params.predictors.index_select(0, c), x[part].unsqueeze(-1))
-        spread = shared.precision.flatten().rsqrt().index_select(0, chosen)
-        drawn[part] = (predicted + spread[:, None, None] * shift).squeeze(-1)
-        drawn[part] += params.means.index_select(0, c)
-    return drawn
-
-
 class Gradients(NamedTuple):
     """Gradients of a weighted sum of log-densities, in the order of the arguments; None where not asked for."""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 from .images import Haar
 from .neighborhood import CausalNeighborhood
 from .ride import RIDE
-from .stacked import StackedRIDE
+from .stacked import Options, StackedRIDE
 
 
 class MultiscaleRIDE(StackedRIDE):
@@ -22,8 +22,14 @@ class MultiscaleRIDE(StackedRIDE):
         width: of both neighbourhoods.
     """
 
-    def __init__(self, hidden_size: int = 64, num_layers: int = 1, *, width: int = 5, **options: Any) -> None:
+    def __init__(
+        self, hidden_size: int = 64, num_layers: int = 1, *, width: int = 5, **options: Unpack[Options]
+    ) -> None:
         coarse = RIDE(hidden_size, num_layers, CausalNeighborhood.window(width), **options)
         seen = CausalNeighborhood.window(width, observed=True)
         details = RIDE(hidden_size, num_layers, seen, channels=3, observed_channels=1, **options)
         super().__init__(Haar(), coarse, details)
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments; see :meth:`StackedRIDE.shared_config`."""
+        return self.shared_config()

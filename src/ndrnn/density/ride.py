@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import log
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +13,13 @@ from torch.nn import functional
 from ..layers import MDGRU, MDLSTM, MDRNN, LeakyMDLSTM, ScanLayer, SpatialLSTM, StableMDLSTM
 from .crops import Pictures
 from .evaluation import bits_per_pixel, log_prob_discrete
+from .inpainting import Inpainting, inpaint
 from .mcgsm import MCGSM
 from .neighborhood import CausalNeighborhood, as_image_batch, check_finite
 from .rate import Rate
+from .sampling import sample
+from .training import RideReport, fit_ride
 from .whitening import Whitening
-
-if TYPE_CHECKING:
-    from .inpainting import Inpainting
-    from .training import RideReport
 
 Cell = Literal["spatial", "spatial_extended", "lstm", "stable", "leaky", "gru", "rnn"]
 _LAYERS: Mapping[str, Any] = {
@@ -233,18 +232,12 @@ class RIDE(nn.Module):
 
     def fit(self, images: Pictures, val_images: Pictures | None = None, **options: Any) -> RideReport:
         """Train on images (N, H, W) or (N, H, W, C), or on pictures of any sizes; see :func:`ndrnn.density.training.fit_ride` for all options."""
-        from .training import fit_ride
-
         return fit_ride(self, images, val_images, **options)
 
     def sample(self, n: int, height: int, width: int, **options: Any) -> Tensor:
         """Draw ``n`` images (n, height, width, C); see :func:`ndrnn.density.sampling.sample`."""
-        from .sampling import sample
-
         return sample(self, n, height, width, **options)
 
     def inpaint(self, images: Tensor, mask: Tensor, **options: Any) -> Inpainting:
         """Fill the pixels where ``mask`` is True; see :func:`ndrnn.density.inpainting.inpaint`."""
-        from .inpainting import inpaint
-
         return inpaint(self, images, mask, **options)

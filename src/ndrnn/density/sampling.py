@@ -143,7 +143,9 @@ def ancestral(
     for step in evaluator:
         here = None if at is None else at[step.pixels]
         if here is None or bool(here.any()):
-            values = evaluator.draw(step, uniform[step.pixels], normal[step.pixels])
+            values = evaluator.draw(
+                step, uniform.index_select(0, step.pixels), normal.index_select(0, step.pixels)
+            )
             if clamp is not None:
                 values = values.clamp(*(torch.as_tensor(bound).to(values) for bound in clamp))
             if here is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import log
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,21 @@ from torch import Tensor, nn
 from .images import batches
 from .neighborhood import as_image_batch
 from .rate import Rate, rate_of
-from .ride import RIDE
+from .ride import RIDE, Cell
 from .sampling import ancestral
+from .training import fit_stacked
+
+
+class Options(TypedDict, total=False):
+    """What both models of a pair share, as the arguments of :class:`RIDE`."""
+
+    num_components: int
+    num_scales: int
+    num_features: int
+    cell: Cell
+    pad: bool
+    device: torch.device | str | None
+    dtype: torch.dtype | None
 
 
 class Transform(Protocol):
@@ -112,8 +125,6 @@ class StackedRIDE(nn.Module):
         Returns:
             The two reports. With ``checkpoint`` each model has a file, its name ending in ``-first`` or ``-second``.
         """
-        from .training import fit_stacked
-
         return fit_stacked(self, images, val_images, **options)
 
     @torch.no_grad()
@@ -145,6 +156,21 @@ class StackedRIDE(nn.Module):
         channels = torch.cat([first, second], -1)[:, above : above + height, before : before + width]
         images: Tensor = self.transform.inverse(channels)  # type: ignore[operator]
         return images
+
+    def shared_config(self) -> dict[str, Any]:
+        """The constructor's arguments of a pair whose neighbourhoods are windows of one width.
+
+        Raises:
+            ValueError: the models differ in one of them, because only one was given a layer.
+        """
+        first, second = self.first.config(), self.second.config()
+        shared = ("hidden_size", "num_layers", "num_components", "num_scales", "num_features", "cell", "pad")
+        for name in shared:
+            if first[name] != second[name]:
+                raise ValueError(
+                    f"both models must have the same {name}, got {first[name]} and {second[name]}"
+                )
+        return {**{name: first[name] for name in shared}, "width": self.first.neighborhood.mask.shape[1]}
 
     @property
     def _log_det(self) -> float:

@@ -1,21 +1,23 @@
 """The incremental evaluator: hidden states of a RIDE wavefront by wavefront, while its image is still being made.
 
-Likelihood, sampling and coding share it. Pixel (i, j) is in wavefront j + (r+1) i. The states of a wavefront are one
-slice: the left predecessor of row i is row i of the wavefront before, the upper one is row i-1 of the wavefront r+1
-steps before, so that a ring of r+2 wavefronts is all that is kept.
+Likelihood, sampling and coding share it. Pixel (i, j) is in wavefront j + (r+1) i. The left predecessor of row i is
+row i of the wavefront before, the upper one is row i-1 of the wavefront r+1 steps before, so that a ring of r+2
+wavefronts is all that is kept. Within a step everything lies with the pixels along the last axis.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from ..cells import SpatialLSTMCell
 from ..layers import ScanLayer
-from .mixture import MixtureParams, log_density, prepare, sample_from_noise
+from .drawing import Drawer
+from .mixture import MixtureParams, log_density
 
 if TYPE_CHECKING:
     from .ride import RIDE
@@ -36,12 +38,18 @@ class Step:
 
 
 class _LayerState:
-    """One layer's weights, laid out for a single product a step, and the ring of its states."""
+    """One layer's weights, laid out for a single product a step, and a ring of what that product reads.
+
+    A slot of the ring holds, for every row of the grid, the inputs and both predecessors' states of its pixel in one
+    wavefront, with the pixels along the last axes: (inputs + states, rows + 1, batch). A step writes its states ahead
+    to where they will be read, one wavefront later as left predecessors and r+1 wavefronts later as upper ones, and
+    so no step has to gather any. What is never written is the boundary of the grid, which is zero.
+    """
 
     def __init__(
         self, layer: ScanLayer, rows: int, batch: int, ring: int, first: tuple[Tensor, Tensor] | None
     ) -> None:
-        self.cell = layer.cell
+        self.cell, hidden = layer.cell, layer.hidden_size
         params = layer.params.of_direction(0)
         weight_ih = params.weight_ih
         bias = weight_ih.new_zeros(len(weight_ih)) if params.bias is None else params.bias
@@ -57,40 +65,62 @@ class _LayerState:
                 through += list(params.extra)
             else:
                 self.extra = list(params.extra)
-        self.separate = self.cell.needs_separate_products
-        self.recurrent = [w.T.contiguous() for w in params.weight_hh]
-        joined = [weight_ih] if self.separate else [weight_ih, *through]
-        self.weight, self.bias = torch.cat(joined, 1).T.contiguous(), bias
-        shape = (ring, rows + 1, batch, layer.hidden_size)
-        self.h = weight_ih.new_zeros(shape)
-        self.c = weight_ih.new_zeros(shape) if self.cell.memory else None
+        self.recurrent = list(params.weight_hh) if self.cell.needs_separate_products else []
+        joined = [weight_ih] if self.recurrent else [weight_ih, *through]
+        self.weight, self.bias = torch.cat(joined, 1), bias.unsqueeze(1).clone()
+        if isinstance(self.cell, SpatialLSTMCell):
+            _double_candidate(self.cell, self.weight, self.bias)
+        # the inputs, h of the upper and left predecessor, and c of both
+        self.parts = [weight_ih.shape[1], hidden, hidden, *((hidden, hidden) if self.cell.memory else ())]
+        self.slots = weight_ih.new_zeros(ring, sum(self.parts), rows + 1, batch)
 
     def clear(self) -> None:
         """Forget all states: the boundary of the grid is zero."""
-        self.h.zero_()
-        if self.c is not None:
-            self.c.zero_()
+        self.slots.zero_()
 
-    def step(self, x: Tensor, rows: tuple[int, int], now: int, left: int, up: int) -> Tensor:
-        """Hidden vectors (m N, H) of the rows [first, last) of a wavefront; the arguments are slots of the ring."""
+    def step(self, x: Tensor, rows: tuple[int, int], t: int) -> Tensor:
+        """Hidden vectors (H, m N) of the rows [first, last) in wavefront ``t`` from inputs (C, m N)."""
         first, last = rows
-        # row i is stored at i + 1; row 0 stays zero and is what lies above the first
-        h = [self.h[up, first:last].flatten(0, 1), self.h[left, first + 1 : last + 1].flatten(0, 1)]
-        c = []
-        if self.c is not None:
-            c = [self.c[up, first:last].flatten(0, 1), self.c[left, first + 1 : last + 1].flatten(0, 1)]
-        if self.separate:
-            a = torch.addmm(self.bias, x, self.weight)
-            products = [h_k @ w for h_k, w in zip(h, self.recurrent, strict=True)]
+        ring = len(self.slots)
+        here = self.slots[t % ring, :, first:last]
+        here[: len(x)] = x.view(len(x), *here.shape[1:])
+        states = here.flatten(1)
+        a = torch.addmm(self.bias, self.weight, states[: self.weight.shape[1]])
+        _, *before = states.split(self.parts)
+        h, c = before[:2], before[2:]
+        if isinstance(self.cell, SpatialLSTMCell):
+            new = _spatial_step(a, c)
         else:
-            joined = [x, *h, *c] if self.cell.feeds_memory else [x, *h]
-            a, products = torch.addmm(self.bias, torch.cat(joined, 1), self.weight), []
-        new_h, new_c = self.cell.step(a, products, h, c, self.extra)
-        shape = self.h[now, first + 1 : last + 1].shape
-        self.h[now, first + 1 : last + 1] = new_h.view(shape)
-        if self.c is not None and new_c is not None:
-            self.c[now, first + 1 : last + 1] = new_c.view(shape)
-        return new_h
+            products = (
+                [(w @ h_k).T for w, h_k in zip(self.recurrent, h, strict=True)] if self.recurrent else []
+            )
+            turned = self.cell.step(a.T, products, [s.T for s in h], [s.T for s in c], self.extra)
+            new = [state.T for state in turned if state is not None]
+        _, *left = self.slots[(t + 1) % ring, :, first:last].split(self.parts)
+        later = (t + ring - 1) % ring  # r + 1 wavefronts later
+        _, *up = self.slots[later, :, first + 1 : last + 1].split(self.parts)
+        for k, state in enumerate(new):
+            state = state.reshape(left[0].shape)
+            up[2 * k].copy_(state)
+            left[2 * k + 1].copy_(state)
+        return new[0]
+
+
+def _double_candidate(cell: SpatialLSTMCell, weight: Tensor, bias: Tensor) -> None:
+    """Let the product give 2 g in place of g, for :func:`_spatial_step`."""
+    gates = cell.gates(2)
+    for tensor in (weight, bias):
+        tensor.chunk(len(gates))[gates.index("g")].mul_(2)
+
+
+def _spatial_step(a: Tensor, c: Sequence[Tensor]) -> list[Tensor]:
+    """The spatial LSTM's h and c, (H, P), from gates (5 H, P), which it overwrites, with 2 g in place of g.
+
+    tanh(x) = 2 s(2 x) - 1: torch's logistic function s takes a sixth of the time of its tanh.
+    """
+    i, f_up, f_left, g, o = a.sigmoid_().chunk(5)
+    new = (f_up * c[0]).addcmul_(f_left, c[1]).addcmul_(i, g, value=2).sub_(i)
+    return [(o * new).mul_(2).sigmoid_().mul_(2).sub_(1), new]
 
 
 class WavefrontEvaluator:
@@ -137,11 +167,10 @@ class WavefrontEvaluator:
             for depth, layer in enumerate(ride.scan_layers())
         ]
         self._params = MixtureParams(*(p.detach() for p in ride.mcgsm.mixture_params()))
-        self._shared = prepare(self._params)
+        self._drawer = Drawer(self._params)
 
     def __iter__(self) -> Iterator[Step]:
         slope, columns = self.slope, self.columns
-        ring = slope + 1
         for state in self._layers:
             state.clear()
         for t in range(columns + slope * (self.rows - 1)):
@@ -156,8 +185,8 @@ class WavefrontEvaluator:
                 x = self._gather(at)
                 hidden = x
                 for layer in self._layers:
-                    hidden = layer.step(hidden, (first, last), t % ring, (t - 1) % ring, (t - slope) % ring)
-            yield Step(i * (columns - slope) + t, x, hidden, at)
+                    hidden = layer.step(hidden, (first, last), t)
+            yield Step(i * (columns - slope) + t, x.T, hidden.T, at)
 
     @torch.no_grad()
     def log_prob(self, step: Step) -> Tensor:
@@ -170,9 +199,7 @@ class WavefrontEvaluator:
     @torch.no_grad()
     def draw(self, step: Step, uniform: Tensor, normal: Tensor) -> Tensor:
         """Samples (m, N, C) at the pixels of a step from random numbers (m, N) and (m, N, C)."""
-        whitened = sample_from_noise(
-            self._shared, self._params, step.hidden, uniform.reshape(-1), normal.flatten(0, 1)
-        )
+        whitened = self._drawer.draw(step.hidden, uniform.reshape(-1), normal.flatten(0, 1))
         drawn: Tensor = self.ride.whitening.restore_outputs(step.inputs, whitened)
         return drawn.view(len(step.at), -1, self.flat.shape[-1])
 
@@ -186,13 +213,14 @@ class WavefrontEvaluator:
         return self.flat.view(height, width, n, channels).permute(2, 0, 1, 3)
 
     def _gather(self, at: Tensor) -> Tensor:
+        """The neighbourhoods (num_inputs, m N) of m pixels, with the pixels along the last axis."""
         parts = [self._windows(self.flat, at, self._shift)]
         if self.seen is not None:
             parts.append(self._windows(self.seen, at, self._observed_shift))
-        return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     @staticmethod
     def _windows(flat: Tensor, at: Tensor, shift: Tensor) -> Tensor:
-        index = (at[:, None] + shift).flatten()
-        picked = flat.index_select(0, index).view(len(at), len(shift), *flat.shape[1:])
-        return picked.transpose(1, 2).reshape(len(at) * flat.shape[1], -1)
+        index = (shift[:, None] + at).flatten()
+        picked = flat.index_select(0, index).view(len(shift), len(at), *flat.shape[1:])
+        return picked.permute(0, 3, 1, 2).reshape(len(shift) * flat.shape[2], -1)

@@ -1,0 +1,67 @@
+"""Drawing outputs of an MCGSM from given random numbers, with all that the inputs do not change computed once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .mixture import LN2, MixtureParams, limits, pieces, prepare
+
+
+class Drawer:
+    """An MCGSM of fixed parameters, laid out for drawing.
+
+    As in the likelihood the samples lie along the last axis and logits are in base 2. Component and scale are found
+    one after the other, so that only the sums over the scales have to be accumulated, and only the component that was
+    found is scaled and shifted.
+    """
+
+    def __init__(self, params: MixtureParams) -> None:
+        shared = prepare(params)
+        components, scales = params.priors.shape
+        outputs = params.means.shape[1]
+        self._squared_weights = shared.squared_weights
+        self._priors, self._precision = shared.priors / LN2, shared.precision / LN2
+        self._rows = shared.rows
+        offsets = [params.means.new_zeros(len(shared.rows) - params.means.numel()), params.means.flatten()]
+        self._offsets = torch.cat(offsets).unsqueeze(1)
+        # a standard normal vector times this has the covariance e^-alpha (L L^T)^-1
+        one = torch.eye(outputs, dtype=shared.factor.dtype, device=shared.factor.device)
+        root = torch.linalg.solve_triangular(shared.factor.mT, one.expand_as(shared.factor), upper=True)
+        spread = shared.precision.rsqrt().unsqueeze(-1) * root.unsqueeze(1)
+        self._spread = spread.view(components * scales, outputs, outputs)
+
+    def draw(self, x: Tensor, uniform: Tensor, normal: Tensor) -> Tensor:
+        """Outputs (P, M) given inputs (P, N): uniform numbers (P,) pick component and scale, normal ones (P, M) the rest."""
+        drawn = torch.empty_like(normal)
+        for part in pieces(len(x), self._priors.numel()):
+            drawn[part] = self._draw(x[part], uniform[part], normal[part])
+        return drawn
+
+    def _draw(self, x: Tensor, uniform: Tensor, normal: Tensor) -> Tensor:
+        components, scales, _ = self._priors.shape
+        features, outputs = self._squared_weights.shape[1], self._spread.shape[-1]
+        bound = limits(x.dtype)
+        projected = torch.addmm(self._offsets, self._rows, x.T)
+        squares = projected[:features].clamp(-bound.feature, bound.feature).square_()
+        linear = projected[features : features + components]
+        g = torch.addmm(linear, self._squared_weights, squares, alpha=-0.5).clamp_(
+            -bound.energy, bound.energy
+        )
+        logits = torch.mul(self._precision, g.unsqueeze(1)).add_(self._priors)
+        weights = torch.exp2(logits.sub_(logits.amax((0, 1))))
+
+        # torch sums and searches along the last axis ten times as fast
+        cumulative = weights.new_empty(len(x), components + 1)
+        cumulative[:, 0] = 0
+        cumulative[:, 1:] = weights.sum(1).T
+        target = uniform.unsqueeze(1) * cumulative.cumsum_(1)[:, -1:]
+        component = torch.searchsorted(cumulative, target, right=True).clamp_(max=components).sub_(1)
+        within = weights.gather(0, component.view(1, 1, -1).expand(1, scales, -1))[0].T.contiguous()
+        target -= cumulative.gather(1, component)
+        scale = torch.searchsorted(within.cumsum_(1), target, right=True).clamp_(max=scales - 1)
+
+        predicted = projected[features + components :].view(components, outputs, -1)
+        predicted = predicted.gather(0, component.view(1, 1, -1).expand(1, outputs, -1))[0].T
+        spread = self._spread.index_select(0, component.mul_(scales).add_(scale).squeeze(1))
+        return predicted + (spread * normal.unsqueeze(1)).sum(-1)
