@@ -56,7 +56,9 @@ class Run:
     schedule: Literal["modern", "published"] = "modern"
     modern: Modern = field(default_factory=Modern)
     grow: Path | None = None
-    """Weights of a trained model on which a fresh layer is put."""
+    """Weights of a trained model on which a layer is put."""
+    fresh: bool = False
+    """Whether that layer and the MCGSM start anew, as published; otherwise it passes through what is below at first."""
     minutes: float = 60.0
     """The training ends after so long, not counting runs before a kill."""
     seed: int = 0
@@ -95,6 +97,8 @@ class Texture(Run):
 
 def main(config: Run) -> dict[str, Any]:
     """Train, evaluate, print and write."""
+    if config.weights is not None and config.result == config.weights.with_suffix(".json"):
+        raise ValueError(f"result must be another file than the weights' own description, {config.result}")
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     if isinstance(config, Texture):
@@ -120,7 +124,7 @@ def _trained(config: Run, images: Any, held_out: Tensor, levels: int | None) -> 
     if config.grow is not None:
         ride = checkpoint.load(config.grow)
         assert isinstance(ride, RIDE)
-        ride.add_layer()
+        ride.add_layer(pass_through=not config.fresh)
     else:
         ride = RIDE(
             config.hidden,

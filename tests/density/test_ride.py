@@ -188,6 +188,26 @@ def test_a_layer_is_added_on_top_and_the_mcgsm_starts_anew() -> None:
     assert ride.log_prob(draw(1, 5, 6)).isfinite().all()
 
 
+@pytest.mark.parametrize("cell", ["spatial", "spatial_extended", "lstm", "stable"])
+def test_a_layer_that_passes_through_hands_on_what_is_below(cell: Any) -> None:
+    ride = RIDE(8, 1, cell=cell).double()
+    before = {name: value.clone() for name, value in ride.mcgsm.state_dict().items()}
+    images = draw(4, 20, 20)
+    below = ride.hidden_and_outputs(images)[0]
+    ride.add_layer(pass_through=True)
+    above = ride.hidden_and_outputs(images)[0]
+    for unit in range(8):
+        both = torch.stack([below[..., unit].flatten(), above[..., unit].flatten()])
+        assert torch.corrcoef(both)[0, 1] > 0.95
+    for name, value in ride.mcgsm.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_only_cells_with_input_and_output_gates_pass_through() -> None:
+    with pytest.raises(ValueError, match="gates i, g and o, got cell='gru'"):
+        RIDE(4, cell="gru").add_layer(pass_through=True)
+
+
 def test_the_config_makes_the_same_model() -> None:
     mask = [[1, 0, 1], [1, 0, 0]]
     ride = RIDE(4, 2, CausalNeighborhood(mask), 3, 2, 4, channels=2, cell="gru", pad=True)

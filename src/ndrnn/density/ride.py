@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import log
+from math import exp, log
 from typing import Any, Literal
 
 import torch
@@ -130,10 +130,25 @@ class RIDE(nn.Module):
         neighborhood = CausalNeighborhood(**given.pop("neighborhood"))
         return cls(neighborhood=neighborhood, **given, **options)
 
-    def add_layer(self) -> RIDE:
-        """Put a fresh layer on top and start the MCGSM anew: deep models are grown greedily, layer by layer."""
+    def add_layer(self, *, pass_through: bool = False) -> RIDE:
+        """Put a layer on top: deep models are grown greedily, layer by layer.
+
+        Args:
+            pass_through: the layer hands on what the one below gives, roughly, and the MCGSM stays, so that the model
+                starts near what it was. Otherwise the layer is fresh and the MCGSM starts anew, as published.
+
+        Raises:
+            ValueError: ``pass_through`` with a cell that has no gates i, g and o.
+        """
+        if pass_through and self.cell in ("leaky", "gru", "rnn"):
+            raise ValueError(f"pass_through needs a cell with the gates i, g and o, got cell={self.cell!r}")
+        # the model may have moved since it was made
+        self._options = {"device": self.marginal.device, "dtype": self.marginal.dtype}
         self._append_layer()
-        self.mcgsm.reset_parameters()
+        if pass_through:
+            _hand_on(self.scan_layers()[-1])
+        else:
+            self.mcgsm.reset_parameters()
         return self
 
     def _append_layer(self) -> None:
@@ -241,3 +256,22 @@ class RIDE(nn.Module):
     def inpaint(self, images: Tensor, mask: Tensor, **options: Any) -> Inpainting:
         """Fill the pixels where ``mask`` is True; see :func:`ndrnn.density.inpainting.inpaint`."""
         return inpaint(self, images, mask, **options)
+
+
+# Biases of nearly open and nearly closed gates: their gradients have not vanished.
+_OPEN, _CLOSED = 2.0, -3.0
+
+
+@torch.no_grad()
+def _hand_on(layer: ScanLayer) -> None:
+    """Make a layer with as many inputs as units give about its input: i and o open, f closed, g the input."""
+    units = layer.hidden_size
+    opening = 1 / (1 + exp(-_OPEN))
+    for parameter in layer.parameters():
+        parameter.mul_(0.1)  # still no two units alike
+    for number, gate in enumerate(layer.cell.gates(layer.ndim)):
+        rows = slice(number * units, (number + 1) * units)
+        if gate == "g":
+            layer.weight_ih[:, rows] = torch.eye(units).to(layer.weight_ih) / opening**2
+        elif layer.bias is not None and gate[0] in "ifo":
+            layer.bias[:, rows] += _CLOSED if gate[0] == "f" else _OPEN
