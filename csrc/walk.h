@@ -51,7 +51,7 @@ struct Plan {
     strips = tasks = 0;
     if (points == 0 || p.batch == 0) return;
     // Enough rows a wavefront to reuse the weights, enough tasks to share out, and little enough to stay in cache.
-    constexpr int64_t kRowsWanted = 64, kRowsLeast = 8, kTasksWanted = 8, kStripMost = 64, kStripMostOfMany = 12;
+    constexpr int64_t kRowsWanted = 48, kRowsLeast = 8, kTasksWanted = 8, kStripMost = 64, kStripMostOfMany = 12;
     const int64_t first = p.extent[0], strip_most = n == 1 ? first : n == 2 ? kStripMost : kStripMostOfMany;
     strips = larger(1, ceil_div(first, larger(1, strip_most)));
     rows = ceil_div(first, strips);
