@@ -57,6 +57,7 @@ def test_public_names():
         "diagnose",
         "estimate",
         "load",
+        "release_memory",
         "save",
         "testing",
     ]

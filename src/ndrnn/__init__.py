@@ -7,7 +7,7 @@ from . import testing
 from .diagnose import Diagnosis, diagnose
 from .estimate import Estimate, estimate
 from .layers import MDGRU, MDLSTM, MDRNN, LeakyMDLSTM, SpatialLSTM, StableMDLSTM
-from .scan import available_backends, backend
+from .scan import available_backends, backend, release_memory
 
 if TYPE_CHECKING:
     from .checkpoint import load, save
@@ -32,6 +32,7 @@ __all__ = [
     "diagnose",
     "estimate",
     "load",
+    "release_memory",
     "save",
     "testing",
 ]

@@ -56,3 +56,16 @@ def scan(
     if not return_state:
         return y, None, None
     return y, hn, cn if cell.memory else None
+
+
+def release_memory() -> int:
+    """Hand memory that the compiled scans keep for their next call back to the system.
+
+    Results of a megabyte and more, and work space, lie in blocks that wait for the next call when they are free, never
+    more of them than were once in use. Whoever has trained a large lattice and goes on with something else may want
+    them back; the next scan is slower by what the system takes to clear them.
+
+    Returns:
+        How many bytes were handed back.
+    """
+    return operators.kernels.release_memory()

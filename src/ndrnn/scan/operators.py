@@ -74,10 +74,13 @@ class Kernels:
             return
         for name in ("ndrnn_error", "ndrnn_isa"):
             getattr(self._library, name).restype = ctypes.c_char_p
-        for name in ("ndrnn_panel", "ndrnn_kept", "ndrnn_memory"):
+        for name in ("ndrnn_panel", "ndrnn_kept", "ndrnn_memory", "ndrnn_release_memory"):
             getattr(self._library, name).restype = ctypes.c_int64
         self.isa = self._library.ndrnn_isa().decode()
         self.refusal = self._library.ndrnn_error().decode() or None
+
+    def release_memory(self) -> int:
+        return 0 if self.refusal else int(self._library.ndrnn_release_memory())
 
     def has_memory(self, cell: str) -> bool:
         return bool(self._library.ndrnn_memory(cell.encode()))
