@@ -7,28 +7,29 @@ namespace ndrnn::NDRNN_ISA {
 template <class T>
 class ForwardScan : Scan<T> {
  public:
-  ForwardScan(const Plan& plan, const CellInfo<T>& cell, const Forward<T>& call)
-      : Scan<T>(plan, cell, call.weights, call.c0), call_(call) {}
+  ForwardScan(const Plan& plan, const CellInfo<T>& cell, const Forward<T>& call, const Host& host)
+      : Scan<T>(plan, cell, call.weights, call.c0, host), call_(call) {}
 
-  bool run(const Parallel& parallel) {
-    const int64_t workers = smaller(parallel.threads, plan_.tasks);
+  bool run() {
+    const int64_t workers = smaller(host_.threads, plan_.tasks);
     if (!this->reserve([&](Layout& layout) { place(layout, workers); })) return false;
     this->prepare_shared();
-    share_out(problem_.directions, smaller(parallel.threads, problem_.directions), parallel,
-              [&](int64_t, int64_t direction) {
-                packing_.forward(call_.weights, direction, weights_ + direction * packing_.size);
-              });
-    this->clear(call_.y, problem_.directions * problem_.hidden, parallel);
+    const int64_t panels = problem_.directions * packing_.panels;
+    share_out(panels, smaller(host_.threads, panels), host_, [&](int64_t, int64_t number) {
+      const int64_t direction = number / packing_.panels, panel = number % packing_.panels;
+      packing_.forward(call_.weights, direction, panel, weights_ + number * (packing_.size / packing_.panels));
+    });
+    this->clear(call_.y, problem_.directions * problem_.hidden);
     this->pass(call_.h0, call_.hn);
     this->pass(call_.c0, call_.cn);
-    share_out(plan_.tasks, workers, parallel, [&](int64_t worker, int64_t number) {
+    share_out(plan_.tasks, workers, host_, [&](int64_t worker, int64_t number) {
       sweep(Task(plan_, number, false), scratch_ + worker * scratch_bytes_);
     });
     return true;
   }
 
  private:
-  using Scan<T>::plan_, Scan<T>::problem_, Scan<T>::cell_, Scan<T>::packing_, Scan<T>::zeros_, Scan<T>::entry_;
+  using Scan<T>::plan_, Scan<T>::problem_, Scan<T>::cell_, Scan<T>::packing_, Scan<T>::zeros_, Scan<T>::entry_, Scan<T>::host_;
 
   // What one worker needs.
   struct Scratch {
@@ -37,8 +38,7 @@ class ForwardScan : Scan<T> {
     T* sums;
     T* ring;  // memories of the last two wavefronts: (2, samples, other points, width)
     const T* inputs[kBlock];
-    Point* points;    // of the block's rows
-    int32_t* sample;  // likewise
+    Front front;
   };
 
   int64_t place_scratch(Scratch& s, char* base) const {
@@ -47,8 +47,8 @@ class ForwardScan : Scan<T> {
     layout.place(s.samples, plan_.group);
     layout.place(s.sums, kBlock * cell_.lanes * kPanel<T>);
     layout.place(s.ring, call_.c || !cell_.memory ? 0 : 2 * plan_.group * plan_.others * packing_.width);
-    layout.place(s.points, kBlock);
-    layout.place(s.sample, kBlock);
+    layout.place(s.front.points, plan_.front);
+    layout.place(s.front.local, plan_.front);
     return layout.bytes();
   }
 
@@ -72,7 +72,6 @@ class ForwardScan : Scan<T> {
     Scratch s;
     place_scratch(s, memory);
     ForwardBlock<T>& block = *s.block;
-    block.rows = 0;
     block.hidden = problem_.hidden;
     block.width = packing_.width;
     block.ndim = problem_.ndim;
@@ -84,23 +83,24 @@ class ForwardScan : Scan<T> {
     for (int64_t t = 0; t < wavefronts; ++t) {
       if (task.strip > 0 && t <= plan_.reach)
         wait_until([&] { return acquire(this->progress(task, task.strip - 1)) >= t + plan_.rows; });
-      for_wavefront(plan_, task, s.samples, t, [&](int64_t sample, const Point& point) {
-        add(task, s, t, sample, point);
-        if (block.rows == kBlock) finish(task, s, stored);
+      s.front.gather(plan_, task, s.samples, t);
+      s.front.in_blocks(kBlock, [&](int64_t begin, int64_t end) {
+        block.rows = end - begin;
+        block.kept = call_.kept ? call_.kept + (stored + begin) * cell_.kept * packing_.width : nullptr;
+        for (int64_t i = begin; i < end; ++i) add(task, s, t, i - begin, s.front.local[i], s.front.points[i]);
+        finish(task, s, begin);
       });
-      finish(task, s, stored);
+      stored += s.front.count;
       release(this->progress(task, task.strip), t + 1);
     }
   }
 
-  void add(const Task& task, Scratch& s, int64_t t, int64_t local, const Point& point) {
+  void add(const Task& task, Scratch& s, int64_t t, int64_t row, int64_t local, const Point& point) {
     ForwardBlock<T>& block = *s.block;
     const Sample& sample = s.samples[local];
-    const int64_t row = block.rows++, directions = problem_.directions, hidden = problem_.hidden;
+    const int64_t directions = problem_.directions, hidden = problem_.hidden;
     const int64_t width = packing_.width, at = sample.index * plan_.points + point.at;
     T* y = call_.y + (at * directions + task.direction) * hidden;
-    s.points[row] = point;
-    s.sample[row] = int32_t(local);
     s.inputs[row] = call_.x + at * problem_.inputs;
     block.h[row] = y;
     for (int k = 0; k < problem_.ndim; ++k) {
@@ -130,11 +130,8 @@ class ForwardScan : Scan<T> {
     }
   }
 
-  void finish(const Task& task, Scratch& s, int64_t& stored) {
-    ForwardBlock<T>& block = *s.block;
-    if (block.rows == 0) return;
-    block.kept = call_.kept ? call_.kept + stored * cell_.kept * packing_.width : nullptr;
-    stored += block.rows;
+  void finish(const Task& task, Scratch& s, int64_t begin) {
+    const ForwardBlock<T>& block = *s.block;
     const T* weights = weights_ + task.direction * packing_.size;
     for (int64_t panel = 0; panel < packing_.panels; ++panel) {
       for (int lane = 0; lane < cell_.lanes; ++lane) {
@@ -148,23 +145,22 @@ class ForwardScan : Scan<T> {
                                                   : block.h_prev[run.product - 1];
           segments[count++] = {rows, 0, run.length};
         }
-        multiply(segments, count, block.rows, weights + kPanel<T>, weights, block.sums + lane * kPanel<T>,
-                 cell_.lanes * kPanel<T>);
+        multiply(segments, count, block.rows, weights + kPanel<T>, weights,
+                 Strided<T>{block.sums + lane * kPanel<T>, cell_.lanes * kPanel<T>});
         weights += packing_.panel_size(lane);
       }
       cell_.forward(block, panel * kPanel<T>);
     }
     const bool last_row_leaves = hands_over() && task.strip + 1 < plan_.strips;
     if (call_.hn || last_row_leaves)
-      for (int64_t row = 0; row < block.rows; ++row) leave(task, s, row, last_row_leaves);
-    block.rows = 0;
+      for (int64_t row = 0; row < block.rows; ++row) leave(task, s, row, begin + row, last_row_leaves);
   }
 
   // Carries states out: to the exit faces, and from a strip's last row to the next strip.
-  void leave(const Task& task, const Scratch& s, int64_t row, bool last_row_leaves) {
+  void leave(const Task& task, const Scratch& s, int64_t row, int64_t in_front, bool last_row_leaves) {
     const ForwardBlock<T>& block = *s.block;
-    const Point& point = s.points[row];
-    const int64_t sample = task.sample_begin + s.sample[row], hidden = problem_.hidden;
+    const Point& point = s.front.points[in_front];
+    const int64_t sample = task.sample_begin + s.front.local[in_front], hidden = problem_.hidden;
     if (last_row_leaves && point.row == task.row_end - 1)
       std::memcpy(handed(task.direction, sample, point.other), block.c[row], sizeof(T) * packing_.width);
     if (!call_.hn) return;

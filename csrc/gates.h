@@ -5,7 +5,7 @@
 namespace ndrnn::NDRNN_ISA {
 
 // Rows that one product and the gates after it take at a time.
-constexpr int64_t kBlock = 60;
+constexpr int64_t kBlock = 72;
 
 // Distances in memory count elements; `width` is the number of hidden units with their padding.
 template <class T>
@@ -41,26 +41,30 @@ struct ForwardAt {
   void put_c(V v) { store(block.c[row] + unit, v); }
 };
 
+// A message goes from a point to the predecessor along one axis: the gradient of its h, then, if the cell has a memory,
+// that of its c, `width` elements each.
 template <class T>
 struct BackwardBlock {
   int64_t rows, hidden, width;
   int ndim;
   const T* extra;
-  T* extra_sums;                      // (extra rows, width), or null
+  T* extra_sums;                        // (extra rows, width), or null
   const T* kept;
-  const T* dh;                        // (rows, width): from the output and through the products
-  const T* dc[kBlock];                // likewise, without what the successors carry over
-  const T* carried[kMaxAxes][kBlock];  // what the successor along each axis carries over
+  const T* dh[kBlock];                  // from outside: H elements
+  const T* dc[kBlock];
+  const T* received[kMaxAxes][kBlock];  // the message of the successor along each axis
+  T* sent[kBlock];                      // messages to the predecessors, one after the other
   const T* h_prev[kMaxAxes][kBlock];
   const T* c_prev[kMaxAxes][kBlock];
   const T* h[kBlock];
   const T* c[kBlock];
-  T* delta[kBlock];                   // (lanes + n, width): gradients of the pre-activations, then what is carried
+  T* delta;                             // (rows, lanes, width): gradients of the pre-activations
 };
 
 template <class T_, class Cell>
 struct BackwardAt {
   static constexpr bool kWayBack = true;
+  static constexpr int64_t kParts = Cell::kMemory ? 2 : 1;
   using T = T_;
   using V = Vec<T>;
   const BackwardBlock<T>& block;
@@ -74,16 +78,11 @@ struct BackwardAt {
   V c_new() const { return load(block.c[row] + unit); }
   V h_new() const { return load_part(block.h[row] + unit, block.hidden - unit); }
   V extra(int r) const { return load(block.extra + r * block.width + unit); }
-  V dh() const {
-    const V own = load(block.dh + row * block.width + unit);
-    return Cell::kCarryToH ? own + carried() : own;
-  }
-  V dc() const { return load(block.dc[row] + unit) + carried(); }
-  void delta(int lane, V v) {
-    if (unit + kLanes<T> > block.hidden) v = first<T>(v, block.hidden - unit);
-    store(block.delta[row] + lane * block.width + unit, v);
-  }
-  void carry(int k, V v) { delta(Cell::lanes(block.ndim) + k, v); }
+  V dh() const { return gathered(block.dh[row], 0); }
+  V dc() const { return gathered(block.dc[row], block.width); }
+  void delta(int lane, V v) { put(block.delta + (row * Cell::lanes(block.ndim) + lane) * block.width, v); }
+  // What goes straight into the last part of a message; products come on top.
+  void carry(int k, V v) { put(block.sent[row] + ((k + 1) * kParts - 1) * block.width, v); }
   void add_extra(int r, V v) {
     if (!block.extra_sums) return;  // the weights are frozen
     T* sum = block.extra_sums + r * block.width + unit;
@@ -91,10 +90,14 @@ struct BackwardAt {
   }
 
  private:
-  V carried() const {
-    V sum = load(block.carried[0][row] + unit);
-    for (int k = 1; k < block.ndim; ++k) sum += load(block.carried[k][row] + unit);
+  V gathered(const T* outside, int64_t part) const {
+    V sum = load_part(outside + unit, block.hidden - unit);
+    for (int k = 0; k < block.ndim; ++k) sum += load(block.received[k][row] + part + unit);
     return sum;
+  }
+  void put(T* to, V v) {
+    if (unit + kLanes<T> > block.hidden) v = first<T>(v, block.hidden - unit);
+    store(to + unit, v);
   }
 };
 
@@ -147,7 +150,7 @@ struct CellInfo {
 
   // The products that enter a lane, as far as there are any.
   uint32_t inputs(int lane) const { return products(lane, ndim) & ((2u << ndim) - 1); }
-  int carries() const { return memory || carry_to_h ? ndim : 0; }
+  int parts() const { return memory ? 2 : 1; }  // of a message
 };
 
 template <class T>

@@ -6,11 +6,11 @@
 namespace ndrnn::NDRNN_ISA {
 
 template <class T, template <class> class Run, class Call>
-Outcome run(const char* name, const Problem& problem, const Call& call, const Parallel& parallel) {
+Outcome run(const char* name, const Problem& problem, const Call& call, const Host& host) {
   CellInfo<T> cell;
   if (!find_cell(name, problem.ndim, cell)) return Outcome::kUnknownCell;
   const Plan plan(problem);
-  return Run<T>(plan, cell, call).run(parallel) ? Outcome::kDone : Outcome::kNoMemory;
+  return Run<T>(plan, cell, call, host).run() ? Outcome::kDone : Outcome::kNoMemory;
 }
 
 int64_t width(int64_t hidden, int bytes) {

@@ -4,10 +4,6 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
-
 #include <cstdlib>
 #include <initializer_list>
 #include <optional>
@@ -15,6 +11,7 @@
 #include <tuple>
 #include <vector>
 
+#include "pool.h"
 #include "problem.h"
 
 namespace {
@@ -106,6 +103,25 @@ struct Inputs {
   const std::vector<int64_t>& signs;
 };
 
+// Whether memory comes from the pool. A sanitizer must see where every block ends.
+bool pooled(int64_t bytes) {
+#ifdef __SANITIZE_ADDRESS__
+  return false;
+#endif
+  return bytes >= Pool::kLeast;
+}
+
+void* take(int64_t bytes) {
+  constexpr int64_t kAlignment = 64;
+  if (pooled(bytes)) return Pool::instance().take(bytes);
+  return std::aligned_alloc(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
+}
+
+void give(void* memory, int64_t bytes) {
+  if (pooled(bytes)) Pool::instance().give(memory);
+  else std::free(memory);
+}
+
 // One checked call: the problem, and the shapes of what belongs to it.
 struct Call {
   Problem problem{};
@@ -172,14 +188,15 @@ struct Call {
   }
 
   // Threads cost more than a small scan; how many there are never changes a result.
-  Parallel parallel() const {
+  Host host() const {
     const double work = double(c[0]) * double(c[1]) * double(c[2]) * double(cell.gates * problem.hidden) *
                         double(problem.inputs + problem.ndim * problem.hidden);
     constexpr double kWorthThreads = 1e6;
     return {work < kWorthThreads ? 1 : int(torch::stable::get_num_threads()),
             [](int64_t n, void (*body)(void*, int64_t, int64_t), void* state) {
               torch::stable::parallel_for(0, n, 1, [=](int64_t begin, int64_t end) { body(state, begin, end); });
-            }};
+            },
+            take, give};
   }
 };
 
@@ -193,23 +210,16 @@ void check(Outcome outcome) {
   STD_TORCH_CHECK(outcome == Outcome::kDone, "ndrnn: there are no kernels for this cell");
 }
 
-// Fresh memory in small pages costs as much as the arithmetic that fills it: ask for huge ones.
-void prefer_huge_pages(Tensor& t) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-  constexpr uintptr_t kHuge = 2 << 20;
-  const uintptr_t begin = reinterpret_cast<uintptr_t>(t.mutable_data_ptr());
-  const uintptr_t end = begin + t.numel() * t.element_size();
-  const uintptr_t first = (begin + kHuge - 1) / kHuge * kHuge;
-  if (end >= first + 2 * kHuge) madvise(reinterpret_cast<void*>(first), (end - first) / kHuge * kHuge, MADV_HUGEPAGE);
-#else
-  (void)t;
-#endif
-}
-
 Tensor make(const Tensor& like, bool wanted, const std::vector<int64_t>& shape) {
-  Tensor t = torch::stable::new_empty(like, wanted ? shape : std::vector<int64_t>{0});
-  if (wanted) prefer_huge_pages(t);
-  return t;
+  int64_t elements = wanted ? 1 : 0;
+  std::vector<int64_t> strides(shape.size());
+  for (size_t i = shape.size(); i-- > 0; elements *= shape[i]) strides[i] = elements;
+  const int64_t bytes = elements * int64_t(like.element_size());
+  if (!pooled(bytes)) return torch::stable::new_empty(like, wanted ? shape : std::vector<int64_t>{0});
+  void* const memory = Pool::instance().take(bytes);
+  STD_TORCH_CHECK(memory, "ndrnn: there is not enough memory for ", bytes, " bytes");
+  return torch::stable::from_blob(memory, shape, strides, like.device(), like.scalar_type(),
+                                  [](void* given) { Pool::instance().give(given); });
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> scan(
@@ -223,7 +233,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> scan(
   auto run = [&](auto zero, auto kernel) {
     using T = decltype(zero);
     const Forward<T> f{weights<T>(inputs), in<T>(x), in<T>(h0), in<T>(c0), out<T>(y), out<T>(hn), out<T>(cn), out<T>(c), out<T>(kept)};
-    check(kernel(cell.c_str(), call.problem, f, call.parallel()));
+    check(kernel(cell.c_str(), call.problem, f, call.host()));
   };
   if (call.dtype == ScalarType::Float) run(0.0f, kernels().forward32);
   else run(0.0, kernels().forward64);
@@ -260,7 +270,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> scan_backward
     const Backward<T> b{weights<T>(inputs), in<T>(x), in<T>(h0), in<T>(c0), in<T>(y), in<T>(c), in<T>(kept), in<T>(dy),
                         in<T>(dhn), in<T>(dcn), out<T>(dx), out<T>(dx_each), out<T>(dh0), out<T>(dc0), out<T>(dih), out<T>(dhh),
                         out<T>(dbias), out<T>(dextra)};
-    check(kernel(cell.c_str(), call.problem, b, call.parallel()));
+    check(kernel(cell.c_str(), call.problem, b, call.host()));
   };
   if (call.dtype == ScalarType::Float) run(0.0f, kernels().backward32);
   else run(0.0, kernels().backward64);
@@ -291,3 +301,6 @@ NDRNN_EXPORT int64_t ndrnn_memory(const char* cell) {
   CellShape shape;
   return choice().kernels && choice().kernels->describe(cell, 1, 1, &shape) && shape.memory;
 }
+
+// Hands memory that waits for the next call back to the system; returns how many bytes.
+NDRNN_EXPORT int64_t ndrnn_release_memory() { return Pool::instance().clear(); }

@@ -68,23 +68,23 @@ struct Packing {
     return extra ? extra + row * problem.hidden + unit : nullptr;
   }
 
-  void forward(const Weights<T>& weights, int64_t direction, T* out) const {
-    for (int64_t panel = 0; panel < panels; ++panel)
-      for (int lane = 0; lane < cell.lanes; out += panel_size(lane), ++lane) {
-        for (int64_t j = 0; j < kPanel<T>; ++j) {
-          const int64_t unit = panel * kPanel<T> + j;
-          const bool padding = unit >= problem.hidden;
-          const T* bias = padding ? nullptr : bias_of(direction, lane, unit, weights.bias, weights.extra);
-          T* to = out + j;
-          *to = bias ? *bias : T(0);
-          for (int r = 0; r < run_count; ++r) {
-            if (!enters(runs[r], lane)) continue;
-            const T* from =
-                padding ? nullptr : source(runs[r], direction, lane, unit, weights.ih, weights.hh, weights.extra);
-            for (int64_t i = 0; i < runs[r].length; ++i) *(to += kPanel<T>) = padding ? T(0) : from[i];
-          }
+  // One panel of a direction's weights; they lie one after the other.
+  void forward(const Weights<T>& weights, int64_t direction, int64_t panel, T* out) const {
+    for (int lane = 0; lane < cell.lanes; out += panel_size(lane), ++lane) {
+      for (int64_t j = 0; j < kPanel<T>; ++j) {
+        const int64_t unit = panel * kPanel<T> + j;
+        const bool padding = unit >= problem.hidden;
+        const T* bias = padding ? nullptr : bias_of(direction, lane, unit, weights.bias, weights.extra);
+        T* to = out + j;
+        *to = bias ? *bias : T(0);
+        for (int r = 0; r < run_count; ++r) {
+          if (!enters(runs[r], lane)) continue;
+          const T* from =
+              padding ? nullptr : source(runs[r], direction, lane, unit, weights.ih, weights.hh, weights.extra);
+          for (int64_t i = 0; i < runs[r].length; ++i) *(to += kPanel<T>) = padding ? T(0) : from[i];
         }
       }
+    }
   }
 
   // One panel of a direction's weight gradients, from the packed form into the parameters' own.
@@ -117,16 +117,15 @@ struct Packing {
                                        : T(0);
   }
 
-  // For the way back: panels over the features of some runs of the same length, in each panel run after run a row
-  // for every lane that the run enters and every unit.
+  // For the way back: panels over the features of a run, with a row for every lane that it enters and every unit.
   int64_t transposed_rows(const Run& run) const {
     int64_t lanes = 0;
     for (int lane = 0; lane < cell.lanes; ++lane) lanes += enters(run, lane);
     return lanes * problem.hidden;
   }
 
-  int64_t transposed_size(const Run* some, int count) const {
-    return ceil_div(some->length, kPanel<T>) * kPanel<T> * count * transposed_rows(*some);
+  int64_t transposed_size(const Run& run) const {
+    return ceil_div(run.length, kPanel<T>) * kPanel<T> * transposed_rows(run);
   }
 
   // The inputs' weights as rows of all lanes and padded units, one a feature: (inputs, lanes, width). A lane that
@@ -140,32 +139,30 @@ struct Packing {
         }
   }
 
-  void transposed(const Weights<T>& weights, int64_t direction, const Run* some, int count, T* out) const {
-    for (int64_t begin = 0; begin < some->length; begin += kPanel<T>)
-      for (int r = 0; r < count; ++r)
-        for (int lane = 0; lane < cell.lanes; ++lane) {
-          if (!enters(some[r], lane)) continue;
-          const int64_t length = smaller(kPanel<T>, some[r].length - begin);
-          for (int64_t unit = 0; unit < problem.hidden; ++unit, out += kPanel<T>) {
-            const T* from = source(some[r], direction, lane, unit, weights.ih, weights.hh, weights.extra) + begin;
-            for (int64_t j = 0; j < kPanel<T>; ++j) out[j] = j < length ? from[j] : T(0);
-          }
+  void transposed(const Weights<T>& weights, int64_t direction, const Run& run, T* out) const {
+    for (int64_t begin = 0; begin < run.length; begin += kPanel<T>)
+      for (int lane = 0; lane < cell.lanes; ++lane) {
+        if (!enters(run, lane)) continue;
+        const int64_t length = smaller(kPanel<T>, run.length - begin);
+        for (int64_t unit = 0; unit < problem.hidden; ++unit, out += kPanel<T>) {
+          const T* from = source(run, direction, lane, unit, weights.ih, weights.hh, weights.extra) + begin;
+          for (int64_t j = 0; j < kPanel<T>; ++j) out[j] = j < length ? from[j] : T(0);
         }
+      }
   }
 };
 
 // The product of a block's rows with packed weights, in runs of weights that stay in the first-level cache.
 // Without a bias it is added to what `out` holds.
-template <class T>
-void multiply(const Segment<T>* segments, int count, int64_t rows, const T* weights, const T* bias, T* out,
-              int64_t stride) {
+template <class T, class Out>
+void multiply(const Segment<T>* segments, int count, int64_t rows, const T* weights, const T* bias, Out out) {
   constexpr int kMost = 64;
   Segment<T> run[kMost];
   int in_run = 0;
   int64_t length = 0;
   auto flush = [&] {
     if (in_run == 0 && !bias) return;
-    product(run, in_run, rows, weights, bias, out, stride);
+    product(run, in_run, rows, weights, bias, out);
     weights += length * kPanel<T>;
     bias = nullptr;
     in_run = 0;

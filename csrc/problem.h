@@ -47,10 +47,14 @@ struct Backward {
   T *dih, *dhh, *dbias, *dextra;
 };
 
-// A loop over [0, n) in the caller's thread pool; body(state, begin, end).
-struct Parallel {
+// What the kernels ask the border for.
+struct Host {
   int threads;
+  // A loop over [0, n) in the caller's thread pool; body(state, begin, end).
   void (*run)(int64_t n, void (*body)(void*, int64_t, int64_t), void* state);
+  // Uninitialised memory, aligned for vectors, or null; and back, with the same number of bytes.
+  void* (*take)(int64_t bytes);
+  void (*give)(void* memory, int64_t bytes);
 };
 
 enum class Outcome { kDone, kUnknownCell, kNoMemory };
@@ -67,10 +71,10 @@ struct Kernels {
   const char* name;
   int64_t (*width)(int64_t hidden, int bytes);  // hidden units with their padding
   bool (*describe)(const char* cell, int ndim, int64_t hidden, CellShape*);  // false for an unknown cell
-  Outcome (*forward32)(const char* cell, const Problem&, const Forward<float>&, const Parallel&);
-  Outcome (*forward64)(const char* cell, const Problem&, const Forward<double>&, const Parallel&);
-  Outcome (*backward32)(const char* cell, const Problem&, const Backward<float>&, const Parallel&);
-  Outcome (*backward64)(const char* cell, const Problem&, const Backward<double>&, const Parallel&);
+  Outcome (*forward32)(const char* cell, const Problem&, const Forward<float>&, const Host&);
+  Outcome (*forward64)(const char* cell, const Problem&, const Forward<double>&, const Host&);
+  Outcome (*backward32)(const char* cell, const Problem&, const Backward<float>&, const Host&);
+  Outcome (*backward64)(const char* cell, const Problem&, const Backward<double>&, const Host&);
 };
 
 namespace avx512 { const Kernels& kernels(); }

@@ -11,17 +11,31 @@ struct Segment {
   int64_t offset, length;
 };
 
+// Where a product goes: rows at a fixed distance, or anywhere.
+template <class T>
+struct Strided {
+  T* first;
+  int64_t stride;
+  T* operator[](int64_t row) const { return first + row * stride; }
+};
+
+template <class T>
+struct Scattered {
+  T* const* rows;
+  int64_t offset;
+  T* operator[](int64_t row) const { return rows[row] + offset; }
+};
+
 // How long a run of weights may be to stay in the first-level cache while all rows of a block pass by.
 template <class T>
 constexpr int64_t kRun = 20480 / (kPanel<T> * int64_t(sizeof(T)));
 
-template <class T, int R>
-inline void product_tile(const Segment<T>* segments, int count, int64_t row, const T* weights, const T* bias, T* out,
-                         int64_t stride) {
+template <class T, int R, class Out>
+inline void product_tile(const Segment<T>* segments, int count, int64_t row, const T* weights, const T* bias, Out out) {
   Vec<T> sum[R][2];
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
-    const T* start = bias ? bias : out + r * stride;
+    const T* start = bias ? bias : out[row + r];
     sum[r][0] = load(start);
     sum[r][1] = load(start + kLanes<T>);
   }
@@ -42,27 +56,27 @@ inline void product_tile(const Segment<T>* segments, int count, int64_t row, con
   }
 #pragma GCC unroll 16
   for (int r = 0; r < R; ++r) {
-    store(out + r * stride, sum[r][0]);
-    store(out + r * stride + kLanes<T>, sum[r][1]);
+    T* to = out[row + r];
+    store(to, sum[r][0]);
+    store(to + kLanes<T>, sum[r][1]);
   }
 }
 
-template <class T, int R>
+template <class T, int R, class Out>
 inline void product_tiles(int rows_in_tile, const Segment<T>* segments, int count, int64_t row, const T* weights,
-                          const T* bias, T* out, int64_t stride) {
-  if (rows_in_tile == R) return product_tile<T, R>(segments, count, row, weights, bias, out, stride);
-  if constexpr (R > 1) product_tiles<T, R - 1>(rows_in_tile, segments, count, row, weights, bias, out, stride);
+                          const T* bias, Out out) {
+  if (rows_in_tile == R) return product_tile<T, R>(segments, count, row, weights, bias, out);
+  if constexpr (R > 1) product_tiles<T, R - 1>(rows_in_tile, segments, count, row, weights, bias, out);
 }
 
 // out[row][0 .. kPanel) = bias (or what out holds, without one) + rows of the segments times packed weights.
 // The rows are shared out evenly over the tiles: 7 rows are 4 + 3, never 6 + 1.
-template <class T>
-void product(const Segment<T>* segments, int count, int64_t rows, const T* weights, const T* bias, T* out,
-             int64_t stride) {
+template <class T, class Out>
+void product(const Segment<T>* segments, int count, int64_t rows, const T* weights, const T* bias, Out out) {
   const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
   for (int64_t tile = 0, row = 0; tile < tiles; ++tile) {
     const int64_t next = (tile + 1) * rows / tiles;
-    product_tiles<T, kTileRows>(int(next - row), segments, count, row, weights, bias, out + row * stride, stride);
+    product_tiles<T, kTileRows>(int(next - row), segments, count, row, weights, bias, out);
     row = next;
   }
 }

@@ -7,8 +7,8 @@ namespace ndrnn::NDRNN_ISA {
 template <class T>
 class Scan {
  protected:
-  Scan(const Plan& plan, const CellInfo<T>& cell, const Weights<T>& weights, const T* c0)
-      : plan_(plan), problem_(plan.problem), cell_(cell), given_(weights), c0_(c0), packing_(problem_, cell) {}
+  Scan(const Plan& plan, const CellInfo<T>& cell, const Weights<T>& weights, const T* c0, const Host& host)
+      : plan_(plan), problem_(plan.problem), cell_(cell), given_(weights), c0_(c0), packing_(problem_, cell), host_(host), arena_(host) {}
 
   // Lays out memory with place(layout): once to count, once for good.
   template <class Place>
@@ -54,8 +54,8 @@ class Scan {
   int64_t orders() const { return plan_.strips * plan_.groups; }
   int64_t order_of(const Task& task) const { return task.strip * plan_.groups + task.group; }
   int64_t chains() const { return problem_.directions * problem_.batch; }
-  int64_t record() const { return (cell_.lanes + cell_.carries()) * packing_.width; }
-  int64_t zeros() const { return larger(record(), larger(problem_.inputs, problem_.hidden)); }
+  int64_t message() const { return cell_.parts() * packing_.width; }
+  int64_t zeros() const { return larger(message(), larger(problem_.inputs, problem_.hidden)); }
 
   // Where the kept rows of a task begin; they lie in the order in which the forward scan meets the points.
   int64_t stored_before(const Task& task) const { return task.direction * stored_[orders()] + stored_[order_of(task)]; }
@@ -67,9 +67,9 @@ class Scan {
   }
 
   // Clears what belongs to no point: (N, P, row) beyond the extents of ragged samples, and whole faces.
-  void clear(T* points, int64_t row, const Parallel& parallel) const {
+  void clear(T* points, int64_t row) const {
     if (!points || !problem_.sizes) return;
-    share_out(problem_.batch, smaller(parallel.threads, problem_.batch), parallel, [&](int64_t, int64_t sample) {
+    share_out(problem_.batch, smaller(host_.threads, problem_.batch), host_, [&](int64_t, int64_t sample) {
       bool whole = true;
       for (int k = 0; k < problem_.ndim; ++k) whole = whole && plan_.size(sample, k) == problem_.extent[k];
       if (!whole) std::memset(points + sample * plan_.points * row, 0, sizeof(T) * plan_.points * row);
@@ -104,6 +104,7 @@ class Scan {
   const Weights<T>& given_;
   const T* const c0_;
   const Packing<T> packing_;
+  const Host& host_;
   Arena arena_;
   T *extra_, *zeros_, *entry_;
   int64_t *progress_, *stored_;

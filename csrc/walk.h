@@ -56,13 +56,16 @@ struct Plan {
     rows = n == 1 ? first : larger(1, smaller(first, n == 2 ? kRowsMost : kRowsLeast));
     const int64_t mean_front = larger(1, points / first * rows / (rows + reach));
     group = larger(1, smaller(p.batch, ceil_div(kRowsWanted, mean_front)));
-    while (group > 1 && p.directions * ceil_div(p.batch, group) < kTasksWanted && group / 2 * mean_front >= kRowsLeast / 2)
+    while (group > 1 && p.directions * ceil_div(p.batch, group) < kTasksWanted && group / 2 * mean_front >= kRowsLeast)
       group = ceil_div(group, 2);
     groups = ceil_div(p.batch, group);
-    if (n > 1 && p.directions * groups * ceil_div(first, rows) < kTasksWanted) {
-      const int64_t cuts = ceil_div(kTasksWanted, p.directions * groups);
-      rows = smaller(rows, larger(kRowsLeast, ceil_div(first, cuts)));
+    strips = ceil_div(first, rows);
+    if (n > 1) {
+      constexpr int64_t kStripLeast = 10;
+      const int64_t wanted = ceil_div(kTasksWanted, p.directions * groups);
+      strips = larger(strips, smaller(wanted, first / kStripLeast));
     }
+    rows = ceil_div(first, strips);  // evenly: a last strip of a few rows would leave threads idle
     strips = ceil_div(first, rows);
     tasks = strips * groups * p.directions;
     front = group;
@@ -190,6 +193,36 @@ inline void for_wavefront(const Plan& plan, const Task& task, const Sample* samp
   }
 }
 
+// The points of a wavefront.
+struct Front {
+  Point* points;
+  int32_t* local;  // their samples
+  int64_t count;
+
+  void gather(const Plan& plan, const Task& task, const Sample* samples, int64_t t) {
+    count = 0;
+    for_wavefront(plan, task, samples, t, [&](int64_t sample, const Point& point) {
+      points[count] = point;
+      local[count++] = int32_t(sample);
+    });
+  }
+
+  // Calls visit(begin, end) for blocks of at most `most` points, all of about the same size.
+  template <class Visit>
+  void in_blocks(int64_t most, Visit&& visit) const {
+    const int64_t blocks = ceil_div(count, most);
+    for (int64_t block = 0; block < blocks; ++block) visit(block * count / blocks, (block + 1) * count / blocks);
+  }
+};
+
+// Sends for `count` elements at a distance from an address; it need not lie in any array.
+template <class T>
+inline void prefetch(const T* from, int64_t distance, int64_t count) {
+  constexpr int64_t kLine = 64 / sizeof(T);
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(from) + distance * int64_t(sizeof(T));
+  for (int64_t i = 0; i < count; i += kLine) __builtin_prefetch(reinterpret_cast<const void*>(begin + i * sizeof(T)));
+}
+
 // Waits until ready() holds, which another thread will bring about.
 template <class Ready>
 inline void wait_until(Ready&& ready) {
@@ -206,7 +239,7 @@ inline void release(int64_t* value, int64_t to) { __atomic_store_n(value, to, __
 
 // Runs work(worker, task number) for every task, in order of their numbers, on the caller's thread pool.
 template <class Work>
-inline void share_out(int64_t tasks, int64_t workers, const Parallel& parallel, Work&& work) {
+inline void share_out(int64_t tasks, int64_t workers, const Host& host, Work&& work) {
   struct State {
     int64_t tasks, next;
     Work& work;
@@ -219,26 +252,30 @@ inline void share_out(int64_t tasks, int64_t workers, const Parallel& parallel, 
   };
   if (tasks == 0) return;
   if (workers <= 1) return body(&state, 0, 1);
-  parallel.run(workers, body, &state);
+  host.run(workers, body, &state);
 }
 
-// Uninitialised memory, aligned for vectors. Not a standard container, see simd.h.
+// Memory that goes back when its owner does. Not a standard container, see simd.h.
 class Arena {
  public:
-  Arena() = default;
+  explicit Arena(const Host& host) : host_(host) {}
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
-  ~Arena() { __builtin_free(memory_); }
+  ~Arena() {
+    if (memory_) host_.give(memory_, bytes_);
+  }
 
   bool reserve(int64_t bytes) {
-    memory_ = static_cast<char*>(__builtin_malloc(bytes + 64));
-    next_ = memory_ + (64 - reinterpret_cast<uintptr_t>(memory_) % 64);
+    bytes_ = bytes;
+    memory_ = host_.take(bytes);
     return memory_ != nullptr;
   }
-  char* data() const { return next_; }
+  char* data() const { return static_cast<char*>(memory_); }
 
  private:
-  char *memory_ = nullptr, *next_ = nullptr;
+  const Host& host_;
+  void* memory_ = nullptr;
+  int64_t bytes_ = 0;
 };
 
 // Lays arrays out one after the other: first to count their bytes, then, given memory, to place them.
