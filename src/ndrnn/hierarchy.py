@@ -51,6 +51,8 @@ class Hierarchy(nn.Module):
         expand: whether the output is spread over the points of the blocks again, so that it covers the lattice of
             the input; for networks that collapse no axis.
         dropout: share of a level's outputs that are set to zero in training.
+        auxiliary: whether every level below the highest has an output of its own, for deep supervision (Lee et al.
+            2015); :meth:`scores` gives what they say, ``forward`` does without them.
 
     The features of the input are first centred and scaled by the buffers ``mean`` and ``std`` (C,), which
     :meth:`standardize` sets.
@@ -76,6 +78,7 @@ class Hierarchy(nn.Module):
         how: How = "sum",
         expand: bool = False,
         dropout: float = 0.0,
+        auxiliary: bool = False,
     ) -> None:
         super().__init__()
         self._config = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
@@ -83,13 +86,15 @@ class Hierarchy(nn.Module):
         _check(len(hidden), subsample, steps, ndim, layer, peepholes)
         if expand and collapse:
             raise ValueError(f"expand must be False for a network that collapses axes, got {expand}")
+        if auxiliary and len(hidden) < 2:
+            raise ValueError(f"auxiliary outputs need at least two levels in hidden, got {tuple(hidden)}")
         self.ndim = ndim
         options: dict[str, Any] = {"directions": directions}
         if layer == "MDLSTM":
             options["peepholes"] = peepholes is not False
         self.windows = nn.ModuleList()
         self.layers = nn.ModuleList()
-        features = input_size
+        features, widths = input_size, []
         for level, units in enumerate(hidden):
             if level == 0 and dct is not None:
                 window: nn.Module = DCTBlocks(steps[0], dct)
@@ -104,11 +109,16 @@ class Hierarchy(nn.Module):
             scan = LAYERS[layer](features, units, ndim, **options)
             self.layers.append(scan)
             features = int(scan.output_size)  # type: ignore[arg-type]
+            widths.append(features)
         self.dropout = nn.Dropout(dropout)
         self.collapse = Collapse(ndim, collapse, how) if collapse else None
-        whole = tuple(prod(block[axis] for block in steps) for axis in range(ndim))
-        self.expand = Unblocks(whole) if expand else None
-        self.output = nn.Linear(features, output_size * (prod(whole) if expand else 1))
+        self.output, self.expand = _output(features, output_size, steps, expand)
+        below = [
+            _output(width, output_size, steps[: level + 1], expand)
+            for level, width in enumerate(widths[:-1] if auxiliary else [])
+        ]
+        self.auxiliary = nn.ModuleList(output for output, _ in below)
+        self._expand_below = [spread for _, spread in below]
         self.register_buffer("mean", torch.zeros(input_size))
         self.register_buffer("std", torch.ones(input_size))
 
@@ -126,7 +136,8 @@ class Hierarchy(nn.Module):
         """The extents of the output for inputs of the extents ``sizes`` (N, n)."""
         if self.expand is not None:
             return sizes
-        sizes = self._top_sizes(sizes)
+        for window in self.windows:
+            sizes = _coarser(window, sizes)
         return sizes if self.collapse is None else self.collapse.output_sizes(sizes)
 
     def hidden(self, x: Tensor, sizes: Tensor | None = None) -> list[Tensor]:
@@ -151,22 +162,62 @@ class Hierarchy(nn.Module):
             (N, \*lattice, output_size) with the lattice of the highest level less its collapsed axes, or that of x
             with ``expand``; without meaning outside ``output_sizes(sizes)``.
         """
-        lattice = x.shape[1:-1]
-        x = self.hidden(x, sizes)[-1]
-        if self.collapse is not None:
-            x = self.collapse(x, None if sizes is None else self._top_sizes(sizes))
-        x = self.output(x)
-        return x if self.expand is None else self.expand(x, lattice)
+        top = self.hidden(x, sizes)[-1]
+        return self._said(top, self._level_sizes(sizes)[-1], self.output, self.expand, x.shape[1:-1])
 
-    def _top_sizes(self, sizes: Tensor) -> Tensor:
+    def scores(self, x: Tensor, sizes: Tensor | None = None) -> list[Tensor]:
+        """What every level says, from the lowest: the auxiliary outputs, and last what ``forward`` gives.
+
+        Arguments and shapes as for ``forward``; without ``expand`` and ``collapse`` each on its level's lattice.
+
+        Raises:
+            ValueError: the network has no auxiliary outputs.
+        """
+        if not self.auxiliary:
+            raise ValueError("auxiliary must be True for scores of all levels, got False")
+        outputs = zip(
+            self.hidden(x, sizes),
+            self._level_sizes(sizes),
+            [*self.auxiliary, self.output],
+            [*self._expand_below, self.expand],
+            strict=True,
+        )
+        return [self._said(*parts, x.shape[1:-1]) for parts in outputs]
+
+    def _said(
+        self,
+        hidden: Tensor,
+        sizes: Tensor | None,
+        output: nn.Module,
+        expand: Unblocks | None,
+        lattice: Sequence[int],
+    ) -> Tensor:
+        """The scores of a level from what its layer says, and its extents."""
+        scores: Tensor = output(hidden if self.collapse is None else self.collapse(hidden, sizes))
+        return scores if expand is None else expand(scores, lattice)
+
+    def _level_sizes(self, sizes: Tensor | None) -> list[Tensor | None]:
+        """The extents on every level."""
+        found = []
         for window in self.windows:
-            sizes = _coarser(window, sizes)
-        return sizes
+            sizes = None if sizes is None else _coarser(window, sizes)
+            found.append(sizes)
+        return found
 
 
 def _coarser(window: Any, sizes: Tensor) -> Tensor:
     coarser: Tensor = window.output_sizes(sizes)
     return coarser
+
+
+def _output(
+    features: int, output_size: int, steps: Sequence[Sequence[int]], expand: bool
+) -> tuple[nn.Linear, Unblocks | None]:
+    """The output of a level, and its way back to the points of the input through the blocks up to this level."""
+    if not expand:
+        return nn.Linear(features, output_size), None
+    whole = tuple(map(prod, zip(*steps, strict=True)))
+    return nn.Linear(features, output_size * prod(whole)), Unblocks(whole)
 
 
 def _check(

@@ -108,6 +108,42 @@ def test_dropout_is_for_training_alone():
     assert torch.equal(model(x), model(x))
 
 
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {},
+        {"blocks": ((2, 1), (1, 3)), "expand": True},
+        {"blocks": ((2, 1), (1, 3)), "collapse": (0, 1), "how": "mean"},
+    ],
+    ids=["points", "blocks", "collapsed"],
+)
+def test_every_level_has_its_say(shape):
+    torch.manual_seed(0)
+    model = Hierarchy(1, 3, hidden=(2, 4), auxiliary=True, **shape).double()
+    x, sizes = torch.randn(2, 5, 6, 1, dtype=torch.float64), torch.tensor([[5, 6], [3, 4]])
+    low, top = model.scores(x, sizes)
+    assert torch.equal(top, model(x, sizes))
+    # the lowest level's output is the output of a network without the others
+    cut = {"hidden": (2,), **({**shape, "blocks": shape["blocks"][:1]} if shape else {})}
+    alone = Hierarchy(1, 3, **cut).double()
+    state = {name: value for name, value in model.state_dict().items() if name in alone.state_dict()}
+    state["output.weight"], state["output.bias"] = model.auxiliary[0].weight, model.auxiliary[0].bias
+    alone.load_state_dict(state)
+    torch.testing.assert_close(low, alone(x, sizes), rtol=0, atol=1e-12)
+
+
+def test_auxiliary_outputs_are_extra():
+    torch.manual_seed(0)
+    plain = Hierarchy(1, 3, hidden=(2, 4))
+    torch.manual_seed(0)
+    model = Hierarchy(1, 3, hidden=(2, 4), auxiliary=True)
+    x = torch.randn(1, 3, 4, 1)
+    assert torch.equal(model(x), plain(x))
+    assert weights(model) - weights(plain) == (4 * 2 + 1) * 3  # four directions of two units, and the bias
+    with pytest.raises(ValueError, match="auxiliary must be True for scores of all levels"):
+        plain.scores(x)
+
+
 def test_a_layer_of_ones_own_has_a_name(monkeypatch):
     class Mine(torch.nn.Module):
         def __init__(self, input_size, hidden_size, ndim, *, directions):
@@ -133,6 +169,10 @@ def test_a_layer_of_ones_own_has_a_name(monkeypatch):
         ({"hidden": (2,), "layer": "LSTM"}, "layer must be one of MDRNN.*got 'LSTM'"),
         ({"hidden": (2,), "layer": "MDGRU", "peepholes": True}, "peepholes belong to the layer MDLSTM"),
         ({"hidden": (2,), "collapse": (0,), "expand": True}, "expand must be False"),
+        (
+            {"hidden": (2,), "auxiliary": True},
+            r"auxiliary outputs need at least two levels in hidden, got \(2,\)",
+        ),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tyro
+from PIL import Image
 
 from ndrnn.cli import COMMANDS
 from ndrnn.commands import check, compress, decompress, evaluate, inpaint, predict, recipe, sample, train
@@ -63,6 +64,19 @@ def test_there_are_commands():
     assert len(list(commands())) > 15
 
 
+@pytest.mark.parametrize("page", ["label", "classify", "density"])
+def test_a_page_shows_what_comes_out(page):
+    text = (GUIDE / f"{page}.md").read_text(encoding="utf-8")
+    shown = re.findall(r"!\[([^]]+)\]\(([^)]+)\)", text)
+    assert shown
+    for words, name in shown:
+        assert len(words) > 20  # for those who do not see it
+        assert 2_000 < (GUIDE / name).stat().st_size < 150_000
+        with Image.open(GUIDE / name) as image:
+            image.verify()
+        assert f"python docs/pictures/guide.py {page}" in text
+
+
 def test_the_parts_of_ones_own_run(tmp_path, ndrnn, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(
@@ -95,8 +109,6 @@ def test_the_parts_of_ones_own_run(tmp_path, ndrnn, monkeypatch):
     images = tmp_path / "cells"
     for part in ("images", "masks"):
         (images / part).mkdir(parents=True)
-    from PIL import Image
-
     for index in range(4):
         array = generator.integers(0, 2, (8, 8)).astype(np.uint8)
         Image.fromarray(200 * array).save(images / f"images/{index}.png")

@@ -75,6 +75,13 @@ def test_label(ndrnn, square_run, square_folder, tmp_path):
     assert np.mean(wrong) < 0.05
     assert best.facts.classes == ("0", "1")
 
+    nowhere = ndrnn("predict", run, square_folder / "images")
+    assert nowhere.status == 2
+    assert "--out must name a folder for the label maps, got none" in nowhere.err
+    shown = {line.split()[0]: line.split()[1:] for line in ndrnn("info", run).out.splitlines()}
+    assert shown["settings.augment.flip"] == ["no"]
+    assert shown["settings.background"] == ["none"]
+    assert shown["settings.network.hidden"] == ["6"]
     told = ndrnn("info", run, "--json").json
     assert told["task"] == "LabelTask"
     assert told["settings"]["network"]["hidden"] == [6]

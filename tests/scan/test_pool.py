@@ -1,8 +1,12 @@
 """Memory that the compiled scans keep for their next call."""
 
+import pytest
 import torch
 
 import ndrnn
+from ndrnn.scan import cpu
+
+pytestmark = pytest.mark.skipif(cpu.refusal() is not None, reason=f"{cpu.refusal()}")
 
 MEBI = 2**20
 

@@ -148,6 +148,55 @@ def test_padding_neither_counts_nor_matters():
     torch.testing.assert_close(task.loss(batch), sum(alone) / total)
 
 
+@pytest.mark.parametrize("dice", [0.0, 0.5])
+def test_deep_supervision_adds_the_loss_of_every_lower_level(dice):
+    network = Network(hidden=(2, 3, 2), blocks=("2x1", "1x1", "1x2"))
+    facts = Facts(classes=("a", "b"))
+    task = build(Label(network=network, dice=dice, deep_supervision=0.3), facts)
+    batch = squares(3)
+    batch = batch._replace(target=batch.target.masked_fill(~inside(batch.sizes, batch.x.shape[1:-1]), IGNORE))
+
+    def loss(scores):
+        return label_loss(scores, batch.target) + dice * dice_loss(scores, batch.target)
+
+    first, second, top = task.model.scores(batch.x, batch.sizes)
+    expected = loss(top) + 0.3 * loss(first) + 0.3 * loss(second)
+    torch.testing.assert_close(task.loss(batch), expected)
+    task.loss(batch).backward()
+    assert all(weight.grad.abs().max() > 0 for weight in task.model.auxiliary.parameters())
+    plain = build(Label(network=network, dice=dice), facts)
+    assert len(plain.model.auxiliary) == 0
+    # without it the network is the same, and so is what it says
+    assert torch.equal(plain.model(batch.x, batch.sizes), top)
+
+
+@pytest.mark.parametrize("by", ["points", "sample"])
+def test_deep_supervision_of_names(by, tmp_path):
+    task = build(
+        Classify(network=Network(hidden=(2, 3)), by=by, deep_supervision=0.5), Facts(classes=("a", "b", "c"))
+    )
+    batch = ClassifyBatch(torch.rand(2, 4, 5, 1), torch.tensor([2, 0]), torch.tensor([[4, 5], [3, 2]]))
+    target = task.point_labels(batch) if by == "points" else batch.target
+    low, top = (
+        F.cross_entropy(scores.flatten(0, -2), target.flatten(), ignore_index=IGNORE)
+        for scores in task.model.scores(batch.x, batch.sizes)
+    )
+    torch.testing.assert_close(task.loss(batch), top + 0.5 * low)
+    checkpoint.save(task, tmp_path / "task.safetensors")
+    again = checkpoint.load(tmp_path / "task.safetensors")
+    torch.testing.assert_close(again.loss(batch), top + 0.5 * low)
+
+
+@pytest.mark.parametrize("kind", [Label, Classify])
+def test_deep_supervision_is_checked(kind):
+    with pytest.raises(ValueError, match=r"deep_supervision must not be below 0, got -1"):
+        kind(network=Network(hidden=(2, 2)), deep_supervision=-1.0)
+    with pytest.raises(
+        ValueError, match=r"deep_supervision needs at least two levels in hidden, got \(25,\)"
+    ):
+        kind(deep_supervision=0.1)
+
+
 @pytest.mark.parametrize("by", ["points", "sample"])
 def test_samples_are_named(tmp_path, by):
     generator = torch.Generator().manual_seed(0)

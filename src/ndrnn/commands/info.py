@@ -70,6 +70,14 @@ def _model(path: Path) -> dict[str, Any]:
     }
 
 
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value in (None, ""):
+        return "none"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def _rows(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for key, value in values.items():
@@ -78,5 +86,5 @@ def _rows(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         elif isinstance(value, (list, tuple)):
             rows.append((prefix + key, ", ".join(map(str, value)) or "none"))
         else:
-            rows.append((prefix + key, f"{value:,}" if isinstance(value, int) else str(value)))
+            rows.append((prefix + key, _shown(value)))
     return rows

@@ -82,7 +82,7 @@ def run(argv: Sequence[str]) -> int:
     task.to(options.device)
     purpose = uses.purpose_of(task)
     if purpose == "label" and options.out is None:
-        raise ValueError("out must name a folder for the label maps")
+        raise ValueError("--out must name a folder for the label maps, got none")
     files = find(options.inputs)
     use = _Use(task, purpose, Loader(reader, task.facts.channels, task.facts.ndim), options)
     faults = Faults(options.strict)

@@ -41,12 +41,19 @@ def write_map(labels: np.ndarray, path: str | Path, count: int) -> None:
 
 def write_overlay(image: np.ndarray, labels: np.ndarray, path: str | Path, count: int) -> None:
     """Write an image (H, W, C) as PNG with its labels (H, W) in colour over it; label 0 stays as it is."""
-    shades = to_channels(image[..., :4], 3).astype(np.float32)
-    low, high = shades.min(), shades.max()
-    shades = (shades - low) * (255 / (high - low) if high > low else 0)
-    colors = palette(max(count, int(labels.max(initial=0)) + 1))[labels].astype(np.float32)
-    mixed = np.where((labels > 0)[..., None], 0.55 * shades + 0.45 * colors, shades)
-    _save(Image.fromarray(np.rint(mixed).astype(np.uint8)), path)
+
+    def colored(row: np.ndarray) -> np.ndarray:
+        return to_channels(row[..., :4], 3).astype(np.float32)
+
+    # row by row: floating-point numbers for all points of a large image would take many times its memory
+    low = min(float(colored(row).min()) for row in image)
+    high = max(float(colored(row).max()) for row in image)
+    colors = palette(max(count, int(labels.max(initial=0)) + 1)).astype(np.float32)
+    mixed = np.empty((*labels.shape, 3), np.uint8)
+    for row, own, into in zip(image, labels, mixed, strict=True):
+        shades = (colored(row) - low) * (255 / (high - low) if high > low else 0)
+        into[:] = np.rint(np.where((own > 0)[..., None], 0.55 * shades + 0.45 * colors[own], shades))
+    _save(Image.fromarray(mixed), path)
 
 
 def _save(image: Image.Image, path: str | Path) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
@@ -17,6 +16,7 @@ from .augment import Augment
 from .batches import IGNORE, ClassifyBatch, Facts
 from .label import label_loss
 from .network import Network
+from .supervision import check_supervision, supervised
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,16 @@ class Classify:
     points together name the sample. By sample: all points of the highest level are averaged, and one output names it."""
     background: float = 0.0
     """Points without a feature above this are background."""
+    deep_supervision: float = 0.0
+    """Weight of the loss of each lower level's own output, which only training uses, beside that of the network; 0: none
+    has one."""
     augment: Augment = field(default_factory=Augment)
     training: Options = field(default_factory=Options)
 
     def __post_init__(self) -> None:
         if self.by not in ("points", "sample"):
             raise ValueError(f'by must be "points" or "sample", got {self.by!r}')
+        check_supervision(self)
 
 
 class Classified(NamedTuple):
@@ -73,10 +77,12 @@ class ClassifyTask(Task):
         return bool(self.settings.by == "points")
 
     def make_model(self) -> Hierarchy:
-        settings, classes = self.settings, len(self.facts.classes)
+        network, classes = self.settings.network, len(self.facts.classes)
+        auxiliary = self.settings.deep_supervision > 0
         if self.by_points:
-            return settings.network.build(self.facts, classes + 1, expand=True)
-        return settings.network.build(self.facts, classes, collapse=range(self.facts.ndim), how="mean")
+            return network.build(self.facts, classes + 1, expand=True, auxiliary=auxiliary)
+        axes = range(self.facts.ndim)
+        return network.build(self.facts, classes, collapse=axes, how="mean", auxiliary=auxiliary)
 
     def augmented(self, batch: ClassifyBatch) -> ClassifyBatch:
         x, _ = self.settings.augment(batch.x, batch.sizes)
@@ -92,11 +98,13 @@ class ClassifyTask(Task):
         return target
 
     def loss(self, batch: ClassifyBatch) -> Tensor:
-        scores = self.model(batch.x, batch.sizes)
-        if self.by_points:
-            return label_loss(scores, self.point_labels(batch), self.share)
-        total = F.cross_entropy(scores, batch.target, reduction="sum")
-        return total / self.share(torch.tensor(len(batch.x)))
+        target = self.point_labels(batch) if self.by_points else batch.target
+        return supervised(
+            self.model,
+            batch,
+            self.settings.deep_supervision,
+            lambda scores: label_loss(scores, target, self.share),
+        )
 
     def check(self, batch: ClassifyBatch) -> None:
         scores = self.model(batch.x, batch.sizes)

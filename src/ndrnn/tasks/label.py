@@ -23,6 +23,7 @@ from ..training import Options, Task
 from .augment import Augment
 from .batches import IGNORE, Facts, LabelBatch
 from .network import Network
+from .supervision import check_supervision, supervised
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class Label:
     network: Network = field(default_factory=Network)
     dice: float = 0.0
     """Weight of the soft Dice loss beside the cross-entropy; it counts small classes as much as large ones."""
+    deep_supervision: float = 0.0
+    """Weight of the loss of each lower level's own output, which only training uses, beside that of the network; 0: none
+    has one."""
     background: int | None = None
     """Label that the means over the classes leave out."""
     augment: Augment = field(default_factory=Augment)
@@ -40,6 +44,7 @@ class Label:
     def __post_init__(self) -> None:
         if not self.dice >= 0:
             raise ValueError(f"dice must not be below 0, got {self.dice}")
+        check_supervision(self)
 
 
 class Labelled(NamedTuple):
@@ -86,16 +91,22 @@ class LabelTask(Task):
         """Of the last check: points of each true class (rows) by the label that they got."""
 
     def make_model(self) -> Hierarchy:
-        return self.settings.network.build(self.facts, len(self.facts.classes), expand=True)
+        return self.settings.network.build(
+            self.facts, len(self.facts.classes), expand=True, auxiliary=self.settings.deep_supervision > 0
+        )
 
     def augmented(self, batch: LabelBatch) -> LabelBatch:
         x, target = self.settings.augment(batch.x, batch.sizes, batch.target)
         return LabelBatch(x, batch.target if target is None else target, batch.sizes, batch.names)
 
     def loss(self, batch: LabelBatch) -> Tensor:
-        scores, target = self.model(batch.x, batch.sizes), _counted(batch)
-        loss = label_loss(scores, target, self.share)
-        return loss + self.settings.dice * dice_loss(scores, target) if self.settings.dice else loss
+        target = _counted(batch)
+
+        def loss_of(scores: Tensor) -> Tensor:
+            loss = label_loss(scores, target, self.share)
+            return loss + self.settings.dice * dice_loss(scores, target) if self.settings.dice else loss
+
+        return supervised(self.model, batch, self.settings.deep_supervision, loss_of)
 
     def check(self, batch: LabelBatch) -> None:
         self.metrics.update(self.model(batch.x, batch.sizes).argmax(-1), _counted(batch))

@@ -53,6 +53,7 @@ class Network:
         collapse: Sequence[int] = (),
         how: How = "sum",
         expand: bool = False,
+        auxiliary: bool = False,
     ) -> Hierarchy:
         """The network for data of this kind, see :class:`ndrnn.hierarchy.Hierarchy`."""
         return Hierarchy(
@@ -71,4 +72,5 @@ class Network:
             how=how,
             expand=expand and bool(self.blocks),
             dropout=self.dropout,
+            auxiliary=auxiliary,
         )
