@@ -283,7 +283,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         notes=["The columns from wavefront to cuDNN tell how many times longer these take than ours called plainly."],
     )  # fmt: skip
     described: dict[str, Any] = {**machine.describe(), **device()}
-    described["command"] = " ".join(["python -m benchmarks.gpu", *sys.argv[1:]])
     try:
         for name, dtype in DTYPES.items():
             rate = rates(dtype, effort)

@@ -15,6 +15,12 @@ import torch
 import ndrnn
 
 
+def program() -> str:
+    """The module that runs: ``benchmarks``, or one of its own."""
+    stem = Path(sys.argv[0]).stem
+    return "benchmarks" if stem == "__main__" else f"benchmarks.{stem}"
+
+
 def describe() -> dict[str, Any]:
     return {
         "date": date.today().isoformat(),
@@ -27,7 +33,7 @@ def describe() -> dict[str, Any]:
         "ndrnn": ndrnn.__version__,
         "commit": _commit(),
         "backends": ", ".join(name for name, there in ndrnn.available_backends().items() if there is True),
-        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
+        "command": " ".join(["python -m", program(), *sys.argv[1:]]),
     }
 
 

@@ -1,6 +1,6 @@
-"""Makes the pictures of the guide anew, from nothing but what comes with scikit-image and scikit-learn:
+"""Makes the pictures of the guide anew, from nothing but what comes with scikit-image, scikit-learn and matplotlib:
 
-    python docs/pictures/guide.py                 # all, or some: label classify density
+    python docs/pictures/guide.py                 # all, or some: label classify transcribe density
 
 Each picture is of a network that the command line trains within some minutes of one processor; files and runs are left
 in the folder ``--work``, so that a picture can be drawn again without training.
@@ -9,12 +9,15 @@ in the folder ``--work``, so that a picture can be drawn again without training.
 from __future__ import annotations
 
 import argparse
+import codecs
+import json
 from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib import get_data_path
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from skimage import data as photographs
 from sklearn.datasets import load_digits
 
@@ -135,6 +138,52 @@ def classify(work: Path) -> None:
     save(label_maps(shown, points, torch.tensor([one.label for one in found])), "classify")
 
 
+def transcribe(work: Path) -> None:
+    """Lines from a poem on programs that comes with Python, in fonts that come with matplotlib."""
+    import this  # prints it, too
+
+    folder, run, height = work / "lines", work / "run-transcribe", 32
+    text = codecs.decode(this.s, "rot13").lower()
+    words = "".join(letter if letter.isalpha() else " " for letter in text).split()
+    fonts = [
+        ImageFont.truetype(str(Path(get_data_path()) / "fonts/ttf" / f"{name}.ttf"), 19)
+        for name in (
+            "DejaVuSerif",
+            "DejaVuSans",
+            "DejaVuSerif-Italic",
+            "STIXGeneralItalic",
+            "DejaVuSans-Oblique",
+        )
+    ]
+    generator = np.random.default_rng(0)
+    for part, count in (("train", 500), ("val", 30), ("test", 6)):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            line = " ".join(generator.choice(words, 2))
+            font = fonts[generator.integers(len(fonts))]
+            width = round(font.getlength(line)) + 16
+            image = Image.new("L", (width, height), int(generator.integers(200, 250)))
+            place = (int(generator.integers(4, 12)), int(generator.integers(2, 6)))
+            ImageDraw.Draw(image).text(place, line, fill=int(generator.integers(0, 90)), font=font)
+            image = image.rotate(generator.uniform(-1.5, 1.5), Image.Resampling.BICUBIC, fillcolor=225)
+            noisy = np.asarray(image) + generator.normal(0, 10, (height, width))
+            Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / part / f"{number:03}.png")
+            (folder / part / f"{number:03}.gt.txt").write_text(line, encoding="utf-8")
+    train(
+        run,
+        *("--task", "transcribe", "--data.format", "lines", "--data.path", folder, "--data.invert"),
+        *("--network.hidden", 4, 12, 40, "--network.subsample", 8, 20),
+        *("--network.blocks", "4x2", "4x2", "2x1", "--training.epochs", 140, "--training.batch-size", 10),
+        *("--training.learning-rate", 0.01),
+    )
+    ndrnn("predict", run, folder / "test", "--out", work / "found-transcribe")
+    lines = (work / "found-transcribe/predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    figure = Figure(figsize=(8.6, 2.6), layout="constrained")
+    for axes, line in zip(figure.subplots(3, 2).flat, map(json.loads, lines), strict=True):
+        show(axes, read(Path(line["file"])), f"{line['text']}  ({line['confidence']:.0%})")
+    save(figure, "transcribe")
+
+
 def density(work: Path) -> None:
     """One photograph of gravel, in tiles; a sample, and a hole that is filled."""
     folder, run = work / "gravel", work / "run-density"
@@ -173,7 +222,7 @@ def density(work: Path) -> None:
 
 
 if __name__ == "__main__":
-    pages = {page.__name__: page for page in (label, classify, density)}
+    pages = {page.__name__: page for page in (label, classify, transcribe, density)}
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("pages", nargs="*", metavar="PAGE", help=f"{', '.join(pages)}; all by default")
     parser.add_argument("--work", type=Path, default=Path("/tmp/ndrnn-guide"), help="for files and runs")
