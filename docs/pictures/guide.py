@@ -156,7 +156,7 @@ def transcribe(work: Path) -> None:
         )
     ]
     generator = np.random.default_rng(0)
-    for part, count in (("train", 500), ("val", 30), ("test", 6)):
+    for part, count in (("train", 1500), ("val", 30), ("test", 6)):
         (folder / part).mkdir(parents=True, exist_ok=True)
         for number in range(count):
             line = " ".join(generator.choice(words, 2))
@@ -173,8 +173,8 @@ def transcribe(work: Path) -> None:
         run,
         *("--task", "transcribe", "--data.format", "lines", "--data.path", folder, "--data.invert"),
         *("--network.hidden", 4, 12, 40, "--network.subsample", 8, 20),
-        *("--network.blocks", "4x2", "4x2", "2x1", "--training.epochs", 140, "--training.batch-size", 10),
-        *("--training.learning-rate", 0.01),
+        *("--network.blocks", "4x2", "4x2", "2x1", "--training.epochs", 40, "--training.batch-size", 10),
+        *("--training.learning-rate", 0.01, "--augment.scale", 0.1, "--augment.shear", 0.2),
     )
     ndrnn("predict", run, folder / "test", "--out", work / "found-transcribe")
     lines = (work / "found-transcribe/predictions.jsonl").read_text(encoding="utf-8").splitlines()

@@ -64,7 +64,7 @@ def test_there_are_commands():
     assert len(list(commands())) > 15
 
 
-@pytest.mark.parametrize("page", ["label", "classify", "density"])
+@pytest.mark.parametrize("page", ["label", "classify", "transcribe", "density"])
 def test_a_page_shows_what_comes_out(page):
     text = (GUIDE / f"{page}.md").read_text(encoding="utf-8")
     shown = re.findall(r"!\[([^]]+)\]\(([^)]+)\)", text)
