@@ -82,6 +82,10 @@ def main(folder: str, how: str = "", number: str = "0") -> None:
     if task.global_rank == 0:
         save_file(dict(task.state_dict()), Path(folder) / "weights.safetensors")
         (Path(folder) / "losses.txt").write_text("\n".join(repr(mark.loss) for mark in record.marks))
+    if torch.distributed.is_initialized():
+        # whoever ends while the other's threads still talk to it takes that one down
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
 
 
 def train(task: ClassifyTask, data: DigitBatches, folder: Any, **options: Any) -> Record:
