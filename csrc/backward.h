@@ -225,9 +225,10 @@ class BackwardScan : Scan<T> {
         block.received[k][row] =
             in_ring(s, t + 1, local, point.other + (k == 0 ? 0 : plan_.others_stride[k])) + k * this->message();
     }
-    prefetch(block.h[row], -2 * sample.step[problem_.ndim - 1] * directions * hidden, hidden);
-    prefetch(call_.dy + unit * hidden, -sample.step[problem_.ndim - 1] * directions * hidden, hidden);
-    if (cell_.memory) prefetch(block.c[row], -2 * sample.step[problem_.ndim - 1] * directions * width, width);
+    const int64_t ahead = -sample.step[problem_.ndim - 1] * directions;
+    prefetch(block.h[row], 2 * ahead * hidden, hidden);
+    prefetch(block.dh[row], ahead * hidden, hidden);
+    if (cell_.memory) prefetch(block.c[row], 2 * ahead * width, width);
     if (point.exit && (call_.dhn || call_.dcn)) add_exits(task, s, row, sample.index, point);
   }
 

@@ -48,7 +48,6 @@ class Pool {
       sizes_[memory] = size;
       used_ += size;
     }
-    most_ = most_ > used_ ? most_ : used_;
     release([&](const Block& block) { return calls_ - block.since > kPatience; });
     return memory;
   }
