@@ -2,8 +2,9 @@
 
 ``python -m benchmarks.ride_data bsds300 --result FILE`` trains one layer on grey BSDS300 and evaluates it as published:
 test images in 64x64 tiles, each alone, only pixels with a full neighbourhood. ``--grow WEIGHTS`` puts a layer on a
-trained model first. ``dead-leaves`` does the same on generated images; ``texture`` fits one Brodatz texture and samples
-it. ``python -m benchmarks.mcgsm`` gives the MCGSM's figures for the same pixels. With ``--checkpoint`` a run that was killed goes on where it was.
+trained model first, ``--start WEIGHTS`` trains one on as it is. ``dead-leaves`` does the same on generated images;
+``texture`` fits one Brodatz texture and samples it. ``python -m benchmarks.mcgsm`` gives the MCGSM's figures for the
+same pixels. With ``--checkpoint`` a run that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class Run:
     modern: Modern = field(default_factory=Modern)
     grow: Path | None = None
     """Weights of a trained model on which a layer is put."""
+    start: Path | None = None
+    """Weights of a trained model that is trained further, as it is."""
     fresh: bool = False
     """Whether that layer and the MCGSM start anew, as published; otherwise it passes through what is below at first."""
     minutes: float = 60.0
@@ -99,6 +102,8 @@ def main(config: Run) -> dict[str, Any]:
     """Train, evaluate, print and write."""
     if config.weights is not None and config.result == config.weights.with_suffix(".json"):
         raise ValueError(f"result must be another file than the weights' own description, {config.result}")
+    if config.grow is not None and config.start is not None:
+        raise ValueError(f"only one of grow and start can be given, got {config.grow} and {config.start}")
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     if isinstance(config, Texture):
@@ -121,10 +126,11 @@ def main(config: Run) -> dict[str, Any]:
 
 
 def _trained(config: Run, images: Any, held_out: Tensor, levels: int | None) -> tuple[RIDE, dict[str, Any]]:
-    if config.grow is not None:
-        ride = checkpoint.load(config.grow)
+    if config.grow is not None or config.start is not None:
+        ride = checkpoint.load(config.grow or config.start)
         assert isinstance(ride, RIDE)
-        ride.add_layer(pass_through=not config.fresh)
+        if config.grow is not None:
+            ride.add_layer(pass_through=not config.fresh)
     else:
         ride = RIDE(
             config.hidden,
