@@ -25,7 +25,7 @@ class Scan {
     layout.place(extra_, problem_.directions * cell_.extra_rows * packing_.width);
     layout.place(zeros_, zeros());
     layout.place(entry_, cell_.memory && c0_ ? chains() * plan_.face_points() * packing_.width : 0);
-    layout.place(progress_, plan_.tasks);
+    layout.place(progress_, plan_.tasks * kApart);
     layout.place(stored_, orders() + 1);
   }
 
@@ -33,7 +33,7 @@ class Scan {
     for (int64_t d = 0; d < problem_.directions; ++d)
       packing_.extra(given_, d, extra_ + d * cell_.extra_rows * packing_.width);
     std::memset(zeros_, 0, sizeof(T) * zeros());
-    std::memset(progress_, 0, sizeof(int64_t) * plan_.tasks);
+    std::memset(progress_, 0, sizeof(int64_t) * plan_.tasks * kApart);
     if (cell_.memory && c0_) {
       for (int64_t row = 0; row < chains() * plan_.face_points(); ++row) {
         T* to = entry_ + row * packing_.width;
@@ -61,9 +61,10 @@ class Scan {
   int64_t stored_before(const Task& task) const { return task.direction * stored_[orders()] + stored_[order_of(task)]; }
   int64_t stored_after(const Task& task) const { return task.direction * stored_[orders()] + stored_[order_of(task) + 1]; }
 
-  // Wavefronts of a strip that are done.
+  // Wavefronts of a strip that are done. Two threads write to neighbours all the time, and fetch lines in pairs.
+  static constexpr int64_t kApart = 128 / sizeof(int64_t);
   int64_t* progress(const Task& task, int64_t strip) const {
-    return progress_ + strip * problem_.directions * plan_.groups + task.chain(plan_);
+    return progress_ + (strip * problem_.directions * plan_.groups + task.chain(plan_)) * kApart;
   }
 
   // Clears what belongs to no point: (N, P, row) beyond the extents of ragged samples, and whole faces.

@@ -9,6 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from torch import distributed
+
 from .. import checkpoint
 from ..data import BadFile
 from ..data.module import DataModule
@@ -95,7 +97,9 @@ def _train(recipe: Recipe, train: Train, folder: Path, out: Output) -> tuple[int
     except DivergedError as error:
         out.warn(f"error: {error}")
         return 1, {"folder": str(folder), "error": str(error)}
-    if not task.trainer.is_global_zero:
+    first = task.trainer.is_global_zero
+    _part()
+    if not first:
         return 0, {}
     checkpoint.save(task, folder / LAST_WEIGHTS)
     best = checkpoint.load(folder / BEST) if (folder / BEST).exists() else task
@@ -120,6 +124,13 @@ def _finish(record: Record, folder: Path, out: Output) -> tuple[int, dict[str, A
         "metrics": last,
     }
     return (1 if record.interrupted else 0), result
+
+
+def _part() -> None:
+    """Ends the talk of several processes: whoever leaves while another still talks to it takes that one down."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()
 
 
 def _is_first() -> bool:
