@@ -136,8 +136,8 @@ class BackwardScan : Scan<T> {
     });
   }
 
-  bool few_inputs() const { return problem_.inputs <= kPanel<T> / 2; }
-  int64_t padded_inputs() const { return ceil_div(problem_.inputs, kPanel<T>) * kPanel<T>; }
+  bool few_inputs() const { return problem_.inputs <= kLanes<T>; }
+  int64_t padded_inputs() const { return ceil_div(problem_.inputs, packing_.panel) * packing_.panel; }
   T* parts_of(int64_t direction) const { return sums_ + direction * larger(1, parts_) * part_size_; }
 
   // The message of a strip's first row to the strip before it.
@@ -284,9 +284,9 @@ class BackwardScan : Scan<T> {
       if (joins) segments[count - 1].length += problem_.hidden;
       else segments[count++] = {s.deltas, lane * packing_.width, problem_.hidden};
     }
-    const int64_t panel = packing_.transposed_rows(run) * kPanel<T>;
-    for (int64_t begin = 0; begin < run.length; begin += kPanel<T>, weights += panel, out.offset += kPanel<T>)
-      multiply(segments, count, s.block->rows, weights, adds ? nullptr : zeros_, out);
+    const int64_t panel = packing_.panel, size = packing_.transposed_rows(run) * panel;
+    for (int64_t begin = 0; begin < run.length; begin += panel, weights += size, out.offset += panel)
+      multiply(segments, count, s.block->rows, panel, weights, adds ? nullptr : zeros_, out);
   }
 
   // The gradients of the inputs.
@@ -339,12 +339,13 @@ class BackwardScan : Scan<T> {
     }
     for (int64_t panel = 0; panel < packing_.panels; ++panel)
       for (int lane = 0; lane < cell_.lanes; ++lane) {
-        const int64_t column = lane * packing_.width + panel * kPanel<T>;
+        const int64_t column = lane * packing_.width + panel * packing_.panel;
         // runs that lie side by side go together; the bias is the first of them
         int64_t begin = 0, length = 1;
         auto flush = [&] {
-          outer(length, rows, s.features + begin, stride, s.deltas, column, sums);
-          sums += length * kPanel<T>;
+          if (packing_.panel == kLanes<T>) outer<T, 1>(length, rows, s.features + begin, stride, s.deltas, column, sums);
+          else outer<T, 2>(length, rows, s.features + begin, stride, s.deltas, column, sums);
+          sums += length * packing_.panel;
         };
         for (int r = 0; r < packing_.run_count; ++r) {
           const Run& run = packing_.runs[r];

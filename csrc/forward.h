@@ -45,7 +45,7 @@ class ForwardScan : Scan<T> {
     Layout layout(base);
     layout.place(s.block, 1);
     layout.place(s.samples, plan_.group);
-    layout.place(s.sums, kBlock * cell_.lanes * kPanel<T>);
+    layout.place(s.sums, kBlock * cell_.lanes * packing_.panel);
     layout.place(s.ring, call_.c || !cell_.memory ? 0 : 2 * plan_.group * plan_.others * packing_.width);
     layout.place(s.front.points, plan_.front);
     layout.place(s.front.local, plan_.front);
@@ -74,6 +74,7 @@ class ForwardScan : Scan<T> {
     ForwardBlock<T>& block = *s.block;
     block.hidden = problem_.hidden;
     block.width = packing_.width;
+    block.panel = packing_.panel;
     block.ndim = problem_.ndim;
     block.extra = this->extra_ + task.direction * cell_.extra_rows * packing_.width;
     block.sums = s.sums;
@@ -145,11 +146,11 @@ class ForwardScan : Scan<T> {
                                                   : block.h_prev[run.product - 1];
           segments[count++] = {rows, 0, run.length};
         }
-        multiply(segments, count, block.rows, weights + kPanel<T>, weights,
-                 Strided<T>{block.sums + lane * kPanel<T>, cell_.lanes * kPanel<T>});
+        multiply(segments, count, block.rows, block.panel, weights + block.panel, weights,
+                 Strided<T>{block.sums + lane * block.panel, cell_.lanes * block.panel});
         weights += packing_.panel_size(lane);
       }
-      cell_.forward(block, panel * kPanel<T>);
+      cell_.forward(block, panel * block.panel);
     }
     const bool last_row_leaves = hands_over() && task.strip + 1 < plan_.strips;
     if (call_.hn || last_row_leaves)

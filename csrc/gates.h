@@ -10,18 +10,18 @@ constexpr int64_t kBlock = 72;
 // Distances in memory count elements; `width` is the number of hidden units with their padding.
 template <class T>
 struct ForwardBlock {
-  int64_t rows, hidden, width;
+  int64_t rows, hidden, width, panel;
   int ndim;
   const T* extra;                    // (extra rows, width)
   T* kept;                           // (rows, kept lanes, width) or null
-  T* sums;                           // pre-activations of one panel of units: (rows, lanes, kPanel)
+  T* sums;                           // pre-activations of one panel of units: (rows, lanes, panel)
   const T* h_prev[kMaxAxes][kBlock];  // H elements each
   const T* c_prev[kMaxAxes][kBlock];  // width elements each
   T* h[kBlock];
   T* c[kBlock];
 };
 
-template <class T_, class Cell>
+template <class T_, class Cell, int kVectors>
 struct ForwardAt {
   static constexpr bool kWayBack = false;
   using T = T_;
@@ -30,7 +30,7 @@ struct ForwardAt {
   int64_t row, unit;  // the first hidden unit of this vector
   const T* sums;      // of this row and vector
 
-  V in(int lane) const { return load(sums + lane * kPanel<T>); }
+  V in(int lane) const { return load(sums + lane * kVectors * kLanes<T>); }
   V c(int k) const { return load(block.c_prev[k][row] + unit); }
   V h(int k) const { return load_part(block.h_prev[k][row] + unit, block.hidden - unit); }
   V extra(int r) const { return load(block.extra + r * block.width + unit); }
@@ -115,17 +115,24 @@ inline void with_ndim(int ndim, Run&& run) {
   else run(ndim);
 }
 
-// The gates of kPanel hidden units from `unit` on, for all rows of a block.
-template <class Cell, class T>
-void gates_forward(const ForwardBlock<T>& block, int64_t unit) {
+// The gates of a panel of hidden units from `unit` on, for all rows of a block.
+template <class Cell, class T, int kVectors>
+void gates_of_panel(const ForwardBlock<T>& block, int64_t unit) {
   with_ndim(block.ndim, [&](auto ndim) {
-    const int64_t stride = Cell::lanes(ndim) * kPanel<T>;
+    constexpr int64_t kPanel = kVectors * kLanes<T>;
+    const int64_t stride = Cell::lanes(ndim) * kPanel;
     for (int64_t row = 0; row < block.rows; ++row)
-      for (int64_t lane = 0; lane < kPanel<T>; lane += kLanes<T>) {
-        ForwardAt<T, Cell> at{block, row, unit + lane, block.sums + row * stride + lane};
+      for (int64_t lane = 0; lane < kPanel; lane += kLanes<T>) {
+        ForwardAt<T, Cell, kVectors> at{block, row, unit + lane, block.sums + row * stride + lane};
         Cell::forward(at, ndim);
       }
   });
+}
+
+template <class Cell, class T>
+void gates_forward(const ForwardBlock<T>& block, int64_t unit) {
+  if (block.panel == kLanes<T>) gates_of_panel<Cell, T, 1>(block, unit);
+  else gates_of_panel<Cell, T, 2>(block, unit);
 }
 
 template <class Cell, class T>

@@ -14,7 +14,7 @@ Outcome run(const char* name, const Problem& problem, const Call& call, const Ho
 }
 
 int64_t width(int64_t hidden, int bytes) {
-  const int64_t panel = bytes == 4 ? kPanel<float> : kPanel<double>;
+  const int64_t panel = bytes == 4 ? panel_for<float>(hidden) : panel_for<double>(hidden);
   return ceil_div(hidden, panel) * panel;
 }
 

@@ -289,7 +289,11 @@ STABLE_TORCH_LIBRARY_IMPL(ndrnn, CPU, m) {
 
 NDRNN_EXPORT const char* ndrnn_error() { return choice().error.c_str(); }
 NDRNN_EXPORT const char* ndrnn_isa() { return choice().kernels ? choice().kernels->name : ""; }
-NDRNN_EXPORT int64_t ndrnn_panel(int bytes) { return choice().kernels ? choice().kernels->width(1, bytes) : 0; }
+
+// Hidden units with their padding.
+NDRNN_EXPORT int64_t ndrnn_width(int64_t hidden, int bytes) {
+  return choice().kernels ? choice().kernels->width(hidden, bytes) : 0;
+}
 
 // Blocks of units that are kept of a point beside its memory; -1 for an unknown cell.
 NDRNN_EXPORT int64_t ndrnn_kept(const char* cell, int ndim) {

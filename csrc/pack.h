@@ -1,6 +1,6 @@
 // Weights in the order in which the products read them, and gradients back out of that order.
 //
-// Forward, a direction's weights are panels of kPanel columns, first by units, then by lanes; a panel holds the bias
+// Forward, a direction's weights are panels of columns, first by units, then by lanes; a panel holds the bias
 // and then a row for every feature of the products that enter the lane: inputs, states of each axis, memories of
 // each axis. The weight gradients are summed in the same form.
 #pragma once
@@ -21,14 +21,14 @@ template <class T>
 struct Packing {
   const Problem& problem;
   const CellInfo<T>& cell;
-  int64_t width, panels;  // hidden units with their padding, and panels of them
+  int64_t panel, width, panels;  // columns of a panel, hidden units with their padding, and panels of them
   int64_t features;       // of the whole row
   int64_t size;           // elements of one direction's forward weights
   Run runs[1 + 2 * kMaxAxes];
   int run_count = 0;
 
   Packing(const Problem& p, const CellInfo<T>& c)
-      : problem(p), cell(c), width(ceil_div(p.hidden, kPanel<T>) * kPanel<T>), panels(width / kPanel<T>) {
+      : problem(p), cell(c), panel(panel_for<T>(p.hidden)), width(ceil_div(p.hidden, panel) * panel), panels(width / panel) {
     features = 0;
     auto add = [&](int64_t length, int product, bool memory) {
       runs[run_count++] = {features, length, product, memory};
@@ -46,7 +46,7 @@ struct Packing {
   int64_t panel_size(int lane) const {
     int64_t rows = 1;
     for (int r = 0; r < run_count; ++r) rows += enters(runs[r], lane) ? runs[r].length : 0;
-    return rows * kPanel<T>;
+    return rows * panel;
   }
 
   int gate(int lane) const { return lane < cell.gates ? lane : cell.gates - 1; }
@@ -69,10 +69,10 @@ struct Packing {
   }
 
   // One panel of a direction's weights; they lie one after the other.
-  void forward(const Weights<T>& weights, int64_t direction, int64_t panel, T* out) const {
+  void forward(const Weights<T>& weights, int64_t direction, int64_t number, T* out) const {
     for (int lane = 0; lane < cell.lanes; out += panel_size(lane), ++lane) {
-      for (int64_t j = 0; j < kPanel<T>; ++j) {
-        const int64_t unit = panel * kPanel<T> + j;
+      for (int64_t j = 0; j < panel; ++j) {
+        const int64_t unit = number * panel + j;
         const bool padding = unit >= problem.hidden;
         const T* bias = padding ? nullptr : bias_of(direction, lane, unit, weights.bias, weights.extra);
         T* to = out + j;
@@ -81,24 +81,24 @@ struct Packing {
           if (!enters(runs[r], lane)) continue;
           const T* from =
               padding ? nullptr : source(runs[r], direction, lane, unit, weights.ih, weights.hh, weights.extra);
-          for (int64_t i = 0; i < runs[r].length; ++i) *(to += kPanel<T>) = padding ? T(0) : from[i];
+          for (int64_t i = 0; i < runs[r].length; ++i) *(to += panel) = padding ? T(0) : from[i];
         }
       }
     }
   }
 
   // One panel of a direction's weight gradients, from the packed form into the parameters' own.
-  void unpack(const T* sums, int64_t direction, int64_t panel, const Backward<T>& to) const {
-    for (int lane = 0; lane < cell.lanes; ++lane) sums += panel * panel_size(lane);
+  void unpack(const T* sums, int64_t direction, int64_t number, const Backward<T>& to) const {
+    for (int lane = 0; lane < cell.lanes; ++lane) sums += number * panel_size(lane);
     for (int lane = 0; lane < cell.lanes; sums += panel_size(lane), ++lane)
-      for (int64_t j = 0; j < smaller(kPanel<T>, problem.hidden - panel * kPanel<T>); ++j) {
-        const int64_t unit = panel * kPanel<T> + j;
+      for (int64_t j = 0; j < smaller(panel, problem.hidden - number * panel); ++j) {
+        const int64_t unit = number * panel + j;
         const T* from = sums + j;
         if (T* bias = bias_of(direction, lane, unit, to.dbias, to.dextra)) *bias = *from;
         for (int r = 0; r < run_count; ++r) {
           if (!enters(runs[r], lane)) continue;
           T* row = source(runs[r], direction, lane, unit, to.dih, to.dhh, to.dextra);
-          for (int64_t i = 0; i < runs[r].length; ++i) row[i] = *(from += kPanel<T>);
+          for (int64_t i = 0; i < runs[r].length; ++i) row[i] = *(from += panel);
         }
       }
   }
@@ -125,7 +125,7 @@ struct Packing {
   }
 
   int64_t transposed_size(const Run& run) const {
-    return ceil_div(run.length, kPanel<T>) * kPanel<T> * transposed_rows(run);
+    return ceil_div(run.length, panel) * panel * transposed_rows(run);
   }
 
   // The inputs' weights as rows of all lanes and padded units, one a feature: (inputs, lanes, width). A lane that
@@ -140,13 +140,13 @@ struct Packing {
   }
 
   void transposed(const Weights<T>& weights, int64_t direction, const Run& run, T* out) const {
-    for (int64_t begin = 0; begin < run.length; begin += kPanel<T>)
+    for (int64_t begin = 0; begin < run.length; begin += panel)
       for (int lane = 0; lane < cell.lanes; ++lane) {
         if (!enters(run, lane)) continue;
-        const int64_t length = smaller(kPanel<T>, run.length - begin);
-        for (int64_t unit = 0; unit < problem.hidden; ++unit, out += kPanel<T>) {
+        const int64_t length = smaller(panel, run.length - begin);
+        for (int64_t unit = 0; unit < problem.hidden; ++unit, out += panel) {
           const T* from = source(run, direction, lane, unit, weights.ih, weights.hh, weights.extra) + begin;
-          for (int64_t j = 0; j < kPanel<T>; ++j) out[j] = j < length ? from[j] : T(0);
+          for (int64_t j = 0; j < panel; ++j) out[j] = j < length ? from[j] : T(0);
         }
       }
   }
@@ -155,26 +155,27 @@ struct Packing {
 // The product of a block's rows with packed weights, in runs of weights that stay in the first-level cache.
 // Without a bias it is added to what `out` holds.
 template <class T, class Out>
-void multiply(const Segment<T>* segments, int count, int64_t rows, const T* weights, const T* bias, Out out) {
+void multiply(const Segment<T>* segments, int count, int64_t rows, int64_t panel, const T* weights, const T* bias, Out out) {
   constexpr int kMost = 64;
   Segment<T> run[kMost];
   int in_run = 0;
   int64_t length = 0;
   auto flush = [&] {
     if (in_run == 0 && !bias) return;
-    product(run, in_run, rows, weights, bias, out);
-    weights += length * kPanel<T>;
+    if (panel == kLanes<T>) product<T, 1>(run, in_run, rows, weights, bias, out);
+    else product<T, 2>(run, in_run, rows, weights, bias, out);
+    weights += length * panel;
     bias = nullptr;
     in_run = 0;
     length = 0;
   };
   for (int s = 0; s < count; ++s)
     for (int64_t done = 0; done < segments[s].length;) {
-      const int64_t piece = smaller(segments[s].length - done, kRun<T> - length);
+      const int64_t piece = smaller(segments[s].length - done, kRun - length);
       run[in_run++] = {segments[s].rows, segments[s].offset + done, piece};
       length += piece;
       done += piece;
-      if (length == kRun<T> || in_run == kMost) flush();
+      if (length == kRun || in_run == kMost) flush();
     }
   flush();
 }

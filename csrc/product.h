@@ -1,4 +1,4 @@
-// The two products of a scan, in register tiles of kTileRows x kPanel.
+// The two products of a scan, in register tiles of at most kTileRows rows and a panel of V vectors.
 #pragma once
 #include "simd.h"
 
@@ -26,104 +26,101 @@ struct Scattered {
   T* operator[](int64_t row) const { return rows[row] + offset; }
 };
 
-// How long a run of weights may be to stay in the first-level cache while all rows of a block pass by.
-template <class T>
-constexpr int64_t kRun = 20480 / (kPanel<T> * int64_t(sizeof(T)));
+template <class T, int V>
+NDRNN_INLINE void load_all(Vec<T>* to, const T* from) {
+  for (int v = 0; v < V; ++v) to[v] = load(from + v * kLanes<T>);
+}
 
-template <class T, int R, class Out>
+template <class T, int V>
+NDRNN_INLINE void store_all(T* to, const Vec<T>* from) {
+  for (int v = 0; v < V; ++v) store(to + v * kLanes<T>, from[v]);
+}
+
+// How long a run of weights may be to stay in the first-level cache while all rows of a block pass by.
+constexpr int64_t kRun = 20480 / (2 * kVectorBytes);
+
+template <class T, int V, int R, class Out>
 inline void product_tile(const Segment<T>* segments, int count, int64_t row, const T* weights, const T* bias, Out out) {
-  Vec<T> sum[R][2];
+  Vec<T> sum[R][V];
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) {
-    const T* start = bias ? bias : out[row + r];
-    sum[r][0] = load(start);
-    sum[r][1] = load(start + kLanes<T>);
-  }
+  for (int r = 0; r < R; ++r) load_all<T, V>(sum[r], bias ? bias : out[row + r]);
   for (int s = 0; s < count; ++s) {
     const T* a[R];
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) a[r] = segments[s].rows[row + r] + segments[s].offset;
     const int64_t length = segments[s].length;
-    for (int64_t k = 0; k < length; ++k, weights += kPanel<T>) {
-      const Vec<T> w0 = load(weights), w1 = load(weights + kLanes<T>);
+    for (int64_t k = 0; k < length; ++k, weights += V * kLanes<T>) {
+      Vec<T> w[V];
+      load_all<T, V>(w, weights);
 #pragma GCC unroll 16
       for (int r = 0; r < R; ++r) {
         const Vec<T> x = splat(a[r][k]);
-        sum[r][0] += x * w0;
-        sum[r][1] += x * w1;
+        for (int v = 0; v < V; ++v) sum[r][v] += x * w[v];
       }
     }
   }
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) {
-    T* to = out[row + r];
-    store(to, sum[r][0]);
-    store(to + kLanes<T>, sum[r][1]);
-  }
+  for (int r = 0; r < R; ++r) store_all<T, V>(out[row + r], sum[r]);
 }
 
-template <class T, int R, class Out>
+template <class T, int V, int R, class Out>
 inline void product_tiles(int rows_in_tile, const Segment<T>* segments, int count, int64_t row, const T* weights,
                           const T* bias, Out out) {
-  if (rows_in_tile == R) return product_tile<T, R>(segments, count, row, weights, bias, out);
-  if constexpr (R > 1) product_tiles<T, R - 1>(rows_in_tile, segments, count, row, weights, bias, out);
+  if (rows_in_tile == R) return product_tile<T, V, R>(segments, count, row, weights, bias, out);
+  if constexpr (R > 1) product_tiles<T, V, R - 1>(rows_in_tile, segments, count, row, weights, bias, out);
 }
 
-// out[row][0 .. kPanel) = bias (or what out holds, without one) + rows of the segments times packed weights.
+// out[row][0 .. panel) = bias (or what out holds, without one) + rows of the segments times packed weights.
 // The rows are shared out evenly over the tiles: 7 rows are 4 + 3, never 6 + 1.
-template <class T, class Out>
+template <class T, int V, class Out>
 void product(const Segment<T>* segments, int count, int64_t rows, const T* weights, const T* bias, Out out) {
-  const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+  constexpr int kRows = kTileRows<V>;
+  const int64_t tiles = (rows + kRows - 1) / kRows;
   for (int64_t tile = 0, row = 0; tile < tiles; ++tile) {
     const int64_t next = (tile + 1) * rows / tiles;
-    product_tiles<T, kTileRows>(int(next - row), segments, count, row, weights, bias, out);
+    product_tiles<T, V, kRows>(int(next - row), segments, count, row, weights, bias, out);
     row = next;
   }
 }
 
-// sum[k][0 .. kPanel) += over points: left[point][k] * right[point][0 .. kPanel), for R rows k.
-template <class T, int R>
+// sum[k][0 .. panel) += over points: left[point][k] * right[point][0 .. panel), for R rows k.
+template <class T, int V, int R>
 inline void outer_tile(int64_t points, const T* left, int64_t left_stride, const T* const* right, int64_t column,
                        T* sums) {
-  Vec<T> sum[R][2];
+  constexpr int64_t kPanel = V * kLanes<T>;
+  Vec<T> sum[R][V];
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) {
-    sum[r][0] = load(sums + r * kPanel<T>);
-    sum[r][1] = load(sums + r * kPanel<T> + kLanes<T>);
-  }
+  for (int r = 0; r < R; ++r) load_all<T, V>(sum[r], sums + r * kPanel);
   for (int64_t p = 0; p < points; ++p, left += left_stride) {
-    const T* row = right[p] + column;
-    const Vec<T> d0 = load(row), d1 = load(row + kLanes<T>);
+    Vec<T> d[V];
+    load_all<T, V>(d, right[p] + column);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) {
       const Vec<T> x = splat(left[r]);
-      sum[r][0] += x * d0;
-      sum[r][1] += x * d1;
+      for (int v = 0; v < V; ++v) sum[r][v] += x * d[v];
     }
   }
 #pragma GCC unroll 16
-  for (int r = 0; r < R; ++r) {
-    store(sums + r * kPanel<T>, sum[r][0]);
-    store(sums + r * kPanel<T> + kLanes<T>, sum[r][1]);
-  }
+  for (int r = 0; r < R; ++r) store_all<T, V>(sums + r * kPanel, sum[r]);
 }
 
-template <class T, int R>
+template <class T, int V, int R>
 inline void outer_tiles(int rows_in_tile, int64_t points, const T* left, int64_t left_stride, const T* const* right,
                         int64_t column, T* sums) {
-  if (rows_in_tile == R) return outer_tile<T, R>(points, left, left_stride, right, column, sums);
-  if constexpr (R > 1) outer_tiles<T, R - 1>(rows_in_tile, points, left, left_stride, right, column, sums);
+  if (rows_in_tile == R) return outer_tile<T, V, R>(points, left, left_stride, right, column, sums);
+  if constexpr (R > 1) outer_tiles<T, V, R - 1>(rows_in_tile, points, left, left_stride, right, column, sums);
 }
 
-// The weight gradient: sums (rows, kPanel) += left (points, rows) transposed times one panel of right.
-template <class T>
+// The weight gradient: sums (rows, panel) += left (points, rows) transposed times one panel of right.
+template <class T, int V>
 void outer(int64_t rows, int64_t points, const T* left, int64_t left_stride, const T* const* right, int64_t column,
            T* sums) {
-  const int64_t tiles = (rows + kTileRows - 1) / kTileRows;
+  constexpr int kRows = kTileRows<V>;
+  const int64_t tiles = (rows + kRows - 1) / kRows;
   for (int64_t tile = 0, row = 0; tile < tiles; ++tile) {
     const int64_t next = (tile + 1) * rows / tiles;
-    outer_tiles<T, kTileRows>(int(next - row), points, left + row, left_stride, right, column,
-                              sums + row * kPanel<T>);
+    outer_tiles<T, V, kRows>(int(next - row), points, left + row, left_stride, right, column,
+                                 sums + row * V * kLanes<T>);
     row = next;
   }
 }
@@ -151,7 +148,7 @@ inline void dots_tile(const T* const* rows, int64_t length, const T* weights, T*
 template <class T>
 void dots(const T* const* rows, int64_t count, int64_t length, const T* weights, int64_t columns, T* out,
           int64_t stride) {
-  constexpr int kSide = kTileRows > 6 ? 4 : 2;
+  constexpr int kSide = kTileRows<2> > 6 ? 4 : 2;
   for (int64_t q = 0; q < columns; q += q + kSide <= columns ? kSide : 1)
     for (int64_t r = 0; r < count; r += r + kSide <= count ? kSide : 1) {
       const T* w = weights + q * length;

@@ -19,12 +19,17 @@ namespace ndrnn::NDRNN_ISA {
 
 #if defined(__AVX512F__)
 constexpr int kVectorBytes = 64;
-constexpr int kTileRows = 8;  // enough sums to hide the latency of one; more row pointers than this spill
+// Rows of a tile of V vectors: enough sums to hide the latency of one; more row pointers than this spill.
+template <int V>
+constexpr int kTileRows = 8;
 #elif defined(__AVX2__)
 constexpr int kVectorBytes = 32;
-constexpr int kTileRows = 6;  // of 16 registers: 12 sums, 2 weights, 1 broadcast input
+// Of 16 registers: 12 sums, 2 weights, 1 broadcast input.
+template <int V>
+constexpr int kTileRows = V == 1 ? 10 : 6;
 #else
 constexpr int kVectorBytes = 16;
+template <int V>
 constexpr int kTileRows = 6;
 #endif
 
@@ -67,9 +72,13 @@ using Vec = typename Simd<T>::V;
 template <class T>
 constexpr int kLanes = kVectorBytes / sizeof(T);
 
-// Columns that one register tile covers; hidden units are padded to a multiple of it.
+// Columns that a register tile covers: a panel of two vectors, or of one where the hidden units fill an odd number of
+// them. Hidden units are padded to whole panels.
 template <class T>
-constexpr int kPanel = 2 * kLanes<T>;
+inline int64_t panel_for(int64_t hidden) {
+  const int64_t vectors = (hidden + kLanes<T> - 1) / kLanes<T>;
+  return vectors % 2 == 1 ? kLanes<T> : 2 * kLanes<T>;
+}
 
 template <class T>
 NDRNN_INLINE Vec<T> splat(T value) {

@@ -74,7 +74,7 @@ class Kernels:
             return
         for name in ("ndrnn_error", "ndrnn_isa"):
             getattr(self._library, name).restype = ctypes.c_char_p
-        for name in ("ndrnn_panel", "ndrnn_kept", "ndrnn_memory", "ndrnn_release_memory"):
+        for name in ("ndrnn_width", "ndrnn_kept", "ndrnn_memory", "ndrnn_release_memory"):
             getattr(self._library, name).restype = ctypes.c_int64
         self.isa = self._library.ndrnn_isa().decode()
         self.refusal = self._library.ndrnn_error().decode() or None
@@ -87,8 +87,8 @@ class Kernels:
 
     def kept(self, cell: str, ndim: int, hidden: int, dtype: torch.dtype) -> tuple[int, int]:
         """Blocks of units that the forward scan keeps of a point, and units in a block with their padding."""
-        panel = self._library.ndrnn_panel(dtype.itemsize)
-        return self._library.ndrnn_kept(cell.encode(), ndim), -(-hidden // panel) * panel
+        library = self._library
+        return library.ndrnn_kept(cell.encode(), ndim), library.ndrnn_width(ctypes.c_int64(hidden), dtype.itemsize)
 
 
 kernels = Kernels()
