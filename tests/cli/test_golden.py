@@ -152,6 +152,10 @@ def bsds300(folder: Path, generator: np.random.Generator) -> None:
 NETWORK = ("--network.hidden", 3, 5)
 SETS: dict[str, tuple[Callable[[Path, np.random.Generator], None], tuple[object, ...]]] = {
     "mnist": (mnist, ("--network.hidden", 6, "--training.epochs", 10, "--training.steps-between-checks", 10)),
+    "mnist_hierarchy": (
+        mnist,
+        (*NETWORK, "--training.epochs", 6, "--training.steps-between-checks", 10),
+    ),
     "camvid": (camvid, (*NETWORK, "--training.epochs", 5)),
     "nuclei": (nuclei, (*NETWORK, "--training.epochs", 5, "--deep-supervision", 0.5)),
     "hippocampus": (hippocampus, (*NETWORK, "--training.epochs", 12)),

@@ -55,6 +55,34 @@ def test_elastic_is_reproducible_and_of_the_published_strength():
     assert moves[:, 10:18, 10:18].std().item() == pytest.approx(expected, rel=0.1)
 
 
+def test_warped_digits_are_those_of_scipy():
+    # the warp of the 2007 paper from the noise on, by other code
+    digit = torch.zeros(1, 28, 28, 1, dtype=torch.float64)
+    digit[0, 5:22, 9:13], digit[0, 18:22, 9:20] = 1, 0.5
+    warped = elastic(digit, 4, 34, torch.Generator().manual_seed(5))
+    noise = torch.rand((2, 1, 28, 28), generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    moves = [
+        34 * ndimage.gaussian_filter(2 * field[0].numpy() - 1, 4, mode="constant", cval=0) for field in noise
+    ]
+    rows, columns = np.mgrid[:28, :28]
+    expected = ndimage.map_coordinates(
+        digit[0, ..., 0].numpy(),
+        [rows + moves[0], columns + moves[1]],
+        order=1,
+        mode="grid-constant",
+        cval=0,
+    )
+    assert np.abs(expected - digit[0, ..., 0].numpy()).max() > 0.5
+    np.testing.assert_allclose(warped[0, ..., 0].numpy(), expected, atol=1e-10)
+
+
+def test_on_digits_a_field_scaled_to_length_1_would_be_as_strong():
+    # the other reading of Simard et al. 2003, with a field of norm 1 before alpha
+    like = torch.zeros((), dtype=torch.float64)
+    moves = displacements(500, (28, 28), 4, 1, like=like, generator=torch.Generator().manual_seed(0))
+    assert moves.square().sum((1, 2)).sqrt().mean().item() == pytest.approx(1, abs=0.05)
+
+
 def test_labels_move_with_their_points():
     torch.manual_seed(0)
     target = torch.randint(0, 3, (4, 15, 13))

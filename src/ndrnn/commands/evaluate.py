@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ..data.module import DataModule
+from ..tasks.augment import Augment
+from ..tasks.distorted import Repeats, evaluate_distorted
 from ..training import evaluate as measure
 from . import uses
 from .collect import collect
@@ -26,8 +28,26 @@ class Evaluate:
     """Which weights of the run."""
     strict: bool = False
     """Stop at the first file that cannot be used."""
+    warp: Augment = field(default_factory=Augment)
+    """How far each sample is bent and moved before it is measured; not at all by default."""
+    repeats: int = 1
+    """How often all samples are bent anew and measured; the mean of every metric is given, and the standard deviation."""
+    seed: int = 0
+    """Of the first repeat's bending; each further one has the next number."""
     json: bool = False
     """Print one JSON object."""
+
+    def __post_init__(self) -> None:
+        if self.repeats < 1:
+            raise ValueError(f"repeats must be at least 1, got {self.repeats}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be below 0, got {self.seed}")
+        if not self.warp.active and self.warp != Augment():
+            raise ValueError("warp.elastic_sigma has no meaning without warp.elastic_alpha above 0")
+        if not self.warp.active and self.repeats > 1:
+            raise ValueError(
+                f"repeats must be 1 where no option of warp bends the samples anew, got {self.repeats}"
+            )
 
 
 def run(argv: Sequence[str]) -> int:
@@ -44,17 +64,64 @@ def run(argv: Sequence[str]) -> int:
         gathered = collect(recipe, out, strict=options.strict, facts=task.facts, seed=settings.seed)
         split = options.split or ("test" if "test" in gathered.splits else "validation")
         gathered.samples(split)
-        data = DataModule(gathered, uses.purpose_of(task), settings.batch_size, seed=settings.seed)
-        metrics = measure(task, data, split)
+        purpose = uses.purpose_of(task)
+        repeated = None
+        if options.warp.active:
+            repeated = evaluate_distorted(
+                task,
+                gathered,
+                purpose,
+                options.warp,
+                split=split,
+                repeats=options.repeats,
+                seed=options.seed,
+                batch_size=settings.batch_size,
+            )
+            metrics = repeated.mean
+        else:
+            metrics = measure(
+                task, DataModule(gathered, purpose, settings.batch_size, seed=settings.seed), split
+            )
     out.say(f"{file} on {len(gathered.samples(split)):,} samples ({split})")
-    out.table([(f"  {name.replace('_', ' ')}", f"{value:.4f}") for name, value in metrics.items()])
-    out.result(
-        {
-            "weights": str(file),
-            "split": split,
-            "samples": len(gathered.samples(split)),
-            "left_out": len(gathered.faults),
-            "metrics": metrics,
-        }
-    )
+    if repeated is not None:
+        out.say(_told(options, repeated))
+    spread = None if repeated is None else repeated.spread
+    rows = []
+    for name, value in metrics.items():
+        row = [f"  {name.replace('_', ' ')}", f"{value:.4f}"]
+        rows.append(row if spread is None else [*row, f"± {spread[name]:.4f}"])
+    out.table(rows)
+    result = {
+        "weights": str(file),
+        "split": split,
+        "samples": len(gathered.samples(split)),
+        "left_out": len(gathered.faults),
+        "metrics": metrics,
+    }
+    out.result(result if repeated is None else result | _warped(options, repeated))
     return 0
+
+
+def _told(options: Evaluate, repeated: Repeats) -> str:
+    changes = ", ".join(
+        f"{name.replace('_', ' ')} {value:g}"
+        for name, value in asdict(options.warp).items()
+        if value and (name != "elastic_sigma" or options.warp.elastic_alpha)
+    )
+    if len(repeated.seeds) == 1:
+        return f"bent by {changes}; seed {options.seed}"
+    return (
+        f"bent by {changes}; mean and standard deviation of {len(repeated.seeds)} repeats, "
+        f"seeds {repeated.seeds[0]} to {repeated.seeds[-1]}"
+    )
+
+
+def _warped(options: Evaluate, repeated: Repeats) -> dict[str, Any]:
+    return {
+        "warp": asdict(options.warp),
+        "spread": repeated.spread,
+        "repeats": [
+            {"seed": seed, "metrics": metrics}
+            for seed, metrics in zip(repeated.seeds, repeated.metrics, strict=True)
+        ],
+    }
