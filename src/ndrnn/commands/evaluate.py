@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ..data.module import DataModule
 from ..training import evaluate as measure
@@ -24,6 +24,8 @@ class Evaluate:
     """Which samples; by default those of the test, or of the validation where there are none."""
     weights: str = "best.safetensors"
     """Which weights of the run."""
+    beam: int | None = None
+    """Prefixes that decoding keeps, for networks that read; by default as in the recipe, 0 for the most probable path."""
     strict: bool = False
     """Stop at the first file that cannot be used."""
     json: bool = False
@@ -40,6 +42,8 @@ def run(argv: Sequence[str]) -> int:
     out = Output(options.json)
     with out.others():
         task, _, file = load(folder / options.weights)
+        if options.beam is not None:
+            _set_beam(task, options.beam)
         settings = recipe.config.training
         gathered = collect(recipe, out, strict=options.strict, facts=task.facts, seed=settings.seed)
         split = options.split or ("test" if "test" in gathered.splits else "validation")
@@ -58,3 +62,9 @@ def run(argv: Sequence[str]) -> int:
         }
     )
     return 0
+
+
+def _set_beam(task: Any, beam: int) -> None:
+    if not hasattr(task.settings, "beam"):
+        raise ValueError(f"beam is for networks that read, not for a {type(task).__name__}")
+    task.settings = replace(task.settings, beam=beam)
