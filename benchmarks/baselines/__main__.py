@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
     }
     if beams:
         figures["test_with_beam"] = {"beam": int(beams), **_measured(folder, "--beam", beams)}
-    figures["machine"] = machine.describe()
+    figures["machine"] = {name: value for name, value in machine.describe().items() if name != "command"}
     with replacing(target) as path:
         path.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     print(json.dumps(figures, indent=2, ensure_ascii=False))
