@@ -161,6 +161,20 @@ def test_a_run_with_other_settings_is_not_resumed(tmp_path):
         train(task, data, tmp_path, resume=True)
 
 
+def test_a_run_from_before_an_option_was_there_is_resumed(tmp_path):
+    train(*make(epochs=1), tmp_path)
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    del state["ndrnn"]["settings"]["network"]["balance"]
+    torch.save(state, tmp_path / "last.ckpt")
+    task, data = make(epochs=1)
+    record = train(task, data, tmp_path, resume=True)
+    assert record.marks[-1].passes == 1
+    state["ndrnn"]["settings"]["network"]["dropout"] = 0.5
+    torch.save(state, tmp_path / "last.ckpt")
+    with pytest.raises(ValueError, match=r"settings.network.dropout must be 0.5 as when the training began"):
+        train(*make(epochs=1), tmp_path, resume=True)
+
+
 def test_a_damaged_checkpoint_is_named(tmp_path):
     task, data = make(epochs=1)
     train(task, data, tmp_path)

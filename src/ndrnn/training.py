@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from . import checkpoint
 from .atomic import sweep
+from .balance import balance
 from .hierarchy import Hierarchy
 from .lattice import inside
 from .order import BatchOrder, shuffled, step_seed
@@ -143,9 +144,14 @@ class Task(LightningModule):
         return batch
 
     def prepare(self, batches: Iterable[Any]) -> None:
-        """Look at training data before the first step; by default to centre and scale its features."""
-        if isinstance(self.model, Hierarchy):
-            self.model.standardize(*_moments(batches, self.facts.channels))
+        """Look at training data before the first step; by default a model that has ``standardize(mean, std)``, as a
+        :class:`ndrnn.hierarchy.Hierarchy` does, hears of the moments (C,) of its features."""
+        standardize = getattr(self.model, "standardize", None)
+        if standardize is not None:
+            standardize(*_moments(batches, self.facts.channels))
+        if isinstance(self.model, Hierarchy) and getattr(self.settings.network, "balance", False):
+            first = next(iter(batches))
+            balance(self.model, first.x, first.sizes)
 
     # configuration, for ndrnn.checkpoint
 
@@ -228,7 +234,10 @@ class Task(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint["ndrnn"]
         for part, value in self.config().items():
-            _check_same(saved[part], _as_saved(value), part)
+            before = saved[part]
+            if part == "settings":  # an option that is newer than the training had its default
+                before = to_dict(from_dict(self.settings_class, before, part))
+            _check_same(before, _as_saved(value), part)
         self._seconds_before = saved["seconds"]
 
     def share(self, count: Tensor) -> Tensor:

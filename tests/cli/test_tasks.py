@@ -11,6 +11,8 @@ from PIL import Image
 
 from ndrnn import checkpoint
 from ndrnn.cli import main
+from ndrnn.tasks import transcribe
+from ndrnn.tasks.decoding import beam_search
 
 SMALL = ("--training.epochs", 2, "--training.batch-size", 4)
 
@@ -54,6 +56,9 @@ def test_label(ndrnn, square_run, square_folder, tmp_path):
     assert measured.status == 0
     assert measured.json["split"] == "validation"
     assert measured.json["metrics"]["point_error"] < 0.05
+    refused = ndrnn("evaluate", run, "--beam", 5)
+    assert refused.status == 2
+    assert "beam is for networks that read, not for a LabelTask" in refused.err
     best = checkpoint.load(run / "best.safetensors")
     found = ndrnn("predict", run, square_folder / "images", "--out", tmp_path / "found", "--overlay")
     assert found.status == 0, found.err
@@ -131,7 +136,7 @@ def test_classify(by, ndrnn, class_folder, tmp_path):
     assert wrong == pytest.approx(measured["metrics"]["sample_error"], abs=1e-6)
 
 
-def test_transcribe(ndrnn, text_folder, tmp_path):
+def test_transcribe(ndrnn, text_folder, tmp_path, monkeypatch):
     ran = ndrnn(
         *(
             "train",
@@ -150,6 +155,16 @@ def test_transcribe(ndrnn, text_folder, tmp_path):
     assert ran.status == 0, ran.err
     measured = ndrnn("evaluate", tmp_path / "run", "--json").json
     assert 0 <= measured["metrics"]["cer"] <= 1
+    widths = []
+
+    def search(log_probs, width, **options):
+        widths.append(width)
+        return beam_search(log_probs, width, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transcribe, "beam_search", search)
+        assert 0 <= ndrnn("evaluate", tmp_path / "run", "--beam", 5, "--json").json["metrics"]["cer"] <= 1
+    assert widths == [5] * measured["samples"]
     found = ndrnn("predict", tmp_path / "run", text_folder, "--out", tmp_path / "found")
     assert found.status == 0, found.err
     entries = lines(tmp_path / "found")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,8 @@ class Evaluate:
     """Which samples; by default those of the test, or of the validation where there are none."""
     weights: str = "best.safetensors"
     """Which weights of the run."""
+    beam: int | None = None
+    """Prefixes that decoding keeps, for networks that read; by default as in the recipe, 0 for the most probable path."""
     strict: bool = False
     """Stop at the first file that cannot be used."""
     warp: Augment = field(default_factory=Augment)
@@ -60,6 +62,8 @@ def run(argv: Sequence[str]) -> int:
     out = Output(options.json)
     with out.others():
         task, _, file = load(folder / options.weights)
+        if options.beam is not None:
+            _set_beam(task, options.beam)
         settings = recipe.config.training
         gathered = collect(recipe, out, strict=options.strict, facts=task.facts, seed=settings.seed)
         split = options.split or ("test" if "test" in gathered.splits else "validation")
@@ -125,3 +129,9 @@ def _warped(options: Evaluate, repeated: Repeats) -> dict[str, Any]:
             for seed, metrics in zip(repeated.seeds, repeated.metrics, strict=True)
         ],
     }
+
+
+def _set_beam(task: Any, beam: int) -> None:
+    if not hasattr(task.settings, "beam"):
+        raise ValueError(f"beam is for networks that read, not for a {type(task).__name__}")
+    task.settings = replace(task.settings, beam=beam)

@@ -31,6 +31,8 @@ class Network:
     """Describe each lowest block by so many cosine coefficients instead of its points."""
     dropout: float = 0.0
     """Share of each level's outputs that are set to zero in training."""
+    balance: bool = False
+    """Whether the first weights are scaled so that every level hears the one below, see :mod:`ndrnn.balance`."""
 
     def __post_init__(self) -> None:
         for size in (*self.hidden, *self.subsample):

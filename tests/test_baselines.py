@@ -1,0 +1,210 @@
+"""The convolutional networks that the recipes are compared with. No time and no figure of a benchmark is asserted."""
+
+import json
+
+import pytest
+import torch
+from benchmarks.baselines import LabelCNN, LabelCNNTask, TranscribeCNN, TranscribeCNNTask
+from benchmarks.baselines import __main__ as command
+from benchmarks.baselines.parts import weights, widest
+from benchmarks.baselines.reader import LineReader, _Both
+from benchmarks.baselines.unet import UNet
+from PIL import Image
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from ndrnn.tasks import Facts, LabelBatch, LabelTask, Network, TranscribeBatch, TranscribeTask
+from ndrnn.training import Options
+
+LABELS = Facts(2, 1, ("ground", "square"))
+LETTERS = Facts(2, 1, alphabet="ab")
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+def used(model):
+    """A network in evaluation mode whose batch norms have seen something."""
+    with torch.no_grad():
+        for norm in (part for part in model.modules() if hasattr(part, "running_mean")):
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.5, 2)
+            norm.bias.normal_()
+    return model.eval()
+
+
+@pytest.mark.parametrize("lattice", [(1, 1), (7, 10), (5, 4, 9)])
+@pytest.mark.parametrize("levels", [1, 3])
+def test_a_unet_covers_any_lattice(lattice, levels):
+    model = UNet(2, 3, width=2, ndim=len(lattice), levels=levels).eval()
+    assert model(torch.randn(2, *lattice, 2)).shape == (2, *lattice, 3)
+
+
+@pytest.mark.parametrize("sizes", [[[7, 10], [4, 3]], [[5, 4, 3], [2, 3, 5]]])
+def test_a_unet_gives_a_padded_sample_what_it_gives_it_alone(sizes):
+    extents = torch.tensor(sizes)
+    lattice = extents.amax(0).tolist()
+    model = used(UNet(1, 3, width=2, ndim=len(lattice)))
+    model.standardize(torch.tensor([0.3]), torch.tensor([2.0]))
+    x = torch.randn(2, *lattice, 1)
+    for index, own in enumerate(sizes):
+        inner = (index, *(slice(extent) for extent in own))
+        together = model(x, extents)[inner]
+        torch.testing.assert_close(together, model(x[inner][None])[0])
+
+
+def test_batch_norm_does_not_count_what_lies_outside():
+    extents = torch.tensor([[7, 10], [4, 3]])
+    model = UNet(1, 3, width=2).train()
+    x = torch.randn(2, 7, 10, 1)
+    first = model(x, extents)
+    x[1, 4:] = 100
+    x[1, :, 3:] = -100
+    second = model(x, extents)
+    torch.testing.assert_close(first[0], second[0])
+    torch.testing.assert_close(first[1, :4, :3], second[1, :4, :3])
+
+
+def test_a_reader_gives_a_padded_line_what_it_gives_it_alone():
+    extents = torch.tensor([[20, 31], [13, 18], [20, 5]])
+    model = used(LineReader(1, 4, width=2, steps=(2, 2, 1)))
+    x = torch.randn(3, 20, 31, 1)
+    frames = model.output_sizes(extents)[:, 0].tolist()
+    assert frames == [8, 5, 2]
+    together = model(x, extents)
+    assert together.shape == (3, 8, 4)
+    for index, (height, width) in enumerate(extents.tolist()):
+        alone = model(x[index : index + 1, :height, :width])
+        torch.testing.assert_close(together[index, : frames[index]], alone[0])
+
+
+def test_both_directions_are_those_of_torch():
+    ours, theirs = _Both(3, 4), nn.LSTM(3, 4, batch_first=True, bidirectional=True)
+    for name, weight in theirs.named_parameters():
+        own = ours.against if name.endswith("_reverse") else ours.along
+        own.get_parameter(name.removesuffix("_reverse")).data = weight.data
+    x, counts = torch.randn(2, 6, 3), torch.tensor([6, 4])
+    packed, _ = theirs(pack_padded_sequence(x, counts, batch_first=True))
+    expected, _ = pad_packed_sequence(packed, batch_first=True)
+    found = ours(x, counts)
+    torch.testing.assert_close(found[0], expected[0])
+    torch.testing.assert_close(found[1, :4], expected[1, :4])
+
+
+def test_a_baseline_has_as_many_weights_as_fit():
+    def make(width):
+        return UNet(1, 2, width=width)
+
+    budget = weights(make(5))
+    assert weights(widest(make, budget)) == budget
+    assert weights(widest(make, budget - 1)) == weights(make(4))
+    with pytest.raises(ValueError, match="budget must hold the narrowest network"):
+        widest(make, 10)
+
+
+@pytest.mark.parametrize(
+    ("cnn", "settings", "ours", "facts"),
+    [
+        (LabelCNNTask, LabelCNN, LabelTask, LABELS),
+        (TranscribeCNNTask, TranscribeCNN, TranscribeTask, LETTERS),
+    ],
+)
+def test_equal_weights(cnn, settings, ours, facts):
+    network = Network(hidden=(4, 12), blocks=("2x2", "3x2"), layer="StableMDLSTM")
+    own = ours(ours.settings_class(network=network), facts).model
+    other = cnn(settings(network=network), facts).model
+    assert 0.5 * weights(own) < weights(other) <= weights(own)
+    if facts is LETTERS:
+        extents = torch.tensor([[48, 61], [30, 4]])
+        assert torch.equal(own.output_sizes(extents), other.output_sizes(extents))
+
+
+def learned(task, batch, steps):
+    """The loss before and after so many steps on a batch."""
+    task.prepare([batch])
+    optimizer = torch.optim.Adam(task.parameters(), 0.01)
+    losses = []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = task.loss(batch)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses[0], losses[-1]
+
+
+def test_a_unet_learns():
+    x = 0.1 * torch.randn(4, 12, 11, 1)
+    target = torch.zeros(4, 12, 11, dtype=torch.long)
+    for index in range(4):
+        target[index, 2 * index : 2 * index + 4, index + 2 : index + 6] = 1
+    x[..., 0] += 0.3 * target
+    sizes = torch.tensor([[12, 11], [11, 11], [12, 10], [10, 11]])
+    task = LabelCNNTask(LabelCNN(network=Network(hidden=(20,)), training=Options(seed=1)), LABELS)
+    before, after = learned(task, LabelBatch(x, target, sizes), 50)
+    assert after < 0.25 * before
+    assert task.model.input.std.item() != 1  # features are standardized
+
+
+def test_a_reader_learns():
+    # a: a bar in the upper half; b: one in the lower half
+    texts = ("ab", "ba", "a", "bb")
+    x = 0.1 * torch.rand(4, 12, 24, 1)
+    for index, text in enumerate(texts):
+        for place, letter in enumerate(text):
+            rows = slice(1, 6) if letter == "a" else slice(7, 12)
+            x[index, rows, 4 + 10 * place : 8 + 10 * place] = 1
+    batch = TranscribeBatch(x, texts, torch.tensor([[12, 24]] * 4))
+    network = Network(hidden=(10, 20), blocks=("2x2", "2x1"))
+    task = TranscribeCNNTask(TranscribeCNN(network=network), LETTERS)
+    before, after = learned(task, batch, 120)
+    assert after < 0.25 * before
+    task.eval()
+    with torch.no_grad():
+        task.check(batch)
+    assert task.results()["cer"] <= 0.5
+
+
+RECIPE = """
+task = "label"
+
+[data]
+format = "masks"
+path = "{folder}"
+images = "{{split}}"
+masks = "{{split}}-masks"
+
+[network]
+hidden = [4]
+
+[training]
+epochs = 2
+batch_size = 2
+"""
+
+
+def test_the_command_trains_measures_and_writes(tmp_path, capsys):
+    for split, count in (("train", 4), ("val", 2), ("test", 2)):
+        for folder in (split, f"{split}-masks"):
+            (tmp_path / folder).mkdir()
+        for number in range(count):
+            mask = Image.new("L", (9, 8), 0)
+            mask.paste(1, (number, 2, number + 4, 6))
+            mask.save(tmp_path / f"{split}-masks" / f"{number}.png")
+            mask.point(lambda value: 200 * value + 20).save(tmp_path / split / f"{number}.png")
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(RECIPE.format(folder=tmp_path))
+    found = {}
+    for name, more in (("cnn", []), ("ours", ["--ours"])):
+        words = [str(recipe), "--out", str(tmp_path / name), "--training.learning-rate", "0.005", *more]
+        assert command.main(words) == 0
+        found[name] = json.loads((tmp_path / name / "result.json").read_text())
+        assert found[name]["passes"] == 2
+        assert 0 <= found[name]["test"]["point_error"] <= 1
+    assert found["cnn"]["network"] == "UNet"
+    assert found["ours"]["network"] == "Hierarchy"
+    assert found["cnn"]["weights"] <= found["ours"]["weights"]
+    assert "--training.learning-rate 0.005" in found["cnn"]["command"]
+    capsys.readouterr()
