@@ -48,7 +48,7 @@ class Options:
     digits: int = 3_000
     """To learn from; the validation has half as many others, and the test as many of MNIST's test digits."""
     epochs: int = 6
-    rates: tuple[float, ...] = (0.01, 0.003)
+    rates: tuple[float, ...] = (0.01, 0.03)
     seeds: tuple[int, ...] = (0, 1, 2)
     json: Path = Path("which_cell.json")
     """Where the results go."""
