@@ -135,6 +135,19 @@ def test_the_start_is_the_most_probable_of_several_samples() -> None:
     assert float(result.log_prob) == pytest.approx(max(values))
 
 
+def test_a_climb_without_a_finite_gradient_ends_and_says_so() -> None:
+    ride = RIDE(2, num_components=2)
+    layer = ride.scan_layers()[0]
+    assert layer.bias is not None
+    with torch.no_grad():
+        layer.bias[:, 2:6] = 10.0  # both forget gates open: the memory doubles with every wavefront
+    images, mask = draw(1, 90, 90, 1).float(), torch.zeros(90, 90, dtype=torch.bool)
+    mask[10, 10] = True
+    with pytest.warns(RuntimeWarning, match="ended after 0 of 9 steps .* not finite"):
+        result = inpaint(ride, images, mask, method="map", epochs=9)
+    assert result.images.isfinite().all()
+
+
 def test_the_most_probable_pixel_is_found() -> None:
     ride = random_ride(4, 1, seed=4, pad=True)
     image, mask = draw(1, 2, 3, 1, seed=7), torch.zeros(2, 3, dtype=torch.bool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -27,7 +28,7 @@ class Inpainting:
     acceptance: Tensor | None
     """(chains, N), the share of proposals that a chain accepted; None for the most probable pixels."""
     history: Tensor
-    """(epochs + 1, chains, N), the log-density before the first and after every sweep."""
+    """(epochs + 1, chains, N), the log-density before the first and after every sweep; shorter if a climb ended early."""
 
     @property
     def best(self) -> Tensor:
@@ -74,7 +75,7 @@ def inpaint(
     the inner pixels of overlapping patches, accepted with the ratio of p(patch) over the proposal (Theis & Bethge
     2015, section 4.4). The patches see nothing of what lies outside them, so the stationary distribution is that of
     the model only up to the reach of its memory; with ``patch=None`` they are the whole image and the samples exact.
-    ``"map"`` climbs the log-density from such a start by L-BFGS.
+    ``"map"`` climbs the log-density from such a start by L-BFGS; it warns and ends where the gradient is not finite.
 
     Args:
         images: (N, H, W) or (N, H, W, C); what lies under the mask does not matter.
@@ -224,7 +225,8 @@ class _Filling:
         return torch.stack([values[:, b.top : b.top + height, b.left : b.left + width] for b in group])
 
     def climb(self, epochs: int, progress: bool) -> Tensor:
-        """L-BFGS on the log-density of all images at once; each keeps its best. Log-densities (epochs + 1, B)."""
+        """L-BFGS on the log-density of all images at once; each keeps its best. Log-densities (epochs + 1, B), fewer where
+        the gradient overflows."""
         base, where = self.images.clone(), self.mask.unsqueeze(-1).expand_as(self.images)
         free = base[where].clone().requires_grad_()
         best, history = self.log_prob(), []
@@ -247,6 +249,14 @@ class _Filling:
             with Progress("inpainting", epochs, shown=progress) as shown:
                 for epoch in range(epochs):
                     optimizer.step(closure)
+                    if not bool(free.isfinite().all()):
+                        warnings.warn(
+                            f"the climb ended after {epoch} of {epochs} steps because the gradient is not finite: a "
+                            f"memory of the model overflows on images of {tuple(base.shape[1:3])} pixels; cut them smaller",
+                            RuntimeWarning,
+                            stacklevel=4,
+                        )
+                        break
                     with torch.no_grad():
                         images = filled()
                         value = self.ride.log_prob(images, self.observed).double().sum((1, 2))

@@ -139,7 +139,7 @@ def ancestral(
         )
     uniform, normal = _by_pixel(noise.uniform.unsqueeze(-1)).squeeze(-1), _by_pixel(noise.normal)
     evaluator = WavefrontEvaluator(ride, canvas, seen, order=order)
-    log_prob = canvas.new_zeros(rows * columns, len(canvas)) if with_log_prob else None
+    left = rows * columns if at is None else int(at.flatten(1).any(1).sum())
     for step in evaluator:
         here = None if at is None else at[step.pixels]
         if here is None or bool(here.any()):
@@ -151,14 +151,15 @@ def ancestral(
             if here is not None:
                 values = torch.where(here, values, evaluator.flat[step.at])
             evaluator.write(step, values)
-        if log_prob is not None:
-            log_prob[step.pixels] = evaluator.log_prob(step)
+            left -= len(step.pixels) if here is None else int(here.flatten(1).any(1).sum())
+            if not left:
+                break  # what follows is known
     drawn = evaluator.images()
     if ride.pad:
         drawn = nb.targets(drawn)
-    if log_prob is not None:
-        log_prob = log_prob.T.reshape(wanted)
-    return Drawn(drawn.contiguous(), log_prob)
+    drawn = drawn.contiguous()
+    # in one scan, several times as fast as step by step
+    return Drawn(drawn, ride.log_prob(drawn, observed) if with_log_prob else None)
 
 
 def sample(
