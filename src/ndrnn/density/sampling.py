@@ -139,7 +139,7 @@ def ancestral(
         )
     uniform, normal = _by_pixel(noise.uniform.unsqueeze(-1)).squeeze(-1), _by_pixel(noise.normal)
     evaluator = WavefrontEvaluator(ride, canvas, seen, order=order)
-    left = rows * columns if at is None else int(at.flatten(1).any(1).sum())
+    unknown = rows * columns if at is None else int(at.flatten(1).any(1).sum())
     for step in evaluator:
         here = None if at is None else at[step.pixels]
         if here is None or bool(here.any()):
@@ -151,8 +151,8 @@ def ancestral(
             if here is not None:
                 values = torch.where(here, values, evaluator.flat[step.at])
             evaluator.write(step, values)
-            left -= len(step.pixels) if here is None else int(here.flatten(1).any(1).sum())
-            if not left:
+            unknown -= len(step.pixels) if here is None else int(here.flatten(1).any(1).sum())
+            if not unknown:
                 break  # what follows is known
     drawn = evaluator.images()
     if ride.pad:
