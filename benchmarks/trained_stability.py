@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ from ndrnn.diagnose import DirectionReport
 from ndrnn.layers import ScanLayer
 
 from . import machine
-from .table import Table, report, to_json
+from .table import Table, Value, report, to_json
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,16 @@ def inputs_of(model: nn.Module, images: Tensor) -> Iterator[tuple[str, ScanLayer
         yield name, layer, seen[name]
 
 
-def measure(options: Options) -> tuple[Table, list[tuple[Curve, Curve]]]:
-    """The table, and of every layer the curves as trained and with fresh weights."""
+def not_finite(model: nn.Module, images: Tensor) -> list[float]:
+    """Shares of the model's outputs, and of their gradients by the pixels, that are infinite or NaN."""
+    x = images.clone().requires_grad_()
+    y = model.log_prob(x) if isinstance(model, RIDE) else model(x)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    return [1 - float(values.isfinite().float().mean()) for values in (y, gradient)]
+
+
+def measure(options: Options) -> tuple[list[Table], list[tuple[Curve, Curve]]]:
+    """The tables, and of every layer the curves as trained and with fresh weights."""
     table = Table(
         "Trained layers on real images",
         {
@@ -126,17 +135,24 @@ def measure(options: Options) -> tuple[Table, list[tuple[Curve, Curve]]]:
             **{f"reach, {extent}²": "d" for extent in options.extents},
         },
     )
+    broken = Table(
+        "Models, share of outputs / of gradients by the pixels that are infinite or NaN",
+        {"model": "", **{f"{extent}²": ".0%" for extent in options.extents}},
+    )
     curves: list[tuple[Curve, Curve]] = []
     for given in options.weights:
         weights, _, picture_of = given.partition("=")
         loaded: Any = ndrnn.load(weights)
         model: nn.Module = getattr(loaded, "model", loaded).eval().requires_grad_(False)
+        task = Path(weights).stem if isinstance(model, RIDE) else "digits"
         found: dict[str, tuple[Curve, Curve]] = {}
+        shares: list[Value] = []
         for extent in options.extents:
-            for name, layer, x in inputs_of(model, images_for(model, extent, picture_of, options.seed)):
-                label = f"{type(layer).__name__}, {Path(weights).stem}" + (
-                    f", {name}" if name[-1] != "0" else ""
-                )
+            images = images_for(model, extent, picture_of, options.seed)
+            shares.append(not_finite(model, images))
+            for name, layer, x in inputs_of(model, images):
+                level = "" if name.endswith(".0") else f", layer {int(name.rpartition('.')[2]) + 1}"
+                label = f"{type(layer).__name__}, {task}{level}"
                 pair = found.setdefault(name, (Curve(label), Curve(f"{label}, fresh")))
                 torch.manual_seed(options.seed)
                 fresh = copy.deepcopy(layer)
@@ -149,6 +165,7 @@ def measure(options: Options) -> tuple[Table, list[tuple[Curve, Curve]]]:
                         flush=True,
                     )
         curves += found.values()
+        broken.add(Path(weights).stem, *shares)
     for pair in curves:
         for curve in pair:
             table.add(curve.name, *curve.largest, curve.kept[-1], curve.most_kept[-1], *curve.reach)
@@ -156,41 +173,51 @@ def measure(options: Options) -> tuple[Table, list[tuple[Curve, Curve]]]:
         "Of several directions the largest state, the largest sum of the forget gates, and the shortest reach along "
         f"the better axis; the sums are of the lattice of {options.extents[-1]}² points."
     )
-    return table, curves
+    return [table, broken], curves
 
 
 def draw(extents: Sequence[int], curves: Sequence[tuple[Curve, Curve]]) -> Figure:
     """The largest states and the reaches against the extent, as trained and, dashed, with fresh weights."""
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
+    figure = Figure(figsize=(9, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
+    overflow = torch.finfo(torch.float32).max
+    left.axhline(overflow, color="0.7", linewidth=1)
+    left.text(extents[0], overflow / 30, "float32 overflows", fontsize=7, color="0.4", va="top")
+    colours = colormaps["tab20"].colors  # type: ignore[attr-defined]
     for number, pair in enumerate(curves):
-        for curve, line in zip(pair, ("-", "--"), strict=True):
+        for curve, line, width in zip(pair, ("-", "--"), (1.5, 0.7), strict=True):
             look: dict[str, Any] = {
-                "color": f"C{number % 10}",
+                "color": colours[(2 * number + number // 10) % 20],
                 "linestyle": line,
-                "marker": "o",
+                "linewidth": width,
+                "marker": "o" if line == "-" else None,
                 "markersize": 3,
             }
-            finite = [state if state < 1e30 else float("nan") for state in curve.largest]
-            left.plot(extents, finite, label=curve.name if line == "-" else None, **look)
+            states = [min(state, overflow) for state in curve.largest]
+            left.plot(extents, states, label=curve.name if line == "-" else None, **look)
             right.plot(extents, [max(reach, 0.8) for reach in curve.reach], **look)
-    right.plot(extents, extents, color="0.7", linewidth=1)
     for axes, label in ((left, "largest |c| (|h| without memory)"), (right, "reach of the gradient, points")):
         axes.set_xscale("log", base=2)
         axes.set(yscale="log", xlabel="points an axis", ylabel=label)
         axes.set_xticks(extents, [str(extent) for extent in extents])
-    left.legend(fontsize=7, title="solid: trained, dashed: fresh", title_fontsize=7)
+    figure.legend(
+        loc="outside lower center",
+        ncols=3,
+        fontsize=7,
+        title="solid: trained, dashed: fresh",
+        title_fontsize=7,
+    )
     return figure
 
 
 def main(options: Options) -> None:
     torch.set_num_threads(1)
-    table, curves = measure(options)
+    tables, curves = measure(options)
     described = machine.describe()
-    print(report(described, [table]), end="")
+    print(report(described, tables), end="")
     if options.json:
         with replacing(options.json) as part:
-            part.write_text(to_json(described, [table]))
+            part.write_text(to_json(described, tables))
     if options.picture:
         with replacing(options.picture) as part:
             draw(options.extents, curves).savefig(part, dpi=110, format="png")

@@ -2,8 +2,8 @@
 
 Every pixel of MNIST's digits is labelled, as in ``recipes/mnist.toml``, by one level on blocks of 2 x 2 pixels, learned
 from a part of the digits. For each kind the better of the learning rates at the first seed, by the validation digits,
-is trained with the other seeds too; then, with the kind that the validation digits prefer, fewer directions, and an
-image as a sequence of its rows, n = 1. What FILE holds already is not trained again.
+is trained with the other seeds too; so are, with the kind that the validation digits prefer and at its rate, fewer
+directions, and an image as a sequence of its rows, n = 1. What FILE holds already is not trained again.
 """
 
 from __future__ import annotations
@@ -188,11 +188,14 @@ class Study:
         with replacing(self.options.json) as part:
             part.write_text(json.dumps(content, indent=1) + "\n")
 
+    def rate(self, layer: str) -> float:
+        """The rate that is best for a kind of layer from four corners, at the first seed."""
+        first = self.options.seeds[0]
+        return min(self.options.rates, key=lambda rate: error_of([self.trained(Kind(layer), rate, first)]))
+
     def chosen(self, kind: Kind) -> list[dict[str, Any]]:
-        """The trainings of a kind, all seeds, at the rate that is best at the first seed."""
-        first, *others = self.options.seeds
-        rate = min(self.options.rates, key=lambda rate: error_of([self.trained(kind, rate, first)]))
-        return [self.trained(kind, rate, seed) for seed in (first, *others)]
+        """The trainings of a kind, all seeds, at the rate of its layer."""
+        return [self.trained(kind, self.rate(kind.layer), seed) for seed in self.options.seeds]
 
 
 def error_of(results: Iterable[dict[str, Any]]) -> float:
@@ -217,8 +220,9 @@ def tabulate(study: Study, kinds: Iterable[Kind]) -> Table:
     )
     for kind in kinds:
         results = study.chosen(kind)
-        first = study.options.seeds[0]
-        tried = [100 * error_of([study.trained(kind, rate, first)]) for rate in study.options.rates]
+        full = kind.directions == 4
+        first, rates = study.options.seeds[0], study.options.rates if full else (study.rate(kind.layer),)
+        tried = [100 * error_of([study.trained(kind, rate, first)]) for rate in rates]
         wrong = [100 * result["test"]["point_error"] for result in results if "test" in result]
         named = [100 * result["test"]["sample_error"] for result in results if "test" in result]
         seconds = [result["seconds_per_pass"] for result in results if "test" in result]
