@@ -85,7 +85,7 @@ class LineReader(nn.Module):
 class _Both(nn.Module):
     """An LSTM along the frames (N, T, C) and one against them, each line from its own end.
 
-    That is ``nn.LSTM(bidirectional=True)`` on packed sequences, which on processors is three times as slow.
+    That is ``nn.LSTM(bidirectional=True)`` on packed sequences, without packing.
     """
 
     def __init__(self, before: int, units: int) -> None:
