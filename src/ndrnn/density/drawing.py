@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .mixture import LN2, MixtureParams, Prepared, limits, pieces, prepare
+from .mixture import LN2, MixtureParams, limits, pieces, prepare
 
 
 class Drawer:
@@ -16,8 +16,8 @@ class Drawer:
     found is scaled and shifted.
     """
 
-    def __init__(self, params: MixtureParams, shared: Prepared | None = None) -> None:
-        shared = prepare(params) if shared is None else shared
+    def __init__(self, params: MixtureParams) -> None:
+        shared = prepare(params)
         components, scales = params.priors.shape
         outputs = params.means.shape[1]
         self._squared_weights = shared.squared_weights

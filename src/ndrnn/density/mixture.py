@@ -117,11 +117,10 @@ class Gradients(NamedTuple):
 
 
 @torch.no_grad()
-def log_density(params: MixtureParams, x: Tensor, y: Tensor, shared: Prepared | None = None) -> Tensor:
-    """log p(y | x) in nats, (P,), for inputs (P, N) and outputs (P, M); ``shared`` is :func:`prepare` of the parameters,
-    for many calls with few samples each."""
+def log_density(params: MixtureParams, x: Tensor, y: Tensor) -> Tensor:
+    """log p(y | x) in nats, (P,), for inputs (P, N) and outputs (P, M)."""
     with torch.autocast(x.device.type, enabled=False):
-        return _run(params, x, y, None, False, False, shared)[0]
+        return _run(params, x, y, None, False, False)[0]
 
 
 @torch.no_grad()
@@ -136,15 +135,9 @@ def log_density_and_gradients(
 
 
 def _run(
-    params: MixtureParams,
-    x: Tensor,
-    y: Tensor,
-    upstream: Tensor | None,
-    need_x: bool,
-    need_y: bool,
-    shared: Prepared | None = None,
+    params: MixtureParams, x: Tensor, y: Tensor, upstream: Tensor | None, need_x: bool, need_y: bool
 ) -> tuple[Tensor, Gradients | None]:
-    shared = prepare(params) if shared is None else shared
+    shared = prepare(params)
     base2 = _Base2(shared.priors / LN2, shared.precision / LN2, shared.constants / LN2)
     components, scales = params.priors.shape
     count, features = x.shape[0], shared.squared_weights.shape[1]

@@ -139,10 +139,11 @@ def ancestral(
         )
     uniform, normal = _by_pixel(noise.uniform.unsqueeze(-1)).squeeze(-1), _by_pixel(noise.normal)
     evaluator = WavefrontEvaluator(ride, canvas, seen, order=order)
-    unknown = rows * columns if at is None else int(at.flatten(1).any(1).sum())
+    unknown = rows * columns if at is None else int(at.any(2).any(1).sum())
     for step in evaluator:
         here = None if at is None else at[step.pixels]
-        if here is None or bool(here.any()):
+        drawing = len(step.pixels) if here is None else int(here.any(2).any(1).sum())
+        if drawing:
             values = evaluator.draw(
                 step, uniform.index_select(0, step.pixels), normal.index_select(0, step.pixels)
             )
@@ -151,7 +152,7 @@ def ancestral(
             if here is not None:
                 values = torch.where(here, values, evaluator.flat[step.at])
             evaluator.write(step, values)
-            unknown -= len(step.pixels) if here is None else int(here.flatten(1).any(1).sum())
+            unknown -= drawing
             if not unknown:
                 break  # what follows is known
     drawn = evaluator.images()

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..cells import SpatialLSTMCell
 from ..layers import ScanLayer
 from .drawing import Drawer
-from .mixture import MixtureParams, log_density, prepare
+from .mixture import MixtureParams, log_density
 
 if TYPE_CHECKING:
     from .ride import RIDE
@@ -167,8 +167,7 @@ class WavefrontEvaluator:
             for depth, layer in enumerate(ride.scan_layers())
         ]
         self._params = MixtureParams(*(p.detach() for p in ride.mcgsm.mixture_params()))
-        self._shared = prepare(self._params)
-        self._drawer = Drawer(self._params, self._shared)
+        self._drawer = Drawer(self._params)
 
     def __iter__(self) -> Iterator[Step]:
         slope, columns = self.slope, self.columns
@@ -194,9 +193,7 @@ class WavefrontEvaluator:
         """Log-densities in nats, (m, N), of what the canvas holds at the pixels of a step."""
         outputs = self.flat.index_select(0, step.at).flatten(0, 1)
         whitened = self.ride.whitening(step.inputs, outputs)[1]
-        value = (
-            log_density(self._params, step.hidden, whitened, self._shared) + self.ride.whitening.log_jacobian
-        )
+        value = log_density(self._params, step.hidden, whitened) + self.ride.whitening.log_jacobian
         return value.view(len(step.at), -1)
 
     @torch.no_grad()
