@@ -9,7 +9,6 @@ The warped test is that of Graves, Fernandez & Schmidhuber 2007: the elastic dis
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,6 +28,8 @@ from ndrnn.settings import to_dict
 from ndrnn.tasks.augment import Augment
 from ndrnn.tasks.distorted import evaluate_distorted
 from ndrnn.training import evaluate
+
+from .baselines.parts import weights
 
 WARP = Augment(elastic_alpha=34, elastic_sigma=4)
 
@@ -107,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "command": options.command,
         "task": given.task,
         "settings": to_dict(given.config),
-        "weights": sum(math.prod(weight.shape) for weight in task.model.parameters()),
+        "weights": weights(task.model),
         "cpu_minutes": list(options.cpu_minutes),
         "errors": over_seeds(runs),
         "runs": runs,

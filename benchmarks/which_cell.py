@@ -31,6 +31,7 @@ from ndrnn.tasks import Classify, ClassifyTask, Facts
 from ndrnn.training import DivergedError, evaluate, fit
 
 from . import machine
+from .baselines.parts import weights
 from .table import Table
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "mnist.toml"
@@ -112,7 +113,7 @@ def make(kind: Kind, config: Classify, facts: Facts) -> ClassifyTask:
 
 
 def weights_of(task: ClassifyTask) -> int:
-    return sum(weight.numel() for weight in task.model.parameters())
+    return weights(task.model)
 
 
 def fitting_units(kind: Kind, target: int, options: Options, facts: Facts) -> int:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ndrnn.blocks import Blocks
 from ndrnn.lattice import inside
 
 Mask = Tensor | None
@@ -97,8 +98,7 @@ def pooled(x: Tensor, block: Sequence[int]) -> Tensor:
 
 def coarser(sizes: Tensor, block: Sequence[int]) -> Tensor:
     """How many blocks cover samples of these extents (N, n)."""
-    steps = torch.tensor(tuple(block), device=sizes.device)
-    return (sizes + steps - 1) // steps
+    return Blocks(block).output_sizes(sizes)
 
 
 def mask_of(sizes: Tensor | None, lattice: Sequence[int]) -> Mask:
