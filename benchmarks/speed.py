@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from .measure import Effort, calls_of, in_turn, threads
+from .measure import Effort, Limit, calls_of, in_turn, threads
 from .peers import Peer
 from .table import Table, Value
 from .workloads import Workload
@@ -66,7 +66,7 @@ def _shares(workload: Workload, effort: Effort) -> list[Value]:
 
 
 def thread_table(workloads: Sequence[Workload], effort: Effort, progress: Callable[[str], None]) -> Table:
-    """One thread against two, taken in turn."""
+    """One thread against two, taken in turn, and what the second gives a matrix product meanwhile: the machine's own."""
     result = Table(
         "Two threads",
         {
@@ -77,18 +77,21 @@ def thread_table(workloads: Sequence[Workload], effort: Effort, progress: Callab
             "training step, ms": ".3g",
             "two threads ": ".3g",
             "times faster ": ".2f",
+            "torch.mm": ".2f",
         },
     )
+    limit = Limit(effort.clock)
     for workload in workloads:
         progress(workload.name)
         calls, counts = {}, {}
         for count in (1, 2):
-            for kind, call in calls_of(workload).items():
+            for kind, call in {**calls_of(workload), "product": limit.product}.items():
                 calls[f"{kind} {count}"], counts[f"{kind} {count}"] = call, count
         times = in_turn(calls, effort, thread_counts=counts)
         row: list[Value] = []
         for kind in ("inference", "training"):
             one, two = times[f"{kind} 1"], times[f"{kind} 2"]
             row += [1e3 * one.median, 1e3 * two.median, two.ratio(one)]
+        row.append(times["product 2"].ratio(times["product 1"]))
         result.add(workload.name, *row)
     return result
