@@ -2,20 +2,20 @@
 
 Likelihood, sampling and coding share it. Pixel (i, j) is in wavefront j + (r+1) i. The left predecessor of row i is
 row i of the wavefront before, the upper one is row i-1 of the wavefront r+1 steps before, so that a ring of r+2
-wavefronts is all that is kept. Within a step everything lies with the pixels along the last axis.
+wavefronts is all that is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from ..cells import SpatialLSTMCell
 from ..layers import ScanLayer
+from ..scan import scan
 from .drawing import Drawer
 from .mixture import MixtureParams, log_density
 
@@ -38,89 +38,54 @@ class Step:
 
 
 class _LayerState:
-    """One layer's weights, laid out for a single product a step, and a ring of what that product reads.
+    """One layer, and a ring of the states that its pixels start from.
 
-    A slot of the ring holds, for every row of the grid, the inputs and both predecessors' states of its pixel in one
-    wavefront, with the pixels along the last axes: (inputs + states, rows + 1, batch). A step writes its states ahead
-    to where they will be read, one wavefront later as left predecessors and r+1 wavefronts later as upper ones, and
-    so no step has to gather any. What is never written is the boundary of the grid, which is zero.
+    To the scan the pixels of a wavefront are lattices of a single point each, and the states of their predecessors the
+    boundary. A slot of the ring holds those of every row of the grid in one wavefront, (rows + 1, batch, 2 axes,
+    hidden). A step writes its states ahead to where they will be read, one wavefront later as left predecessors and
+    r+1 wavefronts later as upper ones, and so no step has to gather any. What is never written is the boundary of the
+    grid, which is zero.
     """
 
     def __init__(
         self, layer: ScanLayer, rows: int, batch: int, ring: int, first: tuple[Tensor, Tensor] | None
     ) -> None:
-        self.cell, hidden = layer.cell, layer.hidden_size
-        params = layer.params.of_direction(0)
-        weight_ih = params.weight_ih
-        bias = weight_ih.new_zeros(len(weight_ih)) if params.bias is None else params.bias
+        self.cell, self.params = layer.cell, layer.params
         if first is not None:
             # the whitening of the inputs is folded into the weights
             transform, mean = first
-            weight_ih = weight_ih @ transform
-            bias = bias - weight_ih @ mean
-        through = list(params.weight_hh)
-        self.extra: list[Tensor] = []
-        if params.extra is not None:
-            if self.cell.feeds_memory:
-                through += list(params.extra)
-            else:
-                self.extra = list(params.extra)
-        self.recurrent = list(params.weight_hh) if self.cell.needs_separate_products else []
-        joined = [weight_ih] if self.recurrent else [weight_ih, *through]
-        self.weight, self.bias = torch.cat(joined, 1), bias.unsqueeze(1).clone()
-        if isinstance(self.cell, SpatialLSTMCell):
-            _double_candidate(self.cell, self.weight, self.bias)
-        # the inputs, h of the upper and left predecessor, and c of both
-        self.parts = [weight_ih.shape[1], hidden, hidden, *((hidden, hidden) if self.cell.memory else ())]
-        self.slots = weight_ih.new_zeros(ring, sum(self.parts), rows + 1, batch)
+            weight_ih = self.params.weight_ih @ transform
+            shift = weight_ih @ mean
+            bias = -shift if self.params.bias is None else self.params.bias - shift
+            self.params = self.params._replace(weight_ih=weight_ih, bias=bias)
+        shape = (ring, rows + 1, batch, 2, layer.hidden_size)
+        self.h = self.params.weight_ih.new_zeros(shape)
+        self.c = self.h.new_zeros(shape) if self.cell.memory else None
 
     def clear(self) -> None:
         """Forget all states: the boundary of the grid is zero."""
-        self.slots.zero_()
+        self.h.zero_()
+        if self.c is not None:
+            self.c.zero_()
 
     def step(self, x: Tensor, rows: tuple[int, int], t: int) -> Tensor:
-        """Hidden vectors (H, m N) of the rows [first, last) in wavefront ``t`` from inputs (C, m N)."""
+        """Hidden vectors (m N, H) of the rows [first, last) in wavefront ``t`` from inputs (m N, C)."""
         first, last = rows
-        ring = len(self.slots)
-        here = self.slots[t % ring, :, first:last]
-        here[: len(x)] = x.view(len(x), *here.shape[1:])
-        states = here.flatten(1)
-        a = torch.addmm(self.bias, self.weight, states[: self.weight.shape[1]])
-        _, *before = states.split(self.parts)
-        h, c = before[:2], before[2:]
-        if isinstance(self.cell, SpatialLSTMCell):
-            new = _spatial_step(a, c)
-        else:
-            products = (
-                [(w @ h_k).T for w, h_k in zip(self.recurrent, h, strict=True)] if self.recurrent else []
-            )
-            turned = self.cell.step(a.T, products, [s.T for s in h], [s.T for s in c], self.extra)
-            new = [state.T for state in turned if state is not None]
-        _, *left = self.slots[(t + 1) % ring, :, first:last].split(self.parts)
-        later = (t + ring - 1) % ring  # r + 1 wavefronts later
-        _, *up = self.slots[later, :, first + 1 : last + 1].split(self.parts)
-        for k, state in enumerate(new):
-            state = state.reshape(left[0].shape)
-            up[2 * k].copy_(state)
-            left[2 * k + 1].copy_(state)
-        return new[0]
+        ring = len(self.h)
+        here, after, below = t % ring, (t + 1) % ring, (t + ring - 1) % ring  # below: r + 1 wavefronts later
 
+        def boundary(slots: Tensor) -> Tensor:
+            return slots[here, first:last].flatten(0, 1).unsqueeze(0)
 
-def _double_candidate(cell: SpatialLSTMCell, weight: Tensor, bias: Tensor) -> None:
-    """Let the product give 2 g in place of g, for :func:`_spatial_step`."""
-    gates = cell.gates(2)
-    for tensor in (weight, bias):
-        tensor.chunk(len(gates))[gates.index("g")].mul_(2)
-
-
-def _spatial_step(a: Tensor, c: Sequence[Tensor]) -> list[Tensor]:
-    """The spatial LSTM's h and c, (H, P), from gates (5 H, P), which it overwrites, with 2 g in place of g.
-
-    tanh(x) = 2 s(2 x) - 1: torch's logistic function s takes a sixth of the time of its tanh.
-    """
-    i, f_up, f_left, g, o = a.sigmoid_().chunk(5)
-    new = (f_up * c[0]).addcmul_(f_left, c[1]).addcmul_(i, g, value=2).sub_(i)
-    return [(o * new).mul_(2).sigmoid_().mul_(2).sub_(1), new]
+        state = boundary(self.h), None if self.c is None else boundary(self.c)
+        y, left = scan(self.cell, x[:, None, None], self.params, [(1, 1)], None, state, return_state=True)
+        assert left is not None
+        for slots, new in zip((self.h, self.c), left, strict=True):
+            if slots is not None and new is not None:
+                up, along = new.view(slots[here, first:last].shape).unbind(2)
+                slots[below, first + 1 : last + 1, :, 0] = up
+                slots[after, first:last, :, 1] = along
+        return y.flatten(1)
 
 
 class WavefrontEvaluator:
@@ -186,7 +151,7 @@ class WavefrontEvaluator:
                 hidden = x
                 for layer in self._layers:
                     hidden = layer.step(hidden, (first, last), t)
-            yield Step(i * (columns - slope) + t, x.T, hidden.T, at)
+            yield Step(i * (columns - slope) + t, x, hidden, at)
 
     @torch.no_grad()
     def log_prob(self, step: Step) -> Tensor:
@@ -213,14 +178,14 @@ class WavefrontEvaluator:
         return self.flat.view(height, width, n, channels).permute(2, 0, 1, 3)
 
     def _gather(self, at: Tensor) -> Tensor:
-        """The neighbourhoods (num_inputs, m N) of m pixels, with the pixels along the last axis."""
+        """The neighbourhoods (m N, num_inputs) of m pixels."""
         parts = [self._windows(self.flat, at, self._shift)]
         if self.seen is not None:
             parts.append(self._windows(self.seen, at, self._observed_shift))
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
+        return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
     @staticmethod
     def _windows(flat: Tensor, at: Tensor, shift: Tensor) -> Tensor:
-        index = (shift[:, None] + at).flatten()
-        picked = flat.index_select(0, index).view(len(shift), len(at), *flat.shape[1:])
-        return picked.permute(0, 3, 1, 2).reshape(len(shift) * flat.shape[2], -1)
+        picked = flat.index_select(0, (at[:, None] + shift).flatten())
+        picked = picked.view(len(at), len(shift), *flat.shape[1:])
+        return picked.transpose(1, 2).reshape(len(at) * flat.shape[1], -1)
