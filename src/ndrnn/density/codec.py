@@ -6,8 +6,8 @@ A value's probability is the density integrated over its bin, as :func:`ndrnn.de
 it. It is coded as its upper four bits and then, given those, its lower four, for which 30 values of the distribution
 function are enough in place of 255.
 
-Both sides have to compute equal probabilities to the last bit. They do so on one machine with one version of PyTorch;
-another processor or version may round otherwise. The pixels' checksum tells, so that no wrong image is ever returned.
+Both sides have to compute equal probabilities to the last bit. They do so on one machine with one version of PyTorch
+and one backend; another may round otherwise. The pixels' checksum tells, so that no wrong image is ever returned.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ def _parse(data: bytes, model: bytes) -> tuple[int, int, int, np.ndarray]:
 def _differs() -> str:
     return (
         "data do not decode to their image: the probabilities computed here are not those of the writer, whose "
-        f"processor or version of PyTorch (here {torch.__version__}) may be another"
+        f"processor, backend or version of PyTorch (here {torch.__version__}) may be another"
     )
 
 
