@@ -55,7 +55,9 @@ class Run:
     features: int = 32
     cell: Literal["spatial", "spatial_extended", "lstm", "stable", "leaky", "gru", "rnn"] = "spatial"
     schedule: Literal["modern", "published"] = "modern"
+    """Which of the two, whose options follow."""
     modern: Modern = field(default_factory=Modern)
+    published: Published = field(default_factory=Published)
     grow: Path | None = None
     """Weights of a trained model on which a layer is put."""
     start: Path | None = None
@@ -146,7 +148,7 @@ def _trained(config: Run, images: Any, held_out: Tensor, levels: int | None) -> 
         images,
         held_out,
         levels=levels,
-        schedule=config.modern if config.schedule == "modern" else Published(),
+        schedule=config.modern if config.schedule == "modern" else config.published,
         seed=config.seed,
         checkpoint=config.checkpoint,
         callback=lambda look: print(look, flush=True) or time.monotonic() - began < 60 * config.minutes,
