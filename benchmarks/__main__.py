@@ -8,13 +8,25 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from ndrnn.atomic import replacing
 
-from . import builds, conformance, launch, machine, memory, products, recompute, scaling, speed
+from . import (
+    builds,
+    conformance,
+    density,
+    launch,
+    machine,
+    memory,
+    products,
+    recompute,
+    ride,
+    scaling,
+    speed,
+)
 from .measure import CLOCKS, Effort
 from .peers import COMPILED, KERAS, LOOP, TORCH_LSTM, WAVEFRONT, Peer
 from .table import Table, report, to_json
@@ -23,16 +35,23 @@ from .workloads import CELLS, MAIN, OTHERS, RECOMPUTED, SEQUENCES, THREADS, TINY
 Progress = Callable[[str], None]
 
 
+class Named(Protocol):
+    """What is measured: a :class:`Workload` of the scan, or something that a density model does."""
+
+    @property
+    def name(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class Section:
     """A part of the benchmark: its workloads, and how the chosen ones become tables."""
 
     name: str
-    workloads: tuple[Workload, ...]
-    tables: Callable[[tuple[Workload, ...], Effort, Progress], Iterable[Table]]
+    workloads: tuple[Named, ...]
+    tables: Callable[[Any, Effort, Progress], Iterable[Table]]
 
 
-def _speed(title: str, *peers: Peer) -> Callable[[tuple[Workload, ...], Effort, Progress], Iterable[Table]]:
+def _speed(title: str, *peers: Peer) -> Callable[[Any, Effort, Progress], Iterable[Table]]:
     def tables(*given: Any) -> Iterator[Table]:
         yield speed.share_table(title, *given)
         yield speed.peer_table(title, peers, *given)
@@ -52,6 +71,9 @@ SECTIONS = (
     Section("checkpoint", RECOMPUTED, lambda *given: [recompute.table(*given)]),
     Section("builds", (MAIN[1], MAIN[2]), lambda *given: [builds.table(*given)]),
     Section("scaling", scaling.WORKLOADS, scaling.tables),
+    Section("likelihood", density.LIKELIHOODS, lambda *given: [density.table(*given)]),
+    Section("training", ride.STEPS, lambda *given: [ride.training(*given)]),
+    Section("sampling", ride.DRAWINGS, lambda *given: [ride.sampling(*given)]),
     Section("compiled", MAIN, lambda *given: [speed.peer_table("MDLSTM", (COMPILED,), *given)]),
 )
 
@@ -95,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"[{time.monotonic() - started:5.0f} s] {what}", file=sys.stderr, flush=True)
 
     progress("conformance")
-    wrong = conformance.failures(workload for _, workloads in chosen for workload in workloads)
+    wrong = conformance.failures(w for _, workloads in chosen for w in workloads if isinstance(w, Workload))
     if wrong:
         print("Nothing is measured: these disagree with the reference.", *wrong, sep="\n", file=sys.stderr)
         return 1

@@ -3,17 +3,37 @@
 import json
 
 import pytest
+import torch
 from benchmarks import __main__ as command
-from benchmarks import conformance, table
-from benchmarks.measure import Times
+from benchmarks import conformance, density, ride, table
+from benchmarks.measure import Effort, Times
 from benchmarks.scaling import exponent
 from benchmarks.workloads import MAIN, Workload
+
+from ndrnn import RIDE
 
 
 def test_operations_of_a_workload():
     # 2 * (C + n*H) * G*H a point and direction
     workload = Workload("MDLSTM", 16, (28, 28), 1, 25)
     assert workload.operations() == 16 * 28 * 28 * 4 * 2 * (1 + 2 * 25) * 5 * 25
+
+
+def test_operations_of_a_step_of_ride():
+    # a spatial LSTM of 64 units sees 12 neighbours; 32 components have 48 features in common, and each a predictor and
+    # a linear term of its own
+    model = RIDE(64, 1, num_components=32, num_features=48)
+    lstm, mcgsm = 5 * 64 * (12 + 2 * 64), (48 + 32 + 32) * 64 + 32 * 48
+    assert ride.operations(model, 1000) == 3 * 2 * (lstm + mcgsm) * 1000
+
+
+def test_a_section_measures_what_is_asked_for(monkeypatch):
+    monkeypatch.setattr(density, "SAMPLES", 200)
+    wanted = density.Likelihood(torch.float64, 1)
+    found = density.table([wanted], Effort(0.0, 1, 0.0), lambda text: None)
+    (row,) = found.rows
+    assert row[0] == wanted.name == "MCGSM; float64; 1 thread"
+    assert all(isinstance(value, float) and value > 0 for value in row[1:])
 
 
 def test_share_and_ratio_are_medians_over_rounds():
