@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         minutes = 10.0 if demo.minutes is None and demo.data is not None else demo.minutes
         checks = None if demo.data is None else 200
         options = Options(epochs=demo.epochs, minutes=minutes, steps_between_checks=checks, seed=demo.seed)
-        settings = Classify(network=Network(hidden=(demo.hidden,)), training=options)
+        settings = Classify(network=Network(hidden=(demo.hidden,), layer="MDLSTM"), training=options)
         split = digits.load() if demo.data is None else idx.load(demo.data)
         demo.out.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:

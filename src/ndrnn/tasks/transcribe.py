@@ -20,7 +20,7 @@ from .network import Network
 
 
 def _published() -> Network:
-    return Network(hidden=(2, 10, 50), subsample=(6, 20), blocks=("4x3", "4x3", "4x2"))
+    return Network(hidden=(2, 10, 50), subsample=(6, 20), blocks=("4x3", "4x3", "4x2"), layer="MDLSTM")
 
 
 @dataclass(frozen=True)
