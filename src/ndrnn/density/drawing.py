@@ -48,8 +48,8 @@ class Drawer:
         g = torch.addmm(linear, self._squared_weights, squares, alpha=-0.5).clamp_(
             -bound.energy, bound.energy
         )
-        logits = torch.mul(self._precision, g.unsqueeze(1)).add_(self._priors)
-        weights = torch.exp2(logits.sub_(logits.amax((0, 1))))
+        logits = torch.addcmul(self._priors, self._precision, g.unsqueeze(1))
+        weights = logits.sub_(logits.amax((0, 1))).exp2_()
 
         # torch sums and searches along the last axis ten times as fast
         cumulative = weights.new_empty(len(x), components + 1)
