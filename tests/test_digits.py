@@ -26,7 +26,12 @@ def test_sizes_of_the_networks_that_are_compared():
     assert weights(digits_cnn.Convolutions(1, 16, 10)) == 26_074
     assert weights(digits_cnn.Convolutions(1, 30, 10)) == 90_460
     facts = Facts(2, 1, tuple("0123456789"))
-    for name, count in (("mnist", 27_511), ("mnist_hierarchy", 73_418)):
+    # five blocks of a gated recurrent unit on two axes, a second bias for one of them, and four directions
+    lower, upper = (
+        4 * (5 * units * (inputs + 2 * units + 1) + 2 * units) for inputs, units in ((4, 16), (20, 32))
+    )
+    hierarchy = lower + 20 * 4 * 4 * 16 + upper + 10 * (4 * 32 + 1)
+    for name, count in (("mnist", 27_511), ("mnist_hierarchy", hierarchy)):
         given = recipe.read(RECIPES / f"{name}.toml")
         assert weights(uses.build(given.task, given.config, facts).model) == count
 
