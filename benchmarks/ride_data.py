@@ -198,8 +198,9 @@ def _keep(ride: RIDE, config: Run) -> None:
 
 
 def _size(ride: RIDE) -> dict[str, int]:
-    weights = sum(p.numel() for p in ride.parameters()) - ride.mcgsm.cholesky.numel()
-    return {"layers": ride.num_layers, "weights": weights}
+    mcgsm = ride.mcgsm
+    fixed = sum(p.numel() for p in (mcgsm.cholesky, mcgsm.linear, mcgsm.means))
+    return {"layers": ride.num_layers, "weights": sum(p.numel() for p in ride.parameters()) - fixed}
 
 
 @torch.no_grad()

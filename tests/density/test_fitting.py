@@ -167,6 +167,7 @@ def test_penalised_gradient(name, power):
     with torch.no_grad():
         model.linear.normal_()
         model.means.normal_()
+    model.linear.requires_grad_()
     objective = _Objective(model, x, y, {name: Penalty(0.4, power)})
     point = objective.read()
     loss, gradient = objective(point)
@@ -192,10 +193,11 @@ def test_penalties_shrink():
 def test_frozen_parameters_stay():
     x, y = drawn(known_model(), 500, 15)
     model = MCGSM(3, 1, 2, 2, dtype=F64).initialize(x, y)
-    model.linear.requires_grad_(False)
-    before, features = model.linear.clone(), model.features.detach().clone()
+    model.means.requires_grad_(False)
+    before, features = model.means.clone(), model.features.detach().clone()
     model.fit(x, y, max_iter=5)
-    assert torch.equal(model.linear, before)
+    assert torch.equal(model.means, before)
+    assert not model.linear.any()  # unless asked for they stay at zero
     assert not torch.equal(model.features.detach(), features)
     for parameter in model.parameters():
         parameter.requires_grad_(False)

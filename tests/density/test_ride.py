@@ -225,6 +225,8 @@ def test_published_sizes() -> None:
     ride = RIDE(64, 2)
     first, second = ride.layers
     assert sum(p.numel() for p in first.parameters()) == 45_120
+    trained = [p for p in ride.mcgsm.parameters() if p.requires_grad]
+    assert sum(p.numel() for p in trained) == 5_376
     assert sum(p.numel() for p in second.parameters()) == 61_760
     extended = RIDE(64, 1, cell="spatial_extended").layers[0]
     assert sum(p.numel() for p in extended.parameters()) == 86_080

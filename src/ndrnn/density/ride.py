@@ -97,6 +97,8 @@ class RIDE(nn.Module):
         self.mcgsm = MCGSM(
             hidden_size, channels, num_components, num_scales, num_features, device=device, dtype=dtype
         )
+        # as in the original: with means stochastic gradient descent at the published rates diverges
+        self.mcgsm.means.requires_grad_(False)
         self.register_buffer("marginal", torch.zeros(_MARGINAL, channels, device=device, dtype=dtype))
 
     @property
