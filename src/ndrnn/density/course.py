@@ -339,7 +339,7 @@ class Course:
             if val_loss < self.best_loss:
                 self.best_loss, self.stale = val_loss, 0
                 self.best = {name: t.detach().clone() for name, t in self.ride.state_dict().items()}
-            else:
+            elif not self.tuned:  # a worse fit of the MCGSM is no reason to stop, as published
                 self.stale += 1
         if kept is not None:
             torch._foreach_copy_(self.trained, kept)
