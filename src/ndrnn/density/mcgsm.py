@@ -34,8 +34,8 @@ class MCGSM(nn.Module):
     Parameters:
         ``priors`` eta (K, S), ``scales`` alpha (K, S), ``weights`` beta (K, F), ``features`` b (N, F), ``cholesky`` L
         (K, M, M, lower triangle), ``predictors`` A (K, M, N), ``linear`` w (K, N), ``means`` u (K, M). With one output
-        ``cholesky`` repeats what the scales say and is not trained. Nor is ``linear``, as in the published models, which
-        have no such terms: on photographs they made fits slower and worse. ``mcgsm.linear.requires_grad_()`` trains it.
+        ``cholesky`` repeats what the scales say and is not trained. Nor is ``linear``, which the published models lack,
+        unless ``mcgsm.linear.requires_grad_()`` asks for it.
 
     >>> mcgsm = ndrnn.MCGSM(4, num_components=3)
     >>> mcgsm(torch.zeros(5, 4)).log_prob(torch.zeros(5, 1)).shape
