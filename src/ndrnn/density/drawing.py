@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import torch
 from torch import Tensor
 
@@ -30,6 +32,8 @@ class Drawer:
         root = torch.linalg.solve_triangular(shared.factor.mT, one.expand_as(shared.factor), upper=True)
         spread = shared.precision.rsqrt().unsqueeze(-1) * root.unsqueeze(1)
         self._spread = spread.view(components * scales, outputs, outputs)
+        # kept from call to call: fresh pages would cost as much as the exponentials
+        self._rooms = [self._rows.new_empty(0) for _ in range(4)]
 
     def draw(self, x: Tensor, uniform: Tensor, normal: Tensor) -> Tensor:
         """Outputs (P, M) given inputs (P, N): uniform numbers (P,) pick component and scale, normal ones (P, M) the rest."""
@@ -38,21 +42,28 @@ class Drawer:
             drawn[part] = self._draw(x[part], uniform[part], normal[part])
         return drawn
 
+    def _room(self, number: int, *shape: int) -> Tensor:
+        """A tensor of this shape with whatever it held before."""
+        if self._rooms[number].numel() < prod(shape):
+            self._rooms[number] = self._rooms[number].new_empty(prod(shape))
+        return self._rooms[number][: prod(shape)].view(shape)
+
     def _draw(self, x: Tensor, uniform: Tensor, normal: Tensor) -> Tensor:
         components, scales, _ = self._priors.shape
         features, outputs = self._squared_weights.shape[1], self._spread.shape[-1]
         bound = limits(x.dtype)
-        projected = torch.addmm(self._offsets, self._rows, x.T)
+        projected = torch.addmm(self._offsets, self._rows, x.T, out=self._room(0, len(self._rows), len(x)))
         squares = projected[:features].clamp(-bound.feature, bound.feature).square_()
         linear = projected[features : features + components]
-        g = torch.addmm(linear, self._squared_weights, squares, alpha=-0.5).clamp_(
-            -bound.energy, bound.energy
-        )
-        logits = torch.addcmul(self._priors, self._precision, g.unsqueeze(1))
+        g = torch.addmm(
+            linear, self._squared_weights, squares, alpha=-0.5, out=self._room(2, components, len(x))
+        ).clamp_(-bound.energy, bound.energy)
+        room = self._room(1, components, scales, len(x))
+        logits = torch.addcmul(self._priors, self._precision, g.unsqueeze(1), out=room)
         weights = logits.sub_(logits.amax((0, 1))).exp2_()
 
         # torch sums and searches along the last axis ten times as fast
-        cumulative = weights.new_empty(len(x), components + 1)
+        cumulative = self._room(3, len(x), components + 1)
         cumulative[:, 0] = 0
         cumulative[:, 1:] = weights.sum(1).T
         target = uniform.unsqueeze(1) * cumulative.cumsum_(1)[:, -1:]
