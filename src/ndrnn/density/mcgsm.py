@@ -22,7 +22,8 @@ class MCGSM(nn.Module):
         p(c,s|x) \propto \exp(\eta_{cs} - \tfrac12 e^{\alpha_{cs}} \sum_f \beta_{cf}^2 (b_f^T x)^2
         + e^{\alpha_{cs}} w_c^T x)
 
-    Calling it gives the density of the outputs as a :class:`torch.distributions.Distribution`.
+    Calling it gives the density of the outputs as a :class:`torch.distributions.Distribution`. The linear terms w of the
+    gate, which the published models lack, stay zero unless ``mcgsm.linear.requires_grad_()`` asks for them.
 
     Args:
         num_inputs: N, entries of x.
@@ -34,8 +35,7 @@ class MCGSM(nn.Module):
     Parameters:
         ``priors`` eta (K, S), ``scales`` alpha (K, S), ``weights`` beta (K, F), ``features`` b (N, F), ``cholesky`` L
         (K, M, M, lower triangle), ``predictors`` A (K, M, N), ``linear`` w (K, N), ``means`` u (K, M). With one output
-        ``cholesky`` repeats what the scales say and is not trained. Nor is ``linear``, which the published models lack,
-        unless ``mcgsm.linear.requires_grad_()`` asks for it.
+        ``cholesky`` repeats what the scales say and is not trained.
 
     >>> mcgsm = ndrnn.MCGSM(4, num_components=3)
     >>> mcgsm(torch.zeros(5, 4)).log_prob(torch.zeros(5, 1)).shape
