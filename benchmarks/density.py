@@ -12,6 +12,7 @@ from ndrnn.density.mixture import log_density, log_density_and_gradients
 
 from .measure import Call, Effort, in_turn, threads
 from .table import Table
+from .workloads import counted
 
 SAMPLES = 100_000
 INPUTS, COMPONENTS, SCALES, FEATURES = 40, 32, 6, 40
@@ -29,8 +30,7 @@ class Likelihood:
 
     @property
     def name(self) -> str:
-        count = self.threads
-        return f"MCGSM; {str(self.dtype).removeprefix('torch.')}; {count} thread{'s' * (count > 1)}"
+        return f"MCGSM; {str(self.dtype).removeprefix('torch.')}; {counted(self.threads, 'thread')}"
 
 
 LIKELIHOODS = tuple(Likelihood(dtype, count) for dtype in (torch.float32, torch.float64) for count in (1, 2))

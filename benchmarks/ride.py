@@ -20,6 +20,7 @@ from ndrnn.density.stepping import WavefrontEvaluator
 
 from .measure import CLOCKS, Effort, in_turn, threads
 from .table import Table
+from .workloads import counted
 
 BATCH, PATCH, HIDDEN = 50, 22, 64
 SIDE, MANY, LOOP_ROWS = 256, 16, 4
@@ -33,7 +34,7 @@ class Step:
 
     @property
     def name(self) -> str:
-        return f"RIDE; {BATCH}, {PATCH}, {PATCH} → {HIDDEN}; {self.layers} layer{'s' * (self.layers > 1)}"
+        return f"RIDE; {BATCH}, {PATCH}, {PATCH} → {HIDDEN}; {counted(self.layers, 'layer')}"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Drawing:
 
     @property
     def name(self) -> str:
-        return f"RIDE; {SIDE}, {SIDE} → {HIDDEN}; {self.threads} thread{'s' * (self.threads > 1)}"
+        return f"RIDE; {SIDE}, {SIDE} → {HIDDEN}; {counted(self.threads, 'thread')}"
 
 
 STEPS = (Step(1), Step(2))

@@ -153,9 +153,8 @@ def _trained(config: Run, images: Any, held_out: Tensor, levels: int | None) -> 
         checkpoint=config.checkpoint,
         callback=lambda look: print(look, flush=True) or time.monotonic() - began < 60 * config.minutes,
     )
-    _keep(ride, config)
     return ride, {
-        **_size(ride),
+        **_kept(ride, config),
         "training": {
             "steps": report.steps,
             "seconds": report.seconds,
@@ -179,9 +178,8 @@ def _unfinished(ride: RIDE, config: Run) -> dict[str, Any]:
     trained = [p for p in ride.parameters() if p.requires_grad]
     for p, mean in zip(trained, state["average"] or trained, strict=True):
         p.copy_(mean)
-    _keep(ride, config)
     return {
-        **_size(ride),
+        **_kept(ride, config),
         "training": {
             "steps": state["step"],
             "of_steps": config.modern.steps,
@@ -191,16 +189,13 @@ def _unfinished(ride: RIDE, config: Run) -> dict[str, Any]:
     }
 
 
-def _keep(ride: RIDE, config: Run) -> None:
+def _kept(ride: RIDE, config: Run) -> dict[str, int]:
+    """The size of a model whose training is over; from here on it is fixed."""
+    weights = sum(p.numel() for p in ride.parameters() if p.requires_grad)
     ride.eval().requires_grad_(False)
     if config.weights is not None:
         checkpoint.save(ride, config.weights)
-
-
-def _size(ride: RIDE) -> dict[str, int]:
-    mcgsm = ride.mcgsm
-    fixed = sum(p.numel() for p in (mcgsm.cholesky, mcgsm.linear, mcgsm.means))
-    return {"layers": ride.num_layers, "weights": sum(p.numel() for p in ride.parameters()) - fixed}
+    return {"layers": ride.num_layers, "weights": weights}
 
 
 @torch.no_grad()

@@ -15,6 +15,11 @@ from ndrnn.layers import ScanLayer
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things in words, for the names of rows."""
+    return f"{number} {noun}{'s' * (number > 1)}"
+
+
 @dataclass(frozen=True)
 class Workload:
     """A layer and the shape of its input; ``directions`` counts them, all 2^n by default."""
@@ -36,11 +41,11 @@ class Workload:
             f"{', '.join(map(str, (self.batch, *self.lattice, self.input_size)))} → {self.hidden_size}",
         ]
         if self.directions is not None:
-            parts.append(f"{self.directions} direction{'s' * (self.directions > 1)}")
+            parts.append(counted(self.directions, "direction"))
         if self.dtype != "float32":
             parts.append(self.dtype)
         if self.threads != 1:
-            parts.append(f"{self.threads} threads")
+            parts.append(counted(self.threads, "thread"))
         return "; ".join(parts)
 
     @property

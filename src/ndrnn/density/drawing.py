@@ -33,7 +33,7 @@ class Drawer:
         spread = shared.precision.rsqrt().unsqueeze(-1) * root.unsqueeze(1)
         self._spread = spread.view(components * scales, outputs, outputs)
         # kept from call to call: fresh pages would cost as much as the exponentials
-        self._rooms = [self._rows.new_empty(0) for _ in range(4)]
+        self._rooms: dict[str, Tensor] = {}
 
     def draw(self, x: Tensor, uniform: Tensor, normal: Tensor) -> Tensor:
         """Outputs (P, M) given inputs (P, N): uniform numbers (P,) pick component and scale, normal ones (P, M) the rest."""
@@ -42,28 +42,31 @@ class Drawer:
             drawn[part] = self._draw(x[part], uniform[part], normal[part])
         return drawn
 
-    def _room(self, number: int, *shape: int) -> Tensor:
+    def _room(self, name: str, *shape: int) -> Tensor:
         """A tensor of this shape with whatever it held before."""
-        if self._rooms[number].numel() < prod(shape):
-            self._rooms[number] = self._rooms[number].new_empty(prod(shape))
-        return self._rooms[number][: prod(shape)].view(shape)
+        size = prod(shape)
+        if name not in self._rooms or self._rooms[name].numel() < size:
+            self._rooms[name] = self._rows.new_empty(size)
+        return self._rooms[name][:size].view(shape)
 
     def _draw(self, x: Tensor, uniform: Tensor, normal: Tensor) -> Tensor:
         components, scales, _ = self._priors.shape
         features, outputs = self._squared_weights.shape[1], self._spread.shape[-1]
         bound = limits(x.dtype)
-        projected = torch.addmm(self._offsets, self._rows, x.T, out=self._room(0, len(self._rows), len(x)))
+        projected = torch.addmm(
+            self._offsets, self._rows, x.T, out=self._room("projected", len(self._rows), len(x))
+        )
         squares = projected[:features].clamp(-bound.feature, bound.feature).square_()
         linear = projected[features : features + components]
         g = torch.addmm(
-            linear, self._squared_weights, squares, alpha=-0.5, out=self._room(2, components, len(x))
+            linear, self._squared_weights, squares, alpha=-0.5, out=self._room("energies", components, len(x))
         ).clamp_(-bound.energy, bound.energy)
-        room = self._room(1, components, scales, len(x))
+        room = self._room("logits", components, scales, len(x))
         logits = torch.addcmul(self._priors, self._precision, g.unsqueeze(1), out=room)
         weights = logits.sub_(logits.amax((0, 1))).exp2_()
 
         # torch sums and searches along the last axis ten times as fast
-        cumulative = self._room(3, len(x), components + 1)
+        cumulative = self._room("cumulative", len(x), components + 1)
         cumulative[:, 0] = 0
         cumulative[:, 1:] = weights.sum(1).T
         target = uniform.unsqueeze(1) * cumulative.cumsum_(1)[:, -1:]
