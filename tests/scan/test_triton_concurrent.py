@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from threading import Thread
 from time import monotonic
 from typing import Any
@@ -27,7 +28,7 @@ import triton
 import triton.language as tl  # noqa: F401  (Triton looks for it beside a kernel)
 from triton.runtime import interpreter
 
-from ndrnn.scan.triton import walk
+from ndrnn.scan.triton import launch, walk
 
 FOREVER = "programs wait for each other forever"
 in_order = walk.needed_before, walk.needed_after
@@ -94,10 +95,10 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     sys.setswitchinterval(interval)
 
 
-def results(backend: Any) -> list[Tensor]:
-    """Output and gradients of a scan of three strips in two directions."""
+def results(backend: Any, hidden: int = 3) -> list[Tensor]:
+    """Output and gradients of a scan of several strips in two directions."""
     torch.manual_seed(0)
-    layer = ndrnn.MDRNN(2, 3, directions=[(1, -1), (-1, 1)], dtype=torch.float64)
+    layer = ndrnn.MDRNN(2, hidden, directions=[(1, -1), (-1, 1)], dtype=torch.float64)
     x = torch.randn(16, 5, 3, 2, dtype=torch.float64, requires_grad=True)
     with ndrnn.backend(backend):
         y = layer(x)
@@ -110,7 +111,16 @@ def agree(got: list[Tensor], expected: list[Tensor]) -> list[bool]:
 
 def test_strips_wait_for_each_other(launches: list[int]) -> None:
     assert all(agree(results("triton"), results("wavefront")))
-    assert launches == [6, 6]
+    assert launches == [5 * 2, 5 * 2]
+
+
+def test_slices_wait_for_each_other(launches: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program for 16 of 20 units and one for the others: each needs the outputs of both."""
+    cut = launch._plan
+    slices = {"span": 16, "slices": 2, "BU": 16, "rows": 3, "strips": 2}
+    monkeypatch.setattr(launch, "_plan", lambda *problem: replace(cut(*problem), **slices))
+    assert all(agree(results("triton", 20), results("wavefront", 20)))
+    assert launches == [2 * 2 * 2, 2 * 2 * 2]
 
 
 @pytest.mark.parametrize("too_early", ["before", "after"])

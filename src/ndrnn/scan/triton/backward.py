@@ -6,15 +6,22 @@
 import triton
 import triton.language as tl
 
-from . import gates, walk
+from . import direct, gates, walk
 from .forward import GEOMETRY, load_before
 
 
 @triton.jit
-def load_weights(p_weights, o_out, o_in, HIDDEN: tl.constexpr):
-    """A tile (out, in) of a matrix (out, in)."""
-    mask = (o_out[:, None] < HIDDEN) & (o_in[None, :] < HIDDEN)
-    return tl.load(p_weights + o_out[:, None] * HIDDEN + o_in[None, :], mask=mask, other=0)
+def load_weights(p_weights, o_out, o_in, o_part, outs, HIDDEN: tl.constexpr):
+    """A tile (out, in) of the first ``outs`` rows of the matrices of all gates, one below the other."""
+    mask = (o_out[:, None] < outs) & (o_in[None, :] < HIDDEN)
+    return tl.load(p_weights + o_out[:, None] * HIDDEN + (o_part + o_in)[None, :], mask=mask, other=0)
+
+
+@triton.jit
+def load_deltas(p_delta, o_after, o_out, following, outs, WIDTH: tl.constexpr):
+    """A tile (points, outs) of the gradients of the successors' pre-activations."""
+    mask = following[:, None] & (o_out < outs)[None, :]
+    return tl.load(p_delta + o_after[:, None] * WIDTH + o_out[None, :], mask=mask, other=0)
 
 
 @triton.jit
@@ -26,9 +33,9 @@ def load_kept(
     kept = ()
     for lane in tl.static_range(LANES):
         if lane < GATES:
-            b_k = tl.load(p_gates + lane * HIDDEN, mask=mask, other=0)
+            b_k = direct.load(p_gates + lane * HIDDEN, mask, HIDDEN % 2 == 0)
         else:
-            b_k = tl.load(p_parts + o_parts + (lane - GATES) * HIDDEN, mask=mask, other=0)
+            b_k = direct.load(p_parts + o_parts + (lane - GATES) * HIDDEN, mask, HIDDEN % 2 == 0)
         kept = kept + (b_k.to(ACC),)
     return kept
 
@@ -42,7 +49,7 @@ def backward_kernel(
     p_delta,  # (N, P, D, G*H): gradients of the pre-activations
     p_dparts,  # (N, P, D, n*H): likewise of the GRU's parts of the candidate
     p_carry,  # (n, N, P, D, H): what goes straight into the state of the predecessor along each axis
-    p_hh,  # (D, n, G*H, H)
+    p_hh,  # (D, n, G*H, H), as in the forward kernel
     p_extra,  # (D, ...)
     p_sizes,  # (N, n)
     p_order, p_counters,  # as in the forward kernel
@@ -51,17 +58,23 @@ def backward_kernel(
     MEMORY: tl.constexpr, STATES: tl.constexpr, SPLIT: tl.constexpr, FEEDS: tl.constexpr, PEEPHOLES: tl.constexpr,
     ENTRY: tl.constexpr, EXIT: tl.constexpr, RAGGED: tl.constexpr, RESIDENT: tl.constexpr,
     PRECISION: tl.constexpr, ACC: tl.constexpr, M: tl.constexpr, BU: tl.constexpr, BK: tl.constexpr,
+    SPAN: tl.constexpr, SLICES: tl.constexpr,
 ):  # fmt: skip
     # Activations are read ahead of the wait, which hides how long they take; of large tiles they would crowd the
     # registers all through the products, and come after these.
     EARLY: tl.constexpr = M * BU * LANES <= 64 * 32 * 5
+    OUTS: tl.constexpr = (
+        GATES - 1 if SPLIT else GATES
+    ) * HIDDEN  # rows of weights whose products all axes share
+    STACKED: tl.constexpr = RESIDENT and PRECISION == "tf32x3"
+    CHUNKS: tl.constexpr = (OUTS + BK - 1) // BK
     extents = (extent0, extent1, extent2)
     points = extent0 * extent1 * extent2
     reach = extent1 + extent2 - 2
-    ticket, p_own = walk.draw(p_counters)
-    i_direction = ticket % directions
-    i_group = ticket // directions % groups
-    i_strip = strips - 1 - ticket // directions // groups
+    i_slice, part, p_own = walk.draw(p_counters, SLICES)
+    i_direction = part % directions
+    i_group = part // directions % groups
+    i_strip = strips - 1 - part // directions // groups
     p_after = p_own - groups * directions * walk.COUNTER_STRIDE
     backward_axes = backward_axes >> (i_direction * NDIM)
     first_row = i_strip * rows
@@ -69,26 +82,33 @@ def backward_kernel(
     first_sample = i_group * group
     samples = tl.minimum(group, batch - first_sample)
     carry_size = batch.to(tl.int64) * points * directions * HIDDEN
-    p_hh += i_direction.to(tl.int64) * (NDIM * GATES * HIDDEN * HIDDEN)
+    o_weights = i_direction.to(tl.int64) * (NDIM * GATES * HIDDEN * HIDDEN)
+    p_hh += o_weights
     if FEEDS:
-        p_extra += i_direction.to(tl.int64) * (NDIM * GATES * HIDDEN * HIDDEN)
+        p_extra += o_weights
     elif PEEPHOLES:
         p_extra += i_direction * ((NDIM + 2) * HIDDEN)
 
+    first_unit = i_slice * SPAN
+    part_size = directions * (NDIM * GATES * HIDDEN * HIDDEN)
     resident = ()
     if RESIDENT:
-        o_all = tl.arange(0, BU)
+        o_column, o_part = walk.columns(first_unit, part_size, BU, STACKED)
         for k in tl.static_range(NDIM):
-            for gate in tl.static_range(GATES):
-                p_w = p_hh + (k * GATES + gate) * HIDDEN * HIDDEN
-                resident = resident + (load_weights(p_w, o_all, o_all, HIDDEN),)
+            for chunk in tl.static_range(CHUNKS):
+                resident = resident + (
+                    load_weights(
+                        p_hh + k * GATES * HIDDEN * HIDDEN, chunk * BK + tl.arange(0, BK), o_column, o_part, OUTS, HIDDEN
+                    ),
+                )  # fmt: skip
 
     seen = 0
+    seen_own = 0
     done = 0
     while done < height + reach:
         t = height + reach - 1 - done
         begin, end = walk.wavefront_range(p_order, t, height, reach, NDIM)
-        needed = walk.needed_after(t, i_strip, strips, rows, extent0, reach)
+        needed = walk.needed_after(t, i_strip, strips, rows, extent0, reach) * SLICES
         first = 0
         while first < (end - begin) * samples:
             o_e = first + tl.arange(0, M)
@@ -100,77 +120,94 @@ def backward_kernel(
             o_at = walk.lattice_index(x, own, extents, backward_axes, NDIM)
             o_row = (o_sample.to(tl.int64) * points + o_at) * directions + i_direction
             o_chain = i_direction * batch + o_sample
-            for u in range(0, HIDDEN, BU):
-                o_unit = u + tl.arange(0, BU)
+            for u in range(0, SPAN, BU):
+                o_unit = first_unit + u + tl.arange(0, BU)
                 units = o_unit < HIDDEN
                 mask = inside[:, None] & units[None, :]
                 o_s = o_row[:, None] * HIDDEN + o_unit[None, :]
                 o_g = o_row[:, None] * (GATES * HIDDEN) + o_unit[None, :]
                 o_p = o_row[:, None] * (NDIM * HIDDEN) + o_unit[None, :]
-                b_h = tl.load(p_y + o_s, mask=mask, other=0).to(ACC)
-                b_dh = tl.load(p_dy + o_s, mask=mask, other=0).to(ACC)
+                b_h = direct.load(p_y + o_s, mask, HIDDEN % 2 == 0).to(ACC)
+                b_dh = direct.load(p_dy + o_s, mask, HIDDEN % 2 == 0).to(ACC)
                 b_s = tl.zeros((M, BU), ACC)
                 b_ds = tl.zeros((M, BU), ACC)
                 kept = ()
                 if STATES:
-                    b_s = tl.load(p_state + o_s, mask=mask, other=0).to(ACC)
+                    b_s = direct.load(p_state + o_s, mask, HIDDEN % 2 == 0).to(ACC)
                     if EARLY:
                         kept = load_kept(p_gates + o_g, p_parts, o_p, mask, HIDDEN, GATES, LANES, ACC)
                 states = ()
                 for k in tl.static_range(NDIM):
-                    o_face = o_row
-                    if ENTRY or EXIT:
-                        o_face = walk.face_row(o_at, o_chain, extents, NDIM, k)
+                    o_before, o_face = walk.before(
+                        o_row, o_at, o_chain, extents, backward_axes, directions, NDIM, k, ENTRY or EXIT
+                    )
                     if STATES:
-                        inner = inside & (x[k] > 0)
-                        entering = inside & (x[k] == 0)
-                        o_before = o_row - walk.step_along(extents, backward_axes, k) * directions
                         b_before = load_before(
-                            p_state,
-                            p_s0,
-                            o_before,
-                            o_face,
-                            o_unit,
-                            inner,
-                            entering,
-                            units,
-                            HIDDEN,
-                            ENTRY,
-                            ACC,
-                        )
-                        states = states + (b_before,)
+                            p_state, p_s0, o_before, o_face, o_unit, inside & (x[k] > 0), inside & (x[k] == 0), units,
+                            HIDDEN, ENTRY, True,
+                        )  # fmt: skip
+                        states = states + (b_before.to(ACC),)
                     if EXIT:
                         leaving = mask & (x[k] == own[k] - 1)[:, None]
                         o_f = o_face[:, None] * HIDDEN + o_unit[None, :]
-                        b_dh += tl.load(p_dhn + o_f, mask=leaving, other=0).to(ACC)
+                        b_dh += direct.load(p_dhn + o_f, leaving, HIDDEN % 2 == 0).to(ACC)
                         if MEMORY:
-                            b_ds += tl.load(p_dsn + o_f, mask=leaving, other=0).to(ACC)
+                            b_ds += direct.load(p_dsn + o_f, leaving, HIDDEN % 2 == 0).to(ACC)
                 seen = walk.wait_for(p_after, seen, needed)
+                if SLICES > 1:
+                    seen_own = walk.wait_for(p_own, seen_own, done * SLICES)
+                b_carried = tl.zeros((M, BU), ACC)
+                b_products = walk.new_sums(b_dh, STACKED)
+                b_into_memory = walk.new_sums(b_ds, STACKED)
                 for k in tl.static_range(NDIM):
                     following = inside & (x[k] + 1 < own[k])
                     o_after = o_row + walk.step_along(extents, backward_axes, k) * directions
                     if STATES:
                         p_c = p_carry + k * carry_size + o_after[:, None] * HIDDEN + o_unit[None, :]
-                        b_ds += tl.load(p_c, mask=following[:, None] & units[None, :], other=0)
-                    for lane in tl.static_range(LANES):
-                        if gates.enters(lane, k, GATES, SPLIT):
-                            o_w = gates.matrix_of(lane, k, GATES) * HIDDEN * HIDDEN
-                            if lane < GATES:
-                                p_d = p_delta + o_after * (GATES * HIDDEN) + lane * HIDDEN
+                        b_carried += direct.load(p_c, following[:, None] & units[None, :], HIDDEN % 2 == 0)
+                    o_w = k * GATES * HIDDEN * HIDDEN
+                    if RESIDENT:
+                        deltas = ()
+                        if M <= 32:  # all loads before all products
+                            for chunk in tl.static_range(CHUNKS):
+                                o_out = chunk * BK + tl.arange(0, BK)
+                                b_d = load_deltas(p_delta, o_after, o_out, following, OUTS, GATES * HIDDEN)
+                                deltas = deltas + (b_d,)
+                        for chunk in tl.static_range(CHUNKS):
+                            if M <= 32:
+                                b_d = deltas[chunk]
                             else:
-                                p_d = p_dparts + o_after * (NDIM * HIDDEN) + (lane - GATES) * HIDDEN
-                            for i in range(0, HIDDEN, BK):
-                                o_out = i + tl.arange(0, BK)
-                                outs = following[:, None] & (o_out < HIDDEN)[None, :]
-                                b_d = tl.load(p_d[:, None] + o_out[None, :], mask=outs, other=0)
-                                if RESIDENT:
-                                    b_w = resident[gates.matrix_of(lane, k, GATES)]
-                                else:
-                                    b_w = load_weights(p_hh + o_w, o_out, o_unit, HIDDEN)
-                                b_dh = walk.multiply(b_d, b_w, b_dh, PRECISION, ACC)
-                                if FEEDS:
-                                    b_w = load_weights(p_extra + o_w, o_out, o_unit, HIDDEN)
-                                    b_ds = walk.multiply(b_d, b_w, b_ds, PRECISION, ACC)
+                                o_out = chunk * BK + tl.arange(0, BK)
+                                b_d = load_deltas(p_delta, o_after, o_out, following, OUTS, GATES * HIDDEN)
+                            b_d = walk.left_operand(b_d, STACKED)
+                            b_w = resident[k * CHUNKS + chunk]
+                            b_products = walk.multiply(b_d, b_w, b_products, PRECISION, STACKED, ACC)
+                    else:
+                        for i in range(0, OUTS, BK):
+                            o_out = i + tl.arange(0, BK)
+                            b_d = load_deltas(p_delta, o_after, o_out, following, OUTS, GATES * HIDDEN)
+                            b_d = walk.left_operand(b_d, STACKED)
+                            b_w = load_weights(p_hh + o_w, o_out, o_unit, o_unit * 0, OUTS, HIDDEN)
+                            b_products = walk.multiply(b_d, b_w, b_products, PRECISION, STACKED, ACC)
+                            if FEEDS:
+                                b_w = load_weights(p_extra + o_w, o_out, o_unit, o_unit * 0, OUTS, HIDDEN)
+                                b_into_memory = walk.multiply(
+                                    b_d, b_w, b_into_memory, PRECISION, STACKED, ACC
+                                )
+                    if SPLIT:
+                        for i in range(0, HIDDEN, BK):
+                            o_out = i + tl.arange(0, BK)
+                            b_d = load_deltas(
+                                p_dparts + k * HIDDEN, o_after, o_out, following, HIDDEN, NDIM * HIDDEN
+                            )
+                            o_units, o_bits = walk.columns(first_unit + u, part_size, BU, STACKED)
+                            b_w = load_weights(
+                                p_hh + o_w + OUTS * HIDDEN, o_out, o_units, o_bits, HIDDEN, HIDDEN
+                            )
+                            b_d = walk.left_operand(b_d, STACKED)
+                            b_products = walk.multiply(b_d, b_w, b_products, PRECISION, STACKED, ACC)
+                b_dh = walk.summed(b_products, b_dh, STACKED)
+                b_ds = walk.summed(b_into_memory, b_ds, STACKED) + b_carried
                 if STATES and not EARLY:
                     kept = load_kept(p_gates + o_g, p_parts, o_p, mask, HIDDEN, GATES, LANES, ACC)
                 extra = ()
@@ -182,13 +219,15 @@ def backward_kernel(
                 alive = live[:, None] & units[None, :]
                 for lane in tl.static_range(LANES):
                     # zero outside a ragged sample: the products over the lattice take in every point
-                    b_delta = tl.where(mask, deltas[lane], 0.0).to(p_delta.dtype.element_ty)
+                    b_delta = tl.where(mask, deltas[lane], 0.0)
                     if lane < GATES:
-                        tl.store(p_delta + o_g + lane * HIDDEN, b_delta, mask=alive)
+                        direct.store(p_delta + o_g + lane * HIDDEN, b_delta, alive, HIDDEN % 2 == 0)
                     else:
-                        tl.store(p_dparts + o_p + (lane - GATES) * HIDDEN, b_delta, mask=alive)
+                        direct.store(
+                            p_dparts + o_p + (lane - GATES) * HIDDEN, b_delta, alive, HIDDEN % 2 == 0
+                        )
                 for k in tl.static_range(len(carries)):
-                    tl.store(p_carry + k * carry_size + o_s, carries[k], mask=mask)
+                    direct.store(p_carry + k * carry_size + o_s, carries[k], mask, HIDDEN % 2 == 0)
             first += M
         done += 1
-        walk.report(p_own, done)
+        direct.release(p_own)

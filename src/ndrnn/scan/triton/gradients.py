@@ -28,7 +28,7 @@ def gradients(
     if wanted[0]:
         dx = (rows @ weight_ih.reshape(-1, x.shape[-1])).view(x.shape)
     if wanted[1]:
-        dih = (rows.mT @ x.reshape(-1, x.shape[-1])).view(weight_ih.shape)
+        dih = _over_rows(rows, x.reshape(-1, x.shape[-1])).view(weight_ih.shape).to(x.dtype)
     if wanted[2]:
         dhh = _recurrent_weights(problem, inputs, scanned, deltas)
     if wanted[3]:
@@ -62,9 +62,34 @@ def _predecessors(
     return before
 
 
-def _by_direction(rows: Tensor) -> Tensor:
-    """(N, P, D, F) as (D, N*P, F), without a copy."""
-    return rows.flatten(0, 1).transpose(0, 1)
+_LEAST_ROWS, _MOST_PIECES = 512, 64
+
+
+def _over_rows(left: Tensor, right: Tensor) -> Tensor:
+    """``left.mT @ right`` of (rows, F) and (rows, K), summed in float32 at least.
+
+    A product of few outputs over very many rows keeps few multiprocessors busy; cut in pieces of rows it keeps all.
+    """
+    pieces = max(1, min(_MOST_PIECES, left.shape[0] // _LEAST_ROWS))
+    even = left.shape[0] // pieces * pieces
+    cut = [tensor[:even].unflatten(0, (pieces, -1)) for tensor in (left, right)]
+    total = _product(cut[0].mT, cut[1]).sum(0)
+    if even < left.shape[0]:
+        total += _product(left[None, even:].mT, right[None, even:])[0]
+    return total
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """Of batches of matrices, whose sums are not rounded to 16 bits."""
+    if left.is_cuda and left.dtype.itemsize == 2:
+        return torch.bmm(left, right, out_dtype=torch.float32)
+    return torch.bmm(left, right)
+
+
+def _by_direction(left: Tensor, right: Tensor) -> Tensor:
+    """Over the points, (D, F, K), from (N, P, D, F) and (N, P, D, K)."""
+    left, right = left.flatten(0, 1), right.flatten(0, 1)
+    return torch.stack([_over_rows(left[:, d], right[:, d]) for d in range(left.shape[1])]).to(right.dtype)
 
 
 def _recurrent_weights(problem: Problem, inputs: Inputs, scanned: Scanned, deltas: Deltas) -> Tensor:
@@ -72,14 +97,12 @@ def _recurrent_weights(problem: Problem, inputs: Inputs, scanned: Scanned, delta
     hidden = problem.hidden
     axes = []
     for axis in range(problem.shape.ndim):
-        before = _by_direction(
-            _predecessors(problem, axis, scanned.y, inputs.h0, inputs.sizes, inputs.x.dtype)
-        )
+        before = _predecessors(problem, axis, scanned.y, inputs.h0, inputs.sizes, inputs.x.dtype)
         if deltas.parts is None:
-            axes.append(_by_direction(deltas.gates).mT @ before)
+            axes.append(_by_direction(deltas.gates, before))
         else:
-            gates = _by_direction(deltas.gates[..., :-hidden]).mT @ before
-            parts = _by_direction(deltas.parts[..., axis * hidden : (axis + 1) * hidden]).mT @ before
+            gates = _by_direction(deltas.gates[..., :-hidden], before)
+            parts = _by_direction(deltas.parts[..., axis * hidden : (axis + 1) * hidden], before)
             axes.append(torch.cat([gates, parts], dim=1))
     return torch.stack(axes, dim=1)
 
@@ -95,7 +118,7 @@ def _additional(problem: Problem, inputs: Inputs, scanned: Scanned, deltas: Delt
             _predecessors(problem, axis, state, inputs.c0, inputs.sizes, inputs.x.dtype)
             for axis in range(shape.ndim)
         ]
-        return torch.stack([_by_direction(deltas.gates).mT @ _by_direction(before) for before in axes], dim=1)
+        return torch.stack([_by_direction(deltas.gates, before) for before in axes], dim=1)
 
     def of_gate(gate: int, memories: Tensor) -> Tensor:
         return (deltas.gates[..., gate * hidden : (gate + 1) * hidden] * memories).sum((0, 1))

@@ -49,14 +49,17 @@ def _plan(problem: Problem, x: Tensor) -> Plan:
 def _arguments(problem: Problem, cut: Plan, inputs: Inputs) -> dict[str, Any]:
     """What both passes hand to their kernels alike."""
     x, shape = inputs.x, problem.shape
+    precision = _precision(x.dtype, x.device)
     return {
-        "p_h0": inputs.h0,
-        "p_s0": inputs.c0 if shape.memory else inputs.h0,
-        "p_hh": inputs.weight_hh,
+        "p_h0": _aligned(inputs.h0),
+        "p_s0": _aligned(inputs.c0 if shape.memory else inputs.h0),
+        "p_hh": _stacked(inputs.weight_hh) if cut.resident and precision == "tf32x3" else inputs.weight_hh,
         "p_extra": inputs.extra,
         "p_sizes": inputs.sizes,
         "p_order": order_of_others(problem.lattice, x.device),
-        "p_counters": torch.zeros((1 + cut.programs) * 32, dtype=torch.int32, device=x.device),
+        "p_counters": torch.zeros(
+            (1 + cut.programs(problem.directions)) * 32, dtype=torch.int32, device=x.device
+        ),
         **problem.geometry(),
         "group": cut.group,
         "groups": cut.groups,
@@ -67,14 +70,26 @@ def _arguments(problem: Problem, cut: Plan, inputs: Inputs) -> dict[str, Any]:
         "ENTRY": inputs.h0 is not None,
         "RAGGED": inputs.sizes is not None,
         "RESIDENT": cut.resident,
-        "PRECISION": _precision(x.dtype, x.device),
+        "PRECISION": precision,
         "ACC": tl.float64 if x.dtype == torch.float64 else tl.float32,
         "M": cut.M,
         "BU": cut.BU,
-        "BK": cut.BK,
+        "SPAN": cut.span,
+        "SLICES": cut.slices,
         "num_warps": cut.num_warps,
-        "num_stages": 1,
+        "num_stages": cut.num_stages,
     }
+
+
+def _stacked(weights: Tensor) -> Tensor:
+    """Float32 weights as a sum (2, ...) of themselves, rounded to the bits of tf32, and of what these leave out."""
+    high = ((weights.view(torch.int32) + 4096) & -8192).view(torch.float32)
+    return torch.stack([high, torch.where(high.isfinite(), weights - high, 0)])
+
+
+def _aligned(tensor: Tensor | None) -> Tensor | None:
+    """As the kernels read it, several numbers at once: what begins in the middle of others' memory is copied."""
+    return tensor if tensor is None or tensor.data_ptr() % 16 == 0 else tensor.clone()
 
 
 def _gate_inputs(inputs: Inputs) -> Tensor:
@@ -97,10 +112,10 @@ def forward(problem: Problem, inputs: Inputs, *, keep: bool, exits: bool) -> Sca
     cn = new_exits(problem, x, inputs.sizes, inputs.c0) if exits and shape.memory else None
     if not problem.empty:
         cut = _plan(problem, x)
-        forward_kernel[(cut.programs,)](
+        forward_kernel[(cut.programs(problem.directions),)](
             p_gates=gates, p_parts=parts, p_y=y, p_state=state if apart else y, p_hn=hn, p_sn=cn,
             BIASED=shape.split and inputs.extra is not None, APART=apart, KEEP=keep and shape.states, EXIT=exits,
-            **_arguments(problem, cut, inputs),
+            BK=cut.BK, **_arguments(problem, cut, inputs),
         )  # fmt: skip
     y = y.view(*x.shape[:-1], problem.directions, problem.hidden)
     return Scanned(y, hn, cn, state if keep else None, gates if keep and shape.states else None, parts)
@@ -117,6 +132,7 @@ def backward(
 ) -> Gradients:
     """Gradients of what ``wanted`` names, in the order of :class:`Gradients`."""
     x, shape = inputs.x, problem.shape
+    scanned = Scanned(*map(_aligned, scanned))
     if dhn is None and dcn is not None:
         dhn = torch.zeros_like(dcn)
     if dcn is None and dhn is not None and shape.memory:
@@ -131,10 +147,10 @@ def backward(
     )
     if not problem.empty:
         cut = _plan(problem, x)
-        backward_kernel[(cut.programs,)](
+        backward_kernel[(cut.programs(problem.directions),)](
             p_gates=scanned.gates, p_parts=scanned.parts, p_y=scanned.y,
             p_state=scanned.y if scanned.state is None else scanned.state,
-            p_dy=dy, p_dhn=dhn, p_dsn=dcn, p_delta=found.gates, p_dparts=found.parts, p_carry=found.carry,
-            EXIT=dhn is not None, **_arguments(problem, cut, inputs),
+            p_dy=_aligned(dy), p_dhn=_aligned(dhn), p_dsn=_aligned(dcn), p_delta=found.gates, p_dparts=found.parts, p_carry=found.carry,
+            EXIT=dhn is not None, BK=cut.BO, **_arguments(problem, cut, inputs),
         )  # fmt: skip
     return gradients(problem, inputs, scanned, found, dhn, dcn, wanted)

@@ -106,24 +106,37 @@ class Chip:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a scan is cut: strips of ``rows``, groups of ``group`` samples, tiles of M points by BU units by BK."""
+    """How a scan is cut: strips of ``rows``, groups of ``group`` samples, slices of ``span`` units.
+
+    A program computes tiles of M points by BU units, over BK units of the predecessors at a time; on the way back over
+    BO rows of the weights of all gates.
+    """
 
     group: int
     groups: int
     rows: int
     strips: int
-    programs: int
+    span: int
+    slices: int
     M: int
     BU: int
     BK: int
+    BO: int
     resident: bool  # the recurrent weights stay in shared memory all through the sweep
     num_warps: int
+    num_stages: int
+
+    def programs(self, directions: int) -> int:
+        return directions * self.groups * self.strips * self.slices
 
 
 # Sums of a tile, in numbers: what the registers of eight warps hold beside all else. Found by compiling for sm_90.
 _MOST_SUMS = 64 * 32 * 10
 # Shared memory beside the weights: operands that are not weights, and changes of layout.
 _WORKSPACE = 40 * 1024
+_MOST_SLICES = 16
+# Of a slice. Tiles of 16 points by fewer give four warps no columns of their own; more take as many times longer.
+_UNITS = 32
 
 
 @cache
@@ -139,44 +152,68 @@ def plan(
 ) -> Plan:
     """Cut a scan.
 
-    A tile takes a wavefront of a strip: rows times samples for two axes. Rows beyond the first leave part of it idle
-    at both ends of the sweep, and save hand-overs to the next strip: worth it up to an eighth of the sweep. The
-    smallest tile that leaves no more programs than two a multiprocessor makes the quickest wavefront.
+    The recurrent weights of a direction stay in shared memory where they fit there in slices of units, each with a
+    program of its own. A tile takes a wavefront of a strip: rows times samples for two axes. Rows beyond the first
+    leave part of it idle at both ends of the sweep, and save hand-overs to the next strip: as many as a tile has where
+    all programs run at once, else as many as idle for a quarter of the sweep. The smallest tile that leaves no more
+    programs than the chip holds at once makes the quickest wavefront.
     """
     reach = sum(lattice[1:]) - len(lattice) + 1
     front = min(lattice[1:]) if len(lattice) > 2 else 1  # points of a row on a wavefront, about
-    points = directions * batch * lattice[0] * front
-    # operands that are made of several products, or take no tensor cores of 16 bits, would live in registers
-    halves = itemsize == 2
-    weights = shape.ndim * shape.gates * hidden * hidden * itemsize * (2 if shape.feeds else 1)
     whole = _power_of_two(hidden)
+    stacked = precision == "tf32x3"
+    column = shape.ndim * shape.gates * whole * itemsize * (2 if stacked else 1)  # bytes of weights of a unit
+    span = _UNITS
+    if column * span + _WORKSPACE > chip.shared_memory and not stacked:
+        span //= 2
     resident = (
-        (halves or precision == "tf32")
-        and whole * shape.lanes * 16 <= _MOST_SUMS
-        and weights * whole * whole // (hidden * hidden) + _WORKSPACE <= chip.shared_memory
+        (itemsize == 2 or precision in ("tf32", "tf32x3"))
+        and not shape.feeds
+        and column * span + _WORKSPACE <= chip.shared_memory
+        and -(-hidden // span) <= min(_MOST_SLICES, chip.processors)
     )
-    unit = whole if resident else min(whole, 64 if halves and shape.lanes * 64 * 16 <= _MOST_SUMS else 32)
-    tile, most = 16, 64 if halves else 32
-    while tile < most and 2 * tile * unit * shape.lanes <= _MOST_SUMS and points > 2 * tile * chip.processors:
+    slices = -(-hidden // span) if resident else 1
+    unit = span if resident else min(whole, 128 if itemsize == 2 else 64)
+    while unit > 16 and unit * shape.lanes * 16 > _MOST_SUMS:
+        unit //= 2
+    # as many programs as the chip holds at once, and no more
+    held = min(4, chip.shared_memory // (column * span + _WORKSPACE // 2)) if resident else 2
+    tile, most = 16, unit // 2 if resident or itemsize == 2 else 16
+    points = directions * batch * front * (lattice[0] if len(lattice) > 1 else 1)
+    while 2 * tile <= most and points * slices > tile * held * chip.processors:
         tile *= 2
     if len(lattice) == 1:
         rows, group = lattice[0], min(batch, tile)
+    elif len(lattice) == 2:
+        rows = min(lattice[0], tile)
+        if directions * batch * -(-lattice[0] // rows) * slices > held * chip.processors:
+            rows = min(rows, 1 << max(0, (reach // 4).bit_length() - 1))
+        group = min(batch, max(1, tile // rows))
+        rows = min(lattice[0], max(rows, tile // group))  # what the samples leave free
     else:
-        rows = min(lattice[0], tile, 1 << max(0, (reach // 8).bit_length() - 1))
-        group = min(batch, max(1, tile // (rows * front)))
-        rows = min(lattice[0], max(rows, tile // (group * front)))  # what the samples leave free
-    groups, strips = -(-batch // group), -(-lattice[0] // rows)
+        # a row meets many points at once, enough for a tile or more
+        group = min(batch, max(1, tile // front))
+        rows = max(
+            1, min(lattice[0], directions * batch * lattice[0] * slices // (group * held * chip.processors))
+        )
+    block = min(64, whole)
+    # what a loop over blocks of weights holds in flight: two blocks of all matrices, one, or none
+    flight = shape.ndim * shape.lanes * (2 if shape.feeds else 1) * block * unit * itemsize
+    stages = 1 + min(2, (chip.shared_memory - _WORKSPACE) // flight)
     return Plan(
         group=group,
-        groups=groups,
+        groups=-(-batch // group),
         rows=rows,
-        strips=strips,
-        programs=directions * groups * strips,
+        strips=-(-lattice[0] // rows),
+        span=span if resident else hidden,
+        slices=slices,
         M=tile,
         BU=unit,
-        BK=unit if resident else min(64, whole),
+        BK=whole if resident else block,
+        BO=64 if resident else block,
         resident=resident,
-        num_warps=8 if tile * unit * shape.lanes > _MOST_SUMS // 4 else 4,
+        num_warps=max(4, min(8, (2 * unit if resident and stacked else unit) // 8)),
+        num_stages=1 if resident else stages,
     )
 
 

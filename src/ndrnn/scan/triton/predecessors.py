@@ -44,6 +44,10 @@ def predecessors_kernel(
         units = o_unit < HIDDEN
         b_s = load_before(
             p_states, p_faces, o_before, o_face, o_unit, inside & (from_corner > 0), inside & (from_corner == 0),
-            units, HIDDEN, ENTRY, p_out.dtype.element_ty,
+            units, HIDDEN, ENTRY, False,
         )  # fmt: skip
-        tl.store(p_out + o_row[:, None] * HIDDEN + o_unit[None, :], b_s, mask=live[:, None] & units[None, :])
+        tl.store(
+            p_out + o_row[:, None] * HIDDEN + o_unit[None, :],
+            b_s.to(p_out.dtype.element_ty),
+            mask=live[:, None] & units[None, :],
+        )

@@ -3,39 +3,42 @@
 # ruff: noqa: RUF005
 """How programs walk a lattice: strips of the first axis, each swept wavefront by wavefront.
 
-A program owns a strip (some rows of the first axis, all points of the other axes) for one direction and a group of
-samples. It needs the last row of the strip before it and nothing else. Programs draw their strip from a counter, so
-that a strip only ever waits for one that another program has already taken: the grid may be of any size, run in any
-order, and need not be resident at once. Under the interpreter, where programs run one after the other, nothing ever
+A program owns a strip (some rows of the first axis, all points of the other axes) for one direction, a group of samples
+and a slice of the hidden units. It needs the last row of the strip before it, and what the other slices of its own strip
+did on the wavefront before. Programs draw their part from a counter, so that a strip only ever waits for one that other
+programs have already taken: the grid may be of any size, run in any order, and need not be resident at once, but for
+the slices of a strip. Under the interpreter, where programs run one after the other, there is one slice and nothing ever
 waits.
 
 Coordinates are those the direction sees, from its corner: (row, and the other axes sorted by their distance from the
 corner). All points of a strip on wavefront t have row + distance = t, so they are a contiguous range of that order.
 
 Memory order. Inside a program: all threads store, ``debug_barrier``, all threads load. Between programs: all threads
-store, ``debug_barrier``, one thread releases the counter at the scope of the GPU; there one thread acquires it, and
-its value reaches the others through a barrier. Loads of states are never moved up by the software pipeliner, since
-the sweep is a ``while`` loop, which it leaves alone.
+store, ``debug_barrier``, one thread releases the counter at the scope of the GPU; there every thread that is going to
+load acquires it. Loads of states are never moved up by the software pipeliner, since the sweep is a ``while`` loop,
+which it leaves alone; loops inside begin after the wait.
 """
 
 import triton
 import triton.language as tl
 
+from . import direct
+
 COUNTER_STRIDE = tl.constexpr(32)  # a line of the cache for every counter
 
 
 @triton.jit
-def draw(p_counters):
-    """The next ticket, and the counter with which its owner reports progress."""
+def draw(p_counters, SLICES: tl.constexpr):
+    """What the next program is to do: its slice of the units, its part of the lattice, and that part's counter."""
     ticket = tl.atomic_add(p_counters, 1, sem="relaxed", scope="gpu")
-    return ticket, p_counters + (1 + ticket) * COUNTER_STRIDE
+    return ticket % SLICES, ticket // SLICES, p_counters + (1 + ticket // SLICES) * COUNTER_STRIDE
 
 
 @triton.jit
 def wait_for(p_progress, seen, needed):
-    """Waits until at least ``needed`` wavefronts are reported; ``seen`` is the progress known so far."""
+    """Waits until the counter is at least ``needed``; ``seen`` is the progress known so far."""
     while seen < needed:
-        seen = tl.atomic_add(p_progress, 0, sem="acquire", scope="gpu")
+        seen = direct.acquire(p_progress)
     return seen
 
 
@@ -58,13 +61,6 @@ def needed_after(t, i_strip, strips, rows, extent, reach):
     """
     rows_after = tl.minimum(rows, extent - (i_strip + 1) * rows)
     return tl.where((i_strip < strips - 1) & (t >= rows - 1), rows_after + reach - (t - rows + 1), 0)
-
-
-@triton.jit
-def report(p_progress, wavefronts):
-    """All that this program has stored so far becomes visible to whoever waits for this progress."""
-    tl.debug_barrier()
-    tl.atomic_xchg(p_progress, wavefronts, sem="release", scope="gpu")
 
 
 @triton.jit
@@ -159,9 +155,80 @@ def face_row(o_at, o_chain, extents, NDIM: tl.constexpr, K: tl.constexpr):
 
 
 @triton.jit
-def multiply(b_left, b_right, b_sum, PRECISION: tl.constexpr, ACC: tl.constexpr):
-    """``b_sum`` and the product of two tiles, summed in the precision of the states."""
-    if PRECISION == "widened":  # the interpreter takes the bits of bfloat16 operands for integers
-        return tl.dot(b_left.to(ACC), b_right.to(ACC), b_sum, input_precision="ieee", out_dtype=ACC)
+def before(
+    o_row, o_at, o_chain, extents, backward_axes, directions, NDIM: tl.constexpr, K: tl.constexpr, ENTRY: tl.constexpr
+):  # fmt: skip
+    """Where the predecessors along axis K have their rows: in the lattice, and on the face where they would enter."""
+    o_face = o_row
+    if ENTRY:
+        o_face = face_row(o_at, o_chain, extents, NDIM, K)
+    return o_row - step_along(extents, backward_axes, K) * directions, o_face
+
+
+@triton.jit
+def high_bits(b_tile):
+    """Float32 numbers rounded to the bits of tf32."""
+    return ((b_tile.to(tl.int32, bitcast=True) + 4096) & -8192).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def low_bits(b_tile, b_high):
+    """What these leave out; where they are infinite, nothing."""
+    return tl.where(tl.abs(b_high) < float("inf"), b_tile - b_high, 0.0)
+
+
+@triton.jit
+def columns(first_unit, part, BU: tl.constexpr, STACKED: tl.constexpr):
+    """The units of a tile of weights by column, and where their bits begin: if stacked, the high before the low ones."""
+    if STACKED:
+        o_column = tl.arange(0, 2 * BU)
+        return first_unit + o_column % BU, o_column // BU * part
     else:
-        return tl.dot(b_left, b_right, b_sum, input_precision=PRECISION, out_dtype=ACC)
+        return first_unit + tl.arange(0, BU), tl.arange(0, BU) * 0
+
+
+@triton.jit
+def left_operand(b_tile, STACKED: tl.constexpr):
+    """The left operand of :func:`multiply`: if stacked, the high bits above the low ones, (2 * rows, columns)."""
+    if STACKED:
+        b_high = high_bits(b_tile)
+        b_both = tl.join(b_high, low_bits(b_tile, b_high)).permute(2, 0, 1)
+        return b_both.reshape(2 * b_tile.shape[0], b_tile.shape[1])
+    else:
+        return b_tile
+
+
+@triton.jit
+def new_sums(b_start, STACKED: tl.constexpr):
+    """Sums for :func:`multiply` to add to: from ``b_start`` on, or if stacked from zero, (2 * rows, 2 * columns)."""
+    if STACKED:
+        return tl.zeros((2 * b_start.shape[0], 2 * b_start.shape[1]), b_start.dtype)
+    else:
+        return b_start
+
+
+@triton.jit
+def summed(b_sums, b_start, STACKED: tl.constexpr):
+    """``b_start`` and all products."""
+    if STACKED:
+        b_of_rows = tl.sum(b_sums.reshape(2, b_start.shape[0], 2 * b_start.shape[1]), 0)
+        return b_start + tl.sum(b_of_rows.reshape(b_start.shape[0], 2, b_start.shape[1]), 1)
+    else:
+        return b_sums
+
+
+@triton.jit
+def multiply(b_left, b_right, b_sums, PRECISION: tl.constexpr, STACKED: tl.constexpr, ACC: tl.constexpr):
+    """``b_sums`` and the product of two operands.
+
+    Tensor cores multiply float32 numbers as tf32; float32 to rounding takes the products of the bits that tf32 leaves
+    out as well ("tf32x3"). Weights that stay in shared memory are stacked, their high bits beside their low ones, and
+    so are the left operands; then one product gives all. Each tile of weights is named just once that way: what is
+    used twice, the compiler would carry in registers.
+    """
+    if STACKED:
+        return tl.dot(b_left, b_right, b_sums, input_precision="tf32", out_dtype=ACC)
+    elif PRECISION == "widened":  # the interpreter takes the bits of bfloat16 operands for integers
+        return tl.dot(b_left.to(ACC), b_right.to(ACC), b_sums, input_precision="ieee", out_dtype=ACC)
+    else:
+        return tl.dot(b_left, b_right, b_sums, input_precision=PRECISION, out_dtype=ACC)

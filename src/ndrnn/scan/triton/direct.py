@@ -1,0 +1,145 @@
+# Kernels are written in Triton's language, which has no annotations and no starred tuples.
+# mypy: ignore-errors
+"""Memory accesses in PTX, for what Triton's own cost too much in a sweep of thousands of short steps.
+
+Tiles: ``tl.load`` and ``tl.store`` take a layout of their own, and every change from it to that of the tensor cores and
+back goes through shared memory, with two barriers. Each of a dozen loads a step is then waited for before the next one
+begins. Loads in PTX take the layout that the arithmetic has, and are all under way together.
+
+Counters: a barrier before and after every ``tl.atomic_add`` hands its result round; here every thread reads by itself.
+
+The interpreter knows no PTX, and gets Triton's own.
+"""
+
+import triton
+import triton.language as tl
+
+from . import INTERPRETED
+
+PTX = tl.constexpr(not INTERPRETED)
+
+_LOAD = "{{ .reg .pred q; setp.ne.s32 q, $2, 0; mov.b{0} $0, 0; @q ld.global.b{0} $0, [$1]; }}"
+_STORE = "{{ .reg .pred q; setp.ne.s32 q, $3, 0; @q st.global.b{0} [$1], $2; mov.b32 $0, 0; }}"
+LOAD_16, LOAD_32, LOAD_64 = (tl.constexpr(_LOAD.format(bits)) for bits in (16, 32, 64))
+STORE_16, STORE_32, STORE_64 = (tl.constexpr(_STORE.format(bits)) for bits in (16, 32, 64))
+
+# Two numbers at a time. They are neighbours in every layout of the tensor cores; where a compiler has chosen another,
+# they are taken one by one.
+_PAIR = (
+    "{{ .reg .pred q, r, both, one, other; .reg .b64 d; {registers} sub.s64 d, {second}, {first};"
+    " setp.ne.s32 q, {mask}, 0; setp.ne.s32 r, {mask_of_second}, 0; setp.eq.and.s64 both, d, {bytes}, q;"
+    " setp.ne.and.s64 one, d, {bytes}, q; setp.ne.and.s64 other, d, {bytes}, r; {access} }}"
+)
+LOAD_PAIR_16 = tl.constexpr(
+    _PAIR.format(
+        registers=".reg .b16 a, b;", first="$1", second="$2", mask="$3", mask_of_second="$4", bytes=2,
+        access="mov.b32 $0, 0; mov.b32 {a, b}, $0; @one ld.global.b16 a, [$1]; @other ld.global.b16 b, [$2];"
+        " mov.b32 $0, {a, b}; @both ld.global.b32 $0, [$1];",
+    )
+)  # fmt: skip
+LOAD_PAIR_32 = tl.constexpr(
+    _PAIR.format(
+        registers="", first="$2", second="$3", mask="$4", mask_of_second="$5", bytes=4,
+        access="mov.b32 $0, 0; mov.b32 $1, 0; @both ld.global.v2.b32 {$0, $1}, [$2];"
+        " @one ld.global.b32 $0, [$2]; @other ld.global.b32 $1, [$3];",
+    )
+)  # fmt: skip
+STORE_PAIR_16 = tl.constexpr(
+    _PAIR.format(
+        registers=".reg .b16 a, b;", first="$2", second="$3", mask="$5", mask_of_second="$6", bytes=2,
+        access="mov.b32 {a, b}, $4; @both st.global.b32 [$2], $4; @one st.global.b16 [$2], a;"
+        " @other st.global.b16 [$3], b; mov.b32 $0, 0; mov.b32 $1, 0;",
+    )
+)  # fmt: skip
+STORE_PAIR_32 = tl.constexpr(
+    _PAIR.format(
+        registers="", first="$2", second="$3", mask="$6", mask_of_second="$7", bytes=4,
+        access="@both st.global.v2.b32 [$2], {$4, $5}; @one st.global.b32 [$2], $4;"
+        " @other st.global.b32 [$3], $5; mov.b32 $0, 0; mov.b32 $1, 0;",
+    )
+)  # fmt: skip
+
+ACQUIRE = tl.constexpr("ld.acquire.gpu.global.b32 $0, [$1];")
+RELEASE = tl.constexpr(
+    "{ .reg .pred q; .reg .b32 r; mov.u32 r, %tid.x; setp.eq.u32 q, r, 0;"
+    " @q red.release.gpu.global.add.u32 [$1], 1; mov.b32 $0, 0; }"
+)
+
+
+@triton.jit
+def load(p, mask, PAIRED: tl.constexpr):
+    """A tile, 0 where the mask is false.
+
+    PAIRED: rows have an even number of columns, of one mask two by two, and all memory is aligned to two numbers.
+    """
+    TYPE: tl.constexpr = p.dtype.element_ty
+    BITS: tl.constexpr = TYPE.primitive_bitwidth
+    if not PTX:
+        return tl.load(p, mask=mask, other=0)
+    m = mask.to(tl.int32)
+    if BITS == 16:
+        if PAIRED:
+            b = tl.inline_asm_elementwise(
+                LOAD_PAIR_16, "=&r,l,l,r,r", [p, m], tl.int16, is_pure=False, pack=2
+            )
+        else:
+            b = tl.inline_asm_elementwise(LOAD_16, "=&h,l,r", [p, m], tl.int16, is_pure=False, pack=1)
+    elif BITS == 32:
+        if PAIRED:
+            b = tl.inline_asm_elementwise(
+                LOAD_PAIR_32, "=&r,=&r,l,l,r,r", [p, m], tl.int32, is_pure=False, pack=2
+            )
+        else:
+            b = tl.inline_asm_elementwise(LOAD_32, "=&r,l,r", [p, m], tl.int32, is_pure=False, pack=1)
+    else:
+        b = tl.inline_asm_elementwise(LOAD_64, "=&l,l,r", [p, m], tl.int64, is_pure=False, pack=1)
+    return b.to(TYPE, bitcast=True)
+
+
+@triton.jit
+def store(p, b_value, mask, PAIRED: tl.constexpr):
+    """Stores a tile where the mask is true, in the type that is stored there."""
+    TYPE: tl.constexpr = p.dtype.element_ty
+    BITS: tl.constexpr = TYPE.primitive_bitwidth
+    b_value = b_value.to(TYPE)
+    m = mask.to(tl.int32)
+    if not PTX:
+        tl.store(p, b_value, mask=mask)
+    elif BITS == 16:
+        b = b_value.to(tl.int16, bitcast=True)
+        if PAIRED:
+            tl.inline_asm_elementwise(
+                STORE_PAIR_16, "=r,=r,l,l,r,r,r", [p, b, m], tl.int32, is_pure=False, pack=2
+            )
+        else:
+            tl.inline_asm_elementwise(STORE_16, "=r,l,h,r", [p, b, m], tl.int32, is_pure=False, pack=1)
+    elif BITS == 32:
+        b = b_value.to(tl.int32, bitcast=True)
+        if PAIRED:
+            tl.inline_asm_elementwise(
+                STORE_PAIR_32, "=r,=r,l,l,r,r,r,r", [p, b, m], tl.int32, is_pure=False, pack=2
+            )
+        else:
+            tl.inline_asm_elementwise(STORE_32, "=r,l,r,r", [p, b, m], tl.int32, is_pure=False, pack=1)
+    else:
+        b = b_value.to(tl.int64, bitcast=True)
+        tl.inline_asm_elementwise(STORE_64, "=r,l,l,r", [p, b, m], tl.int32, is_pure=False, pack=1)
+
+
+@triton.jit
+def acquire(p):
+    """A counter, and with it all that was stored before whoever raised it released it."""
+    if PTX:
+        return tl.inline_asm_elementwise(ACQUIRE, "=r,l", [p], tl.int32, is_pure=False, pack=1)
+    else:
+        return tl.atomic_add(p, 0, sem="acquire", scope="gpu")
+
+
+@triton.jit
+def release(p):
+    """Raises a counter by one, and makes all that the program has stored so far visible to those who acquire it."""
+    tl.debug_barrier()
+    if PTX:
+        tl.inline_asm_elementwise(RELEASE, "=r,l", [p], tl.int32, is_pure=False, pack=1)
+    else:
+        tl.atomic_add(p, 1, sem="release", scope="gpu")
