@@ -132,7 +132,7 @@ def backward(
 ) -> Gradients:
     """Gradients of what ``wanted`` names, in the order of :class:`Gradients`."""
     x, shape = inputs.x, problem.shape
-    scanned = Scanned(*map(_aligned, scanned))
+    scanned = Scanned(*map(_aligned, scanned))  # type: ignore[arg-type]
     if dhn is None and dcn is not None:
         dhn = torch.zeros_like(dcn)
     if dcn is None and dhn is not None and shape.memory:
