@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -153,6 +154,19 @@ def test_the_command_gives_mean_and_spread(ndrnn, bars_run):
     told = ndrnn(*words, "--repeats", 3, "--seed", 7).out
     assert "bent by rotate 60, shift 2; mean and standard deviation of 3 repeats, seeds 7 to 9" in told
     assert f"± {ran.json['spread']['point_error']:.4f}" in told
+
+
+def test_the_expected_figure_stands_beside_the_measured_one(ndrnn, bars_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(bars_run, run)
+    with (run / "config.toml").open("a", encoding="utf-8") as file:
+        file.write("\n[expected]\nsample_error = 0.125\n")
+    lines = ndrnn("evaluate", run).out.splitlines()
+    assert [line.endswith("expected 0.125") for line in lines] == ["sample error" in line for line in lines]
+    assert ndrnn("evaluate", run, "--json").json["expected"] == {"sample_error": 0.125}
+    # of bent samples, or others, nothing is expected
+    assert "expected 0.125" not in ndrnn("evaluate", run, "--warp.rotate", 60).out
+    assert "expected 0.125" not in ndrnn("evaluate", run, "--split", "validation").out
 
 
 @pytest.mark.parametrize(

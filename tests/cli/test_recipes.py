@@ -67,6 +67,17 @@ def test_a_recipe_comes_back_from_its_own_text(file, tmp_path):
     assert parse(tmp_path / "run") == recipe
 
 
+def test_what_a_recipe_expects_holds_for_who_changes_nothing_but_the_seed(file, tmp_path):
+    file.write_text(file.read_text(encoding="utf-8") + "\n[expected]\nmean_iou = 0.5\n", encoding="utf-8")
+    same = parse(file, "--training.seed", 3, "--data.path", "elsewhere")
+    assert same.expected == {"mean_iou": 0.5}
+    (tmp_path / "run").mkdir()
+    same.save(tmp_path / "run")
+    assert parse(tmp_path / "run").expected == {"mean_iou": 0.5}
+    assert not parse(file, "--training.epochs", 3).expected
+    assert not parse(file, "--task", "label").expected
+
+
 def test_toml_of_every_kind_of_value():
     values = {
         "a": 1,
@@ -99,6 +110,10 @@ def test_toml_of_every_kind_of_value():
         ('task = "label"\ndice = "x"\n[data]\nformat = "masks"', "dice must be of type float, got 'x'"),
         ('task = "label"\n[data]\nformat = "masks"\n[training]\nepochs = 0', "epochs must be above 0"),
         ("task = ", "not TOML"),
+        (
+            'task = "label"\n[data]\nformat = "masks"\n[expected]\niou = "x"',
+            "expected must be a table of metrics and their figures, got {'iou': 'x'}",
+        ),
     ],
 )
 def test_wrong_recipes_end_with_status_2(text, message, ndrnn, tmp_path):

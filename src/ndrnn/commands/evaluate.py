@@ -89,11 +89,15 @@ def run(argv: Sequence[str]) -> int:
     out.say(f"{file} on {len(gathered.samples(split)):,} samples ({split})")
     if repeated is not None:
         out.say(_told(options, repeated))
-    spread = None if repeated is None else repeated.spread
+    expected = recipe.expected if split == "test" and repeated is None else {}
     rows = []
     for name, value in metrics.items():
         row = [f"  {name.replace('_', ' ')}", f"{value:.4f}"]
-        rows.append(row if spread is None else [*row, f"± {spread[name]:.4f}"])
+        if repeated is not None and repeated.spread is not None:
+            row.append(f"± {repeated.spread[name]:.4f}")
+        elif expected:
+            row.append(f"expected {expected[name]:g}" if name in expected else "")
+        rows.append(row)
     out.table(rows)
     result = {
         "weights": str(file),
@@ -102,6 +106,8 @@ def run(argv: Sequence[str]) -> int:
         "left_out": len(gathered.faults),
         "metrics": metrics,
     }
+    if expected:
+        result["expected"] = dict(expected)
     out.result(result if repeated is None else result | _warped(options, repeated))
     return 0
 
