@@ -22,11 +22,13 @@ class Drawer:
         shared = prepare(params)
         components, scales = params.priors.shape
         outputs = params.means.shape[1]
-        self._squared_weights = shared.squared_weights
+        self._energy_weights = -0.5 * shared.squared_weights
         self._priors, self._precision = shared.priors / LN2, shared.precision / LN2
-        self._rows = shared.rows
-        offsets = [params.means.new_zeros(len(shared.rows) - params.means.numel()), params.means.flatten()]
-        self._offsets = torch.cat(offsets).unsqueeze(1)
+        # linear terms of the gate, which few models have, are left out where they are zero
+        self._linear = bool(params.linear.any())
+        gate = [params.features.T, params.linear] if self._linear else [params.features.T]
+        self._rows = torch.cat([*gate, params.predictors.flatten(0, 1)])
+        self._means = params.means
         # a standard normal vector times this has the covariance e^-alpha (L L^T)^-1
         one = torch.eye(outputs, dtype=shared.factor.dtype, device=shared.factor.device)
         root = torch.linalg.solve_triangular(shared.factor.mT, one.expand_as(shared.factor), upper=True)
@@ -51,16 +53,18 @@ class Drawer:
 
     def _draw(self, x: Tensor, uniform: Tensor, normal: Tensor) -> Tensor:
         components, scales, _ = self._priors.shape
-        features, outputs = self._squared_weights.shape[1], self._spread.shape[-1]
+        features, outputs = self._energy_weights.shape[1], self._spread.shape[-1]
         bound = limits(x.dtype)
-        projected = torch.addmm(
-            self._offsets, self._rows, x.T, out=self._room("projected", len(self._rows), len(x))
-        )
+        projected = torch.mm(self._rows, x.T, out=self._room("projected", len(self._rows), len(x)))
         squares = projected[:features].clamp(-bound.feature, bound.feature).square_()
-        linear = projected[features : features + components]
-        g = torch.addmm(
-            linear, self._squared_weights, squares, alpha=-0.5, out=self._room("energies", components, len(x))
-        ).clamp_(-bound.energy, bound.energy)
+        room = self._room("energies", components, len(x))
+        if self._linear:
+            g = torch.addmm(
+                projected[features : features + components], self._energy_weights, squares, out=room
+            )
+        else:
+            g = torch.mm(self._energy_weights, squares, out=room)
+        g.clamp_(-bound.energy, bound.energy)
         room = self._room("logits", components, scales, len(x))
         logits = torch.addcmul(self._priors, self._precision, g.unsqueeze(1), out=room)
         weights = logits.sub_(logits.amax((0, 1))).exp2_()
@@ -75,7 +79,8 @@ class Drawer:
         target -= cumulative.gather(1, component)
         scale = torch.searchsorted(within.cumsum_(1), target, right=True).clamp_(max=scales - 1)
 
-        predicted = projected[features + components :].view(components, outputs, -1)
+        predicted = projected[-components * outputs :].view(components, outputs, -1)
         predicted = predicted.gather(0, component.view(1, 1, -1).expand(1, outputs, -1))[0].T
+        mean = self._means.index_select(0, component.squeeze(1)).add_(predicted)
         spread = self._spread.index_select(0, component.mul_(scales).add_(scale).squeeze(1))
-        return predicted + (spread * normal.unsqueeze(1)).sum(-1)
+        return mean.add_((spread * normal.unsqueeze(1)).sum(-1))
