@@ -173,13 +173,14 @@ def plan(
         and -(-hidden // span) <= min(_MOST_SLICES, chip.processors)
     )
     slices = -(-hidden // span) if resident else 1
-    unit = span if resident else min(whole, 128 if itemsize == 2 else 64)
+    unit = span if resident else min(whole, 256 // itemsize)
     while unit > 16 and unit * shape.lanes * 16 > _MOST_SUMS:
         unit //= 2
     # as many programs as the chip holds at once, and no more
     held = min(4, chip.shared_memory // (column * span + _WORKSPACE // 2)) if resident else 2
     tile, most = 16, unit // 2 if resident or itemsize == 2 else 16
     points = directions * batch * front * (lattice[0] if len(lattice) > 1 else 1)
+    most = min(most, _MOST_SUMS // (unit * shape.lanes))
     while 2 * tile <= most and points * slices > tile * held * chip.processors:
         tile *= 2
     if len(lattice) == 1:
