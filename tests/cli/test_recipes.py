@@ -87,6 +87,7 @@ def test_toml_of_every_kind_of_value():
         "e": 'quotes " and \\ and \n and \x7f and ü',
         "f": [1, 2],
         "g": ["x", "y"],
+        "h/i": 1,
         "t": {"u": False, "v": []},
     }
     assert tomllib.loads(toml.dumps({**values, "none": None})) == values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ def dumps(values: Mapping[str, Any]) -> str:
         TypeError: a value is of another kind.
     """
     lines = [
-        f"{key} = {_value(value, key)}"
+        f"{_key(key)} = {_value(value, key)}"
         for key, value in values.items()
         if value is not None and not isinstance(value, Mapping)
     ]
@@ -23,8 +24,12 @@ def dumps(values: Mapping[str, Any]) -> str:
         if isinstance(value, Mapping):
             if any(isinstance(inner, Mapping) for inner in value.values()):
                 raise TypeError(f"{key} must not hold tables")
-            text += f"\n[{key}]\n{dumps(value)}"
+            text += f"\n[{_key(key)}]\n{dumps(value)}"
     return text
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch("[A-Za-z0-9_-]+", key) else _value(key, key)
 
 
 def _value(value: Any, key: str) -> str:
