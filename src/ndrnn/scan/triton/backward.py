@@ -11,8 +11,11 @@ from .forward import GEOMETRY, load_before
 
 
 @triton.jit
-def load_weights(p_weights, o_out, o_in, o_part, outs, HIDDEN: tl.constexpr):
+def load_weights(
+    p_weights, o_out, outs, first_unit, part, HIDDEN: tl.constexpr, BU: tl.constexpr, STACKED: tl.constexpr
+):  # fmt: skip
     """A tile (out, in) of the first ``outs`` rows of the matrices of all gates, one below the other."""
+    o_in, o_part = walk.columns(first_unit, part, BU, STACKED)
     mask = (o_out[:, None] < outs) & (o_in[None, :] < HIDDEN)
     return tl.load(p_weights + o_out[:, None] * HIDDEN + (o_part + o_in)[None, :], mask=mask, other=0)
 
@@ -33,9 +36,9 @@ def load_kept(
     kept = ()
     for lane in tl.static_range(LANES):
         if lane < GATES:
-            b_k = direct.load(p_gates + lane * HIDDEN, mask, HIDDEN % 2 == 0)
+            b_k = direct.load(p_gates + lane * HIDDEN, mask, HIDDEN)
         else:
-            b_k = direct.load(p_parts + o_parts + (lane - GATES) * HIDDEN, mask, HIDDEN % 2 == 0)
+            b_k = direct.load(p_parts + o_parts + (lane - GATES) * HIDDEN, mask, HIDDEN)
         kept = kept + (b_k.to(ACC),)
     return kept
 
@@ -93,12 +96,12 @@ def backward_kernel(
     part_size = directions * (NDIM * GATES * HIDDEN * HIDDEN)
     resident = ()
     if RESIDENT:
-        o_column, o_part = walk.columns(first_unit, part_size, BU, STACKED)
         for k in tl.static_range(NDIM):
             for chunk in tl.static_range(CHUNKS):
                 resident = resident + (
                     load_weights(
-                        p_hh + k * GATES * HIDDEN * HIDDEN, chunk * BK + tl.arange(0, BK), o_column, o_part, OUTS, HIDDEN
+                        p_hh + k * GATES * HIDDEN * HIDDEN, chunk * BK + tl.arange(0, BK), OUTS, first_unit, part_size,
+                        HIDDEN, BU, STACKED,
                     ),
                 )  # fmt: skip
 
@@ -127,13 +130,13 @@ def backward_kernel(
                 o_s = o_row[:, None] * HIDDEN + o_unit[None, :]
                 o_g = o_row[:, None] * (GATES * HIDDEN) + o_unit[None, :]
                 o_p = o_row[:, None] * (NDIM * HIDDEN) + o_unit[None, :]
-                b_h = direct.load(p_y + o_s, mask, HIDDEN % 2 == 0).to(ACC)
-                b_dh = direct.load(p_dy + o_s, mask, HIDDEN % 2 == 0).to(ACC)
+                b_h = direct.load(p_y + o_s, mask, HIDDEN).to(ACC)
+                b_dh = direct.load(p_dy + o_s, mask, HIDDEN).to(ACC)
                 b_s = tl.zeros((M, BU), ACC)
                 b_ds = tl.zeros((M, BU), ACC)
                 kept = ()
                 if STATES:
-                    b_s = direct.load(p_state + o_s, mask, HIDDEN % 2 == 0).to(ACC)
+                    b_s = direct.load(p_state + o_s, mask, HIDDEN).to(ACC)
                     if EARLY:
                         kept = load_kept(p_gates + o_g, p_parts, o_p, mask, HIDDEN, GATES, LANES, ACC)
                 states = ()
@@ -150,9 +153,9 @@ def backward_kernel(
                     if EXIT:
                         leaving = mask & (x[k] == own[k] - 1)[:, None]
                         o_f = o_face[:, None] * HIDDEN + o_unit[None, :]
-                        b_dh += direct.load(p_dhn + o_f, leaving, HIDDEN % 2 == 0).to(ACC)
+                        b_dh += direct.load(p_dhn + o_f, leaving, HIDDEN).to(ACC)
                         if MEMORY:
-                            b_ds += direct.load(p_dsn + o_f, leaving, HIDDEN % 2 == 0).to(ACC)
+                            b_ds += direct.load(p_dsn + o_f, leaving, HIDDEN).to(ACC)
                 seen = walk.wait_for(p_after, seen, needed)
                 if SLICES > 1:
                     seen_own = walk.wait_for(p_own, seen_own, done * SLICES)
@@ -164,7 +167,7 @@ def backward_kernel(
                     o_after = o_row + walk.step_along(extents, backward_axes, k) * directions
                     if STATES:
                         p_c = p_carry + k * carry_size + o_after[:, None] * HIDDEN + o_unit[None, :]
-                        b_carried += direct.load(p_c, following[:, None] & units[None, :], HIDDEN % 2 == 0)
+                        b_carried += direct.load(p_c, following[:, None] & units[None, :], HIDDEN)
                     o_w = k * GATES * HIDDEN * HIDDEN
                     if RESIDENT:
                         deltas = ()
@@ -187,10 +190,14 @@ def backward_kernel(
                             o_out = i + tl.arange(0, BK)
                             b_d = load_deltas(p_delta, o_after, o_out, following, OUTS, GATES * HIDDEN)
                             b_d = walk.left_operand(b_d, STACKED)
-                            b_w = load_weights(p_hh + o_w, o_out, o_unit, o_unit * 0, OUTS, HIDDEN)
+                            b_w = load_weights(
+                                p_hh + o_w, o_out, OUTS, first_unit + u, part_size, HIDDEN, BU, STACKED
+                            )
                             b_products = walk.multiply(b_d, b_w, b_products, PRECISION, STACKED, ACC)
                             if FEEDS:
-                                b_w = load_weights(p_extra + o_w, o_out, o_unit, o_unit * 0, OUTS, HIDDEN)
+                                b_w = load_weights(
+                                    p_extra + o_w, o_out, OUTS, first_unit + u, part_size, HIDDEN, BU, STACKED
+                                )
                                 b_into_memory = walk.multiply(
                                     b_d, b_w, b_into_memory, PRECISION, STACKED, ACC
                                 )
@@ -200,10 +207,9 @@ def backward_kernel(
                             b_d = load_deltas(
                                 p_dparts + k * HIDDEN, o_after, o_out, following, HIDDEN, NDIM * HIDDEN
                             )
-                            o_units, o_bits = walk.columns(first_unit + u, part_size, BU, STACKED)
                             b_w = load_weights(
-                                p_hh + o_w + OUTS * HIDDEN, o_out, o_units, o_bits, HIDDEN, HIDDEN
-                            )
+                                p_hh + o_w + OUTS * HIDDEN, o_out, HIDDEN, first_unit + u, part_size, HIDDEN, BU, STACKED
+                            )  # fmt: skip
                             b_d = walk.left_operand(b_d, STACKED)
                             b_products = walk.multiply(b_d, b_w, b_products, PRECISION, STACKED, ACC)
                 b_dh = walk.summed(b_products, b_dh, STACKED)
@@ -221,13 +227,11 @@ def backward_kernel(
                     # zero outside a ragged sample: the products over the lattice take in every point
                     b_delta = tl.where(mask, deltas[lane], 0.0)
                     if lane < GATES:
-                        direct.store(p_delta + o_g + lane * HIDDEN, b_delta, alive, HIDDEN % 2 == 0)
+                        direct.store(p_delta + o_g + lane * HIDDEN, b_delta, alive, HIDDEN)
                     else:
-                        direct.store(
-                            p_dparts + o_p + (lane - GATES) * HIDDEN, b_delta, alive, HIDDEN % 2 == 0
-                        )
+                        direct.store(p_dparts + o_p + (lane - GATES) * HIDDEN, b_delta, alive, HIDDEN)
                 for k in tl.static_range(len(carries)):
-                    direct.store(p_carry + k * carry_size + o_s, carries[k], mask, HIDDEN % 2 == 0)
+                    direct.store(p_carry + k * carry_size + o_s, carries[k], mask, HIDDEN)
             first += M
         done += 1
         direct.release(p_own)

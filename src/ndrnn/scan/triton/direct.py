@@ -20,8 +20,6 @@ PTX = tl.constexpr(not INTERPRETED)
 
 _LOAD = "{{ .reg .pred q; setp.ne.s32 q, $2, 0; mov.b{0} $0, 0; @q ld.global.b{0} $0, [$1]; }}"
 _STORE = "{{ .reg .pred q; setp.ne.s32 q, $3, 0; @q st.global.b{0} [$1], $2; mov.b32 $0, 0; }}"
-LOAD_16, LOAD_32, LOAD_64 = (tl.constexpr(_LOAD.format(bits)) for bits in (16, 32, 64))
-STORE_16, STORE_32, STORE_64 = (tl.constexpr(_STORE.format(bits)) for bits in (16, 32, 64))
 
 # Two numbers at a time. They are neighbours in every layout of the tensor cores; where a compiler has chosen another,
 # they are taken one by one.
@@ -30,34 +28,50 @@ _PAIR = (
     " setp.ne.s32 q, {mask}, 0; setp.ne.s32 r, {mask_of_second}, 0; setp.eq.and.s64 both, d, {bytes}, q;"
     " setp.ne.and.s64 one, d, {bytes}, q; setp.ne.and.s64 other, d, {bytes}, r; {access} }}"
 )
-LOAD_PAIR_16 = tl.constexpr(
-    _PAIR.format(
-        registers=".reg .b16 a, b;", first="$1", second="$2", mask="$3", mask_of_second="$4", bytes=2,
-        access="mov.b32 $0, 0; mov.b32 {a, b}, $0; @one ld.global.b16 a, [$1]; @other ld.global.b16 b, [$2];"
-        " mov.b32 $0, {a, b}; @both ld.global.b32 $0, [$1];",
-    )
-)  # fmt: skip
-LOAD_PAIR_32 = tl.constexpr(
-    _PAIR.format(
-        registers="", first="$2", second="$3", mask="$4", mask_of_second="$5", bytes=4,
-        access="mov.b32 $0, 0; mov.b32 $1, 0; @both ld.global.v2.b32 {$0, $1}, [$2];"
-        " @one ld.global.b32 $0, [$2]; @other ld.global.b32 $1, [$3];",
-    )
-)  # fmt: skip
-STORE_PAIR_16 = tl.constexpr(
-    _PAIR.format(
-        registers=".reg .b16 a, b;", first="$2", second="$3", mask="$5", mask_of_second="$6", bytes=2,
-        access="mov.b32 {a, b}, $4; @both st.global.b32 [$2], $4; @one st.global.b16 [$2], a;"
-        " @other st.global.b16 [$3], b; mov.b32 $0, 0; mov.b32 $1, 0;",
-    )
-)  # fmt: skip
-STORE_PAIR_32 = tl.constexpr(
-    _PAIR.format(
-        registers="", first="$2", second="$3", mask="$6", mask_of_second="$7", bytes=4,
-        access="@both st.global.v2.b32 [$2], {$4, $5}; @one st.global.b32 [$2], $4;"
-        " @other st.global.b32 [$3], $5; mov.b32 $0, 0; mov.b32 $1, 0;",
-    )
-)  # fmt: skip
+
+# Instructions and their operands' kinds, by the bits of a number and how many numbers are taken at a time.
+_LOADS = {
+    (16, 1): (_LOAD.format(16), "=&h,l,r"),
+    (32, 1): (_LOAD.format(32), "=&r,l,r"),
+    (64, 1): (_LOAD.format(64), "=&l,l,r"),
+    (16, 2): (
+        _PAIR.format(
+            registers=".reg .b16 a, b;", first="$1", second="$2", mask="$3", mask_of_second="$4", bytes=2,
+            access="mov.b32 $0, 0; mov.b32 {a, b}, $0; @one ld.global.b16 a, [$1]; @other ld.global.b16 b, [$2];"
+            " mov.b32 $0, {a, b}; @both ld.global.b32 $0, [$1];",
+        ),
+        "=&r,l,l,r,r",
+    ),
+    (32, 2): (
+        _PAIR.format(
+            registers="", first="$2", second="$3", mask="$4", mask_of_second="$5", bytes=4,
+            access="mov.b32 $0, 0; mov.b32 $1, 0; @both ld.global.v2.b32 {$0, $1}, [$2];"
+            " @one ld.global.b32 $0, [$2]; @other ld.global.b32 $1, [$3];",
+        ),
+        "=&r,=&r,l,l,r,r",
+    ),
+}  # fmt: skip
+_STORES = {
+    (16, 1): (_STORE.format(16), "=r,l,h,r"),
+    (32, 1): (_STORE.format(32), "=r,l,r,r"),
+    (64, 1): (_STORE.format(64), "=r,l,l,r"),
+    (16, 2): (
+        _PAIR.format(
+            registers=".reg .b16 a, b;", first="$2", second="$3", mask="$5", mask_of_second="$6", bytes=2,
+            access="mov.b32 {a, b}, $4; @both st.global.b32 [$2], $4; @one st.global.b16 [$2], a;"
+            " @other st.global.b16 [$3], b; mov.b32 $0, 0; mov.b32 $1, 0;",
+        ),
+        "=r,=r,l,l,r,r,r",
+    ),
+    (32, 2): (
+        _PAIR.format(
+            registers="", first="$2", second="$3", mask="$6", mask_of_second="$7", bytes=4,
+            access="@both st.global.v2.b32 [$2], {$4, $5}; @one st.global.b32 [$2], $4;"
+            " @other st.global.b32 [$3], $5; mov.b32 $0, 0; mov.b32 $1, 0;",
+        ),
+        "=r,=r,l,l,r,r,r,r",
+    ),
+}  # fmt: skip
 
 ACQUIRE = tl.constexpr("ld.acquire.gpu.global.b32 $0, [$1];")
 RELEASE = tl.constexpr(
@@ -66,64 +80,51 @@ RELEASE = tl.constexpr(
 )
 
 
-@triton.jit
-def load(p, mask, PAIRED: tl.constexpr):
-    """A tile, 0 where the mask is false.
+@triton.constexpr_function
+def at_a_time(bits, columns):
+    """How many numbers: two where rows have an even number of columns, so that all pairs are aligned and masked alike."""
+    return 2 if bits < 64 and columns % 2 == 0 else 1
 
-    PAIRED: rows have an even number of columns, of one mask two by two, and all memory is aligned to two numbers.
-    """
+
+@triton.constexpr_function
+def instructions(kind, bits, count):
+    return (_LOADS if kind == "load" else _STORES)[bits, count]
+
+
+@triton.constexpr_function
+def whole_number(bits):
+    return {16: tl.int16, 32: tl.int32, 64: tl.int64}[bits]
+
+
+@triton.jit
+def load(p, mask, COLUMNS: tl.constexpr):
+    """A tile out of rows of COLUMNS numbers, 0 where the mask is false; memory is aligned to two numbers."""
     TYPE: tl.constexpr = p.dtype.element_ty
     BITS: tl.constexpr = TYPE.primitive_bitwidth
-    if not PTX:
+    if PTX:
+        COUNT: tl.constexpr = at_a_time(BITS, COLUMNS)
+        CODE: tl.constexpr = instructions("load", BITS, COUNT)
+        return tl.inline_asm_elementwise(
+            CODE[0], CODE[1], [p, mask.to(tl.int32)], whole_number(BITS).value, is_pure=False, pack=COUNT
+        ).to(TYPE, bitcast=True)
+    else:
         return tl.load(p, mask=mask, other=0)
-    m = mask.to(tl.int32)
-    if BITS == 16:
-        if PAIRED:
-            b = tl.inline_asm_elementwise(
-                LOAD_PAIR_16, "=&r,l,l,r,r", [p, m], tl.int16, is_pure=False, pack=2
-            )
-        else:
-            b = tl.inline_asm_elementwise(LOAD_16, "=&h,l,r", [p, m], tl.int16, is_pure=False, pack=1)
-    elif BITS == 32:
-        if PAIRED:
-            b = tl.inline_asm_elementwise(
-                LOAD_PAIR_32, "=&r,=&r,l,l,r,r", [p, m], tl.int32, is_pure=False, pack=2
-            )
-        else:
-            b = tl.inline_asm_elementwise(LOAD_32, "=&r,l,r", [p, m], tl.int32, is_pure=False, pack=1)
-    else:
-        b = tl.inline_asm_elementwise(LOAD_64, "=&l,l,r", [p, m], tl.int64, is_pure=False, pack=1)
-    return b.to(TYPE, bitcast=True)
 
 
 @triton.jit
-def store(p, b_value, mask, PAIRED: tl.constexpr):
-    """Stores a tile where the mask is true, in the type that is stored there."""
+def store(p, b_value, mask, COLUMNS: tl.constexpr):
+    """Stores a tile where the mask is true, in the type that is stored there; otherwise like :func:`load`."""
     TYPE: tl.constexpr = p.dtype.element_ty
     BITS: tl.constexpr = TYPE.primitive_bitwidth
-    b_value = b_value.to(TYPE)
-    m = mask.to(tl.int32)
-    if not PTX:
-        tl.store(p, b_value, mask=mask)
-    elif BITS == 16:
-        b = b_value.to(tl.int16, bitcast=True)
-        if PAIRED:
-            tl.inline_asm_elementwise(
-                STORE_PAIR_16, "=r,=r,l,l,r,r,r", [p, b, m], tl.int32, is_pure=False, pack=2
-            )
-        else:
-            tl.inline_asm_elementwise(STORE_16, "=r,l,h,r", [p, b, m], tl.int32, is_pure=False, pack=1)
-    elif BITS == 32:
-        b = b_value.to(tl.int32, bitcast=True)
-        if PAIRED:
-            tl.inline_asm_elementwise(
-                STORE_PAIR_32, "=r,=r,l,l,r,r,r,r", [p, b, m], tl.int32, is_pure=False, pack=2
-            )
-        else:
-            tl.inline_asm_elementwise(STORE_32, "=r,l,r,r", [p, b, m], tl.int32, is_pure=False, pack=1)
+    if PTX:
+        COUNT: tl.constexpr = at_a_time(BITS, COLUMNS)
+        CODE: tl.constexpr = instructions("store", BITS, COUNT)
+        b = b_value.to(TYPE).to(whole_number(BITS), bitcast=True)
+        tl.inline_asm_elementwise(
+            CODE[0], CODE[1], [p, b, mask.to(tl.int32)], tl.int32, is_pure=False, pack=COUNT
+        )
     else:
-        b = b_value.to(tl.int64, bitcast=True)
-        tl.inline_asm_elementwise(STORE_64, "=r,l,l,r", [p, b, m], tl.int32, is_pure=False, pack=1)
+        tl.store(p, b_value.to(TYPE), mask=mask)
 
 
 @triton.jit

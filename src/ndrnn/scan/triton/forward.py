@@ -21,18 +21,21 @@ def load_before(
     """States (rows, units) of the predecessors along one axis: from the lattice, or from its entry face."""
     mask = inner[:, None] & units[None, :]
     p_s = p_states + o_before[:, None] * HIDDEN + o_unit[None, :]
-    b_s = direct.load(p_s, mask, HIDDEN % 2 == 0) if DIRECT else tl.load(p_s, mask=mask, other=0)
+    b_s = direct.load(p_s, mask, HIDDEN) if DIRECT else tl.load(p_s, mask=mask, other=0)
     if ENTRY:
         mask = entering[:, None] & units[None, :]
         p_f = p_faces + o_face[:, None] * HIDDEN + o_unit[None, :]
-        b_f = direct.load(p_f, mask, HIDDEN % 2 == 0) if DIRECT else tl.load(p_f, mask=mask, other=0)
+        b_f = direct.load(p_f, mask, HIDDEN) if DIRECT else tl.load(p_f, mask=mask, other=0)
         b_s = tl.where(mask, b_f.to(b_s.dtype), b_s)
     return b_s
 
 
 @triton.jit
-def load_weights(p_weights, o_out, o_part, o_in, HIDDEN: tl.constexpr):
+def load_weights(
+    p_weights, first_unit, o_in, part, HIDDEN: tl.constexpr, BU: tl.constexpr, STACKED: tl.constexpr
+):  # fmt: skip
     """A tile (in, out) of a matrix (out, in)."""
+    o_out, o_part = walk.columns(first_unit, part, BU, STACKED)
     mask = (o_in[:, None] < HIDDEN) & (o_out[None, :] < HIDDEN)
     return tl.load(p_weights + (o_part + o_out * HIDDEN)[None, :] + o_in[:, None], mask=mask, other=0)
 
@@ -88,12 +91,13 @@ def forward_kernel(
         p_extra += i_direction * (NDIM * HIDDEN)
 
     first_unit = i_slice * SPAN
+    part_size = directions * (NDIM * GATES * HIDDEN * HIDDEN)
     resident = ()
     if RESIDENT:
-        o_out, o_part = walk.columns(first_unit, directions * (NDIM * GATES * HIDDEN * HIDDEN), BU, STACKED)
+        o_all = tl.arange(0, BK)
         for matrix in tl.static_range(NDIM * GATES):
             p_w = p_hh + matrix * HIDDEN * HIDDEN
-            resident = resident + (load_weights(p_w, o_out, o_part, tl.arange(0, BK), HIDDEN),)
+            resident = resident + (load_weights(p_w, first_unit, o_all, part_size, HIDDEN, BU, STACKED),)
 
     seen = 0
     seen_own = 0
@@ -121,7 +125,7 @@ def forward_kernel(
                 a = ()
                 for lane in tl.static_range(LANES):
                     if lane < GATES:
-                        a = a + (direct.load(p_gates + o_g + lane * HIDDEN, mask, HIDDEN % 2 == 0).to(ACC),)
+                        a = a + (direct.load(p_gates + o_g + lane * HIDDEN, mask, HIDDEN).to(ACC),)
                     elif BIASED:
                         b_b = tl.load(p_extra + (lane - GATES) * HIDDEN + o_unit, mask=units, other=0).to(ACC)
                         a = a + (tl.zeros((M, BU), ACC) + b_b[None, :],)
@@ -176,10 +180,14 @@ def forward_kernel(
                                 if RESIDENT:
                                     b_w = resident[gates.matrix_of(lane, k, GATES)]
                                 else:
-                                    b_w = load_weights(p_hh + o_w, o_unit, o_unit * 0, o_in, HIDDEN)
+                                    b_w = load_weights(
+                                        p_hh + o_w, first_unit + u, o_in, part_size, HIDDEN, BU, STACKED
+                                    )
                                 b_a = walk.multiply(b_from_outputs, b_w, b_a, PRECISION, STACKED, ACC)
                                 if FEEDS:
-                                    b_w = load_weights(p_extra + o_w, o_unit, o_unit * 0, o_in, HIDDEN)
+                                    b_w = load_weights(
+                                        p_extra + o_w, first_unit + u, o_in, part_size, HIDDEN, BU, STACKED
+                                    )
                                     b_a = walk.multiply(b_from_memories, b_w, b_a, PRECISION, STACKED, ACC)
                             sums = sums + (b_a,)
                         products = sums
@@ -196,28 +204,26 @@ def forward_kernel(
                 b_h = tl.where(mask, b_h, 0.0)
                 b_s = tl.where(mask, b_s, 0.0)
                 alive = live[:, None] & units[None, :]
-                direct.store(p_y + o_s, b_h, alive, HIDDEN % 2 == 0)
+                direct.store(p_y + o_s, b_h, alive, HIDDEN)
                 if APART:
-                    direct.store(p_state + o_s, b_s, alive, HIDDEN % 2 == 0)
+                    direct.store(p_state + o_s, b_s, alive, HIDDEN)
                 if KEEP:
                     tl.debug_barrier()  # all threads have read what is overwritten now
                     o_p = o_row[:, None] * (NDIM * HIDDEN) + o_unit[None, :]
                     for lane in tl.static_range(len(kept)):
                         if lane < GATES:
-                            direct.store(p_gates + o_g + lane * HIDDEN, kept[lane], mask, HIDDEN % 2 == 0)
+                            direct.store(p_gates + o_g + lane * HIDDEN, kept[lane], mask, HIDDEN)
                         else:
-                            direct.store(
-                                p_parts + o_p + (lane - GATES) * HIDDEN, kept[lane], mask, HIDDEN % 2 == 0
-                            )
+                            direct.store(p_parts + o_p + (lane - GATES) * HIDDEN, kept[lane], mask, HIDDEN)
                 if EXIT:
                     for k in tl.static_range(NDIM):
                         leaving = mask & (x[k] == own[k] - 1)[:, None]
                         o_f = (
                             walk.face_row(o_at, o_chain, extents, NDIM, k)[:, None] * HIDDEN + o_unit[None, :]
                         )
-                        direct.store(p_hn + o_f, b_h, leaving, HIDDEN % 2 == 0)
+                        direct.store(p_hn + o_f, b_h, leaving, HIDDEN)
                         if MEMORY:
-                            direct.store(p_sn + o_f, b_s, leaving, HIDDEN % 2 == 0)
+                            direct.store(p_sn + o_f, b_s, leaving, HIDDEN)
             first += M
         t += 1
         direct.release(p_own)

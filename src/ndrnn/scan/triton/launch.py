@@ -82,7 +82,10 @@ def _arguments(problem: Problem, cut: Plan, inputs: Inputs) -> dict[str, Any]:
 
 
 def _stacked(weights: Tensor) -> Tensor:
-    """Float32 weights as a sum (2, ...) of themselves, rounded to the bits of tf32, and of what these leave out."""
+    """Float32 weights as a sum (2, ...) of themselves, rounded to the bits of tf32, and of what these leave out.
+
+    The kernels do the same to what they multiply with them, in ``walk.left_operand``.
+    """
     high = ((weights.view(torch.int32) + 4096) & -8192).view(torch.float32)
     return torch.stack([high, torch.where(high.isfinite(), weights - high, 0)])
 
