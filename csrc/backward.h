@@ -21,7 +21,7 @@ class BackwardScan : Scan<T> {
 
   bool run() {
     const int64_t workers = smaller(host_.threads, plan_.tasks);
-    if (!this->reserve([&](Layout& layout) { place(layout, workers); })) return false;
+    if (!this->arena_.reserve([&](Layout& layout) { place(layout, workers); })) return false;
     this->prepare_shared();
     std::memset(finished_, 0, sizeof(int64_t) * plan_.tasks);
     const int64_t runs = problem_.directions * packing_.run_count;

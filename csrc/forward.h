@@ -4,6 +4,52 @@
 
 namespace ndrnn::NDRNN_ISA {
 
+// The weights of all directions in the order of the products.
+template <class T>
+void pack(const Packing<T>& packing, const Weights<T>& weights, const Host& host, T* out) {
+  const int64_t panels = packing.problem.directions * packing.panels;
+  share_out(panels, smaller(host.threads, panels), host, [&](int64_t, int64_t number) {
+    const int64_t direction = number / packing.panels, panel = number % packing.panels;
+    packing.forward(weights, direction, panel, out + number * (packing.size / packing.panels));
+  });
+}
+
+// What all blocks of a direction have in common.
+template <class T>
+void describe(ForwardBlock<T>& block, const Packing<T>& packing, const T* extra, T* sums) {
+  block.hidden = packing.problem.hidden;
+  block.width = packing.width;
+  block.panel = packing.panel;
+  block.ndim = packing.problem.ndim;
+  block.extra = extra;
+  block.sums = sums;
+}
+
+// The states of a block's points, whose inputs and predecessors are known: the products of a panel of units, then its
+// gates.
+template <class T>
+void advance(const Packing<T>& packing, const CellInfo<T>& cell, const ForwardBlock<T>& block, const T* const* inputs,
+             const T* weights) {
+  for (int64_t panel = 0; panel < packing.panels; ++panel) {
+    for (int lane = 0; lane < cell.lanes; ++lane) {
+      Segment<T> segments[1 + 2 * kMaxAxes];
+      int count = 0;
+      for (int r = 0; r < packing.run_count; ++r) {
+        const Run& run = packing.runs[r];
+        if (!packing.enters(run, lane)) continue;
+        const T* const* rows = run.product == 0 ? inputs
+                               : run.memory     ? block.c_prev[run.product - 1]
+                                                : block.h_prev[run.product - 1];
+        segments[count++] = {rows, 0, run.length};
+      }
+      multiply(segments, count, block.rows, block.panel, weights + block.panel, weights,
+               Strided<T>{block.sums + lane * block.panel, cell.lanes * block.panel});
+      weights += packing.panel_size(lane);
+    }
+    cell.forward(block, panel * block.panel);
+  }
+}
+
 template <class T>
 class ForwardScan : Scan<T> {
  public:
@@ -12,13 +58,9 @@ class ForwardScan : Scan<T> {
 
   bool run() {
     const int64_t workers = smaller(host_.threads, plan_.tasks);
-    if (!this->reserve([&](Layout& layout) { place(layout, workers); })) return false;
+    if (!this->arena_.reserve([&](Layout& layout) { place(layout, workers); })) return false;
     this->prepare_shared();
-    const int64_t panels = problem_.directions * packing_.panels;
-    share_out(panels, smaller(host_.threads, panels), host_, [&](int64_t, int64_t number) {
-      const int64_t direction = number / packing_.panels, panel = number % packing_.panels;
-      packing_.forward(call_.weights, direction, panel, weights_ + number * (packing_.size / packing_.panels));
-    });
+    pack(packing_, call_.weights, host_, weights_);
     this->clear(call_.y, problem_.directions * problem_.hidden);
     this->pass(call_.h0, call_.hn);
     this->pass(call_.c0, call_.cn);
@@ -72,12 +114,7 @@ class ForwardScan : Scan<T> {
     Scratch s;
     place_scratch(s, memory);
     ForwardBlock<T>& block = *s.block;
-    block.hidden = problem_.hidden;
-    block.width = packing_.width;
-    block.panel = packing_.panel;
-    block.ndim = problem_.ndim;
-    block.extra = this->extra_ + task.direction * cell_.extra_rows * packing_.width;
-    block.sums = s.sums;
+    describe(block, packing_, this->extra_ + task.direction * cell_.extra_rows * packing_.width, s.sums);
     for (int64_t i = task.sample_begin; i < task.sample_end; ++i) s.samples[i - task.sample_begin] = Sample(plan_, task, i);
     int64_t stored = this->stored_before(task);
     const int64_t wavefronts = task.wavefronts(plan_);
@@ -133,25 +170,7 @@ class ForwardScan : Scan<T> {
 
   void finish(const Task& task, Scratch& s, int64_t begin) {
     const ForwardBlock<T>& block = *s.block;
-    const T* weights = weights_ + task.direction * packing_.size;
-    for (int64_t panel = 0; panel < packing_.panels; ++panel) {
-      for (int lane = 0; lane < cell_.lanes; ++lane) {
-        Segment<T> segments[1 + 2 * kMaxAxes];
-        int count = 0;
-        for (int r = 0; r < packing_.run_count; ++r) {
-          const Run& run = packing_.runs[r];
-          if (!packing_.enters(run, lane)) continue;
-          const T* const* rows = run.product == 0 ? s.inputs
-                                 : run.memory     ? block.c_prev[run.product - 1]
-                                                  : block.h_prev[run.product - 1];
-          segments[count++] = {rows, 0, run.length};
-        }
-        multiply(segments, count, block.rows, block.panel, weights + block.panel, weights,
-                 Strided<T>{block.sums + lane * block.panel, cell_.lanes * block.panel});
-        weights += packing_.panel_size(lane);
-      }
-      cell_.forward(block, panel * block.panel);
-    }
+    advance(packing_, cell_, block, s.inputs, weights_ + task.direction * packing_.size);
     const bool last_row_leaves = hands_over() && task.strip + 1 < plan_.strips;
     if (call_.hn || last_row_leaves)
       for (int64_t row = 0; row < block.rows; ++row) leave(task, s, row, begin + row, last_row_leaves);

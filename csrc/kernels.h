@@ -1,7 +1,8 @@
 // The table of one instruction set's kernels. Each set's source file defines NDRNN_ISA and includes this.
 #pragma once
 #include "backward.h"
-#include "forward.h"
+#include "drawing.h"
+#include "step.h"
 
 namespace ndrnn::NDRNN_ISA {
 
@@ -11,6 +12,11 @@ Outcome run(const char* name, const Problem& problem, const Call& call, const Ho
   if (!find_cell(name, problem.ndim, cell)) return Outcome::kUnknownCell;
   const Plan plan(problem);
   return Run<T>(plan, cell, call, host).run() ? Outcome::kDone : Outcome::kNoMemory;
+}
+
+template <class T>
+Outcome draw(const Drawing<T>& call, const Host& host) {
+  return MixtureDrawing<T>(call, host).run() ? Outcome::kDone : Outcome::kNoMemory;
 }
 
 int64_t width(int64_t hidden, int bytes) {
@@ -36,8 +42,12 @@ const Kernels& kernels() {
                                  describe,
                                  run<float, ForwardScan, Forward<float>>,
                                  run<double, ForwardScan, Forward<double>>,
+                                 run<float, PointStep, Step<float>>,
+                                 run<double, PointStep, Step<double>>,
                                  run<float, BackwardScan, Backward<float>>,
-                                 run<double, BackwardScan, Backward<double>>};
+                                 run<double, BackwardScan, Backward<double>>,
+                                 draw<float>,
+                                 draw<double>};
   return table;
 }
 

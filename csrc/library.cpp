@@ -122,6 +122,16 @@ void give(void* memory, int64_t bytes) {
   else std::free(memory);
 }
 
+// Threads cost more than little work, counted in multiplications; how many there are never changes a result.
+Host host(double work) {
+  constexpr double kWorthThreads = 1e6;
+  return {work < kWorthThreads ? 1 : int(torch::stable::get_num_threads()),
+          [](int64_t n, void (*body)(void*, int64_t, int64_t), void* state) {
+            torch::stable::parallel_for(0, n, 1, [=](int64_t begin, int64_t end) { body(state, begin, end); });
+          },
+          take, give};
+}
+
 // One checked call: the problem, and the shapes of what belongs to it.
 struct Call {
   Problem problem{};
@@ -187,16 +197,9 @@ struct Call {
     }
   }
 
-  // Threads cost more than a small scan; how many there are never changes a result.
   Host host() const {
-    const double work = double(c[0]) * double(c[1]) * double(c[2]) * double(cell.gates * problem.hidden) *
-                        double(problem.inputs + problem.ndim * problem.hidden);
-    constexpr double kWorthThreads = 1e6;
-    return {work < kWorthThreads ? 1 : int(torch::stable::get_num_threads()),
-            [](int64_t n, void (*body)(void*, int64_t, int64_t), void* state) {
-              torch::stable::parallel_for(0, n, 1, [=](int64_t begin, int64_t end) { body(state, begin, end); });
-            },
-            take, give};
+    return ::host(double(c[0]) * double(c[1]) * double(c[2]) * double(cell.gates * problem.hidden) *
+                  double(problem.inputs + problem.ndim * problem.hidden));
   }
 };
 
@@ -240,6 +243,38 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> scan(
   return {y, hn, cn, c, kept};
 }
 
+void step(const Tensor& x, const Tensor& weight_ih, const Tensor& weight_hh, const Optional& bias, const Optional& extra,
+          std::vector<Tensor> h, std::vector<Tensor> c, Tensor h_new, Optional c_new, std::string cell) {
+  // to the checks, and to the cell, N lattices of a single point
+  const std::vector<int64_t> signs(weight_hh.dim() == 4 ? weight_hh.size(0) * weight_hh.size(1) : 0, 1);
+  const Optional none;
+  const Inputs inputs{x, weight_ih, weight_hh, bias, extra, none, none, none, cell, signs};
+  const Call call(inputs);
+  const Problem& p = call.problem;
+  for (int k = 0; k < p.ndim; ++k) STD_TORCH_CHECK(p.extent[k] == 1, "ndrnn: a step takes one point of every lattice");
+  STD_TORCH_CHECK(p.directions == 1, "ndrnn: a step takes one direction, got ", p.directions);
+  const std::vector<int64_t> states{p.batch, p.hidden};
+  auto check_each = [&](const std::vector<Tensor>& tensors, const char* name, int64_t wanted) {
+    STD_TORCH_CHECK(int64_t(tensors.size()) == wanted, "ndrnn: ", name, " must hold ", wanted, " tensors, got ",
+                    int64_t(tensors.size()));
+    for (const Tensor& tensor : tensors) check(tensor, name, call.dtype, states);
+  };
+  check_each(h, "h", p.ndim);
+  check_each(c, "c", call.cell.memory ? p.ndim : 0);
+  check(h_new, "the new h", call.dtype, states);
+  STD_TORCH_CHECK(bool(c_new) == call.cell.memory, "ndrnn: a new c belongs to cells with a memory");
+  check(c_new, "the new c", call.dtype, states);
+  auto run = [&](auto zero, auto kernel) {
+    using T = decltype(zero);
+    Step<T> s{weights<T>(inputs), in<T>(x), {}, {}, out<T>(h_new), c_new ? out<T>(*c_new) : nullptr};
+    for (size_t k = 0; k < h.size(); ++k) s.h[k] = in<T>(h[k]);
+    for (size_t k = 0; k < c.size(); ++k) s.c[k] = in<T>(c[k]);
+    check(kernel(cell.c_str(), p, s, call.host()));
+  };
+  if (call.dtype == ScalarType::Float) run(0.0f, kernels().step32);
+  else run(0.0, kernels().step64);
+}
+
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> scan_backward(
     const Tensor& dy, const Optional& dhn, const Optional& dcn, const Tensor& x, const Tensor& weight_ih,
     const Tensor& weight_hh, const Optional& bias, const Optional& extra, const Optional& sizes, const Optional& h0,
@@ -277,11 +312,47 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> scan_backward
   return {dx, dih, dhh, dbias, dextra, dh0, dc0};
 }
 
+Tensor draw(const Tensor& x, const Tensor& rows, const Tensor& energy_weights, const Tensor& priors, const Tensor& precision,
+            const Tensor& means, const Tensor& spread, const Tensor& uniform, const Tensor& normal, double feature_bound,
+            double energy_bound) {
+  const ScalarType dtype = x.scalar_type();
+  STD_TORCH_CHECK(dtype == ScalarType::Float || dtype == ScalarType::Double, "ndrnn: the CPU kernels take float32 and float64");
+  STD_TORCH_CHECK(x.dim() == 2 && energy_weights.dim() == 2 && priors.dim() == 2 && means.dim() == 2,
+                  "ndrnn: x, energy_weights, priors and means must have 2 dimensions");
+  const int64_t count = x.size(0), inputs = x.size(1), features = energy_weights.size(1);
+  const int64_t components = priors.size(0), scales = priors.size(1), outputs = means.size(1);
+  STD_TORCH_CHECK(components > 0 && scales > 0 && outputs > 0, "ndrnn: there must be at least one component, scale and output");
+  const int64_t fewest = features + components * outputs;
+  const bool linear = rows.dim() == 2 && rows.size(0) == fewest + components;
+  check(x, "x", dtype, {count, inputs});
+  check(rows, "rows", dtype, {linear ? fewest + components : fewest, inputs});
+  check(energy_weights, "energy_weights", dtype, {components, features});
+  check(priors, "priors", dtype, {components, scales});
+  check(precision, "precision", dtype, {components, scales});
+  check(means, "means", dtype, {components, outputs});
+  check(spread, "spread", dtype, {components, scales, outputs, outputs});
+  check(uniform, "uniform", dtype, {count});
+  check(normal, "normal", dtype, {count, outputs});
+  Tensor drawn = make(x, true, {count, outputs});
+  auto run = [&](auto zero, auto kernel) {
+    using T = decltype(zero);
+    const Drawing<T> d{count, inputs, features, components, scales, outputs, linear, in<T>(x), in<T>(rows),
+                       in<T>(energy_weights), in<T>(priors), in<T>(precision), in<T>(means), in<T>(spread),
+                       T(feature_bound), T(energy_bound), in<T>(uniform), in<T>(normal), out<T>(drawn)};
+    check(kernel(d, host(double(count) * double(rows.numel() + energy_weights.numel() + priors.numel()))));
+  };
+  if (dtype == ScalarType::Float) run(0.0f, kernels().draw32);
+  else run(0.0, kernels().draw64);
+  return drawn;
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(ndrnn, CPU, m) {
   m.impl("scan", TORCH_BOX(&scan));
+  m.impl("step", TORCH_BOX(&step));
   m.impl("scan_backward", TORCH_BOX(&scan_backward));
+  m.impl("draw", TORCH_BOX(&draw));
 }
 
 // For the Python side, which foretells shapes without running anything.

@@ -33,6 +33,15 @@ struct Forward {
   T *c, *kept;        // for the backward pass: (N, P, D, width) and (N * P * D, kept lanes, width), or null
 };
 
+// One step of N points, each with predecessors of its own; one direction.
+template <class T>
+struct Step {
+  Weights<T> weights;
+  const T* x;                      // (N, C)
+  const T *h[kMaxNdim], *c[kMaxNdim];  // of the predecessors along each axis: (N, H)
+  T *h_new, *c_new;                // (N, H); c and c_new only of a cell with a memory
+};
+
 template <class T>
 struct Backward {
   Weights<T> weights;
@@ -45,6 +54,21 @@ struct Backward {
   T* dx_each;            // (N, P, D, C), one for each direction; the same as dx for one
   T *dh0, *dc0;          // (D, N, F, H) or null
   T *dih, *dhh, *dbias, *dextra;
+};
+
+// P draws from a mixture of conditional Gaussian scale mixtures: N inputs, F features, K components, S scales, M outputs.
+template <class T>
+struct Drawing {
+  int64_t count, inputs, features, components, scales, outputs;
+  bool linear;
+  const T* x;                       // (P, N)
+  const T* rows;                    // (F [+ K] + K * M, N): features, linear terms if there are any, predictors
+  const T* energy_weights;          // (K, F): the gate's energy is these times the squared features
+  const T *priors, *precision;      // (K, S): logits are priors plus precision times energy
+  const T *means, *spread;          // (K, M) and (K, S, M, M)
+  T feature_bound, energy_bound;
+  const T *uniform, *normal;        // (P) and (P, M)
+  T* drawn;                         // (P, M)
 };
 
 // What the kernels ask the border for.
@@ -73,8 +97,12 @@ struct Kernels {
   bool (*describe)(const char* cell, int ndim, int64_t hidden, CellShape*);  // false for an unknown cell
   Outcome (*forward32)(const char* cell, const Problem&, const Forward<float>&, const Host&);
   Outcome (*forward64)(const char* cell, const Problem&, const Forward<double>&, const Host&);
+  Outcome (*step32)(const char* cell, const Problem&, const Step<float>&, const Host&);
+  Outcome (*step64)(const char* cell, const Problem&, const Step<double>&, const Host&);
   Outcome (*backward32)(const char* cell, const Problem&, const Backward<float>&, const Host&);
   Outcome (*backward64)(const char* cell, const Problem&, const Backward<double>&, const Host&);
+  Outcome (*draw32)(const Drawing<float>&, const Host&);
+  Outcome (*draw64)(const Drawing<double>&, const Host&);
 };
 
 namespace avx512 { const Kernels& kernels(); }

@@ -10,17 +10,6 @@ class Scan {
   Scan(const Plan& plan, const CellInfo<T>& cell, const Weights<T>& weights, const T* c0, const Host& host)
       : plan_(plan), problem_(plan.problem), cell_(cell), given_(weights), c0_(c0), packing_(problem_, cell), host_(host), arena_(host) {}
 
-  // Lays out memory with place(layout): once to count, once for good.
-  template <class Place>
-  bool reserve(Place&& place) {
-    Layout count(nullptr);
-    place(count);
-    if (!arena_.reserve(count.bytes())) return false;
-    Layout layout(arena_.data());
-    place(layout);
-    return true;
-  }
-
   void place_shared(Layout& layout) {
     layout.place(extra_, problem_.directions * cell_.extra_rows * packing_.width);
     layout.place(zeros_, zeros());

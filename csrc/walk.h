@@ -252,29 +252,6 @@ inline void share_out(int64_t tasks, int64_t workers, const Host& host, Work&& w
   host.run(workers, body, &state);
 }
 
-// Memory that goes back when its owner does. Not a standard container, see simd.h.
-class Arena {
- public:
-  explicit Arena(const Host& host) : host_(host) {}
-  Arena(const Arena&) = delete;
-  Arena& operator=(const Arena&) = delete;
-  ~Arena() {
-    if (memory_) host_.give(memory_, bytes_);
-  }
-
-  bool reserve(int64_t bytes) {
-    bytes_ = bytes;
-    memory_ = host_.take(bytes);
-    return memory_ != nullptr;
-  }
-  char* data() const { return static_cast<char*>(memory_); }
-
- private:
-  const Host& host_;
-  void* memory_ = nullptr;
-  int64_t bytes_ = 0;
-};
-
 // Lays arrays out one after the other: first to count their bytes, then, given memory, to place them.
 class Layout {
  public:
@@ -288,6 +265,35 @@ class Layout {
 
  private:
   char* base_;
+  int64_t bytes_ = 0;
+};
+
+// Memory that goes back when its owner does. Not a standard container, see simd.h.
+class Arena {
+ public:
+  explicit Arena(const Host& host) : host_(host) {}
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  ~Arena() {
+    if (memory_) host_.give(memory_, bytes_);
+  }
+
+  // Lays arrays out with place(layout): once to count, once for good. False where there is not enough memory.
+  template <class Place>
+  bool reserve(Place&& place) {
+    Layout count(nullptr);
+    place(count);
+    bytes_ = count.bytes();
+    memory_ = host_.take(bytes_);
+    if (!memory_) return false;
+    Layout layout(static_cast<char*>(memory_));
+    place(layout);
+    return true;
+  }
+
+ private:
+  const Host& host_;
+  void* memory_ = nullptr;
   int64_t bytes_ = 0;
 };
 

@@ -43,7 +43,8 @@ def main() -> int:
         "NDRNN_REQUIRE": "cpu",
         "NDRNN_TEST_CONFIGURATIONS": configurations,
     }
-    tests = [str(ROOT / "tests" / "scan" / name) for name in ("test_cpu.py", "test_operators.py")]
+    names = ("scan/test_cpu.py", "scan/test_operators.py", "scan/test_step.py", "density/test_drawing.py")
+    tests = [str(ROOT / "tests" / name) for name in names]
     chosen = "not compiling and not exporting and not opcheck and not million"
     for isa in ("avx512", "avx2", "portable"):
         probe = [sys.executable, "-c", "import ndrnn"]

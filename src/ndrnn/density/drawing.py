@@ -2,85 +2,103 @@
 
 from __future__ import annotations
 
-from math import prod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .mixture import LN2, MixtureParams, limits, pieces, prepare
+from ..scan import runs_compiled
+from .mixture import MixtureParams, limits, pieces, prepare
+
+# Outputs (P, M) from inputs x (P, N), uniform (P,) and normal (P, M) numbers; the others as Drawer lays them out.
+torch.library.define(
+    "ndrnn::draw",
+    "(Tensor x, Tensor rows, Tensor energy_weights, Tensor priors, Tensor precision, Tensor means, Tensor spread, "
+    "Tensor uniform, Tensor normal, float feature_bound, float energy_bound) -> Tensor",
+)
+
+
+@torch.library.register_fake("ndrnn::draw")  # type: ignore[untyped-decorator]
+def _draw_shape(x: Tensor, *others: Tensor | float) -> Tensor:
+    means = others[4]
+    assert isinstance(means, Tensor)
+    return x.new_empty(x.shape[0], means.shape[1])
+
+
+_draw = torch.ops.ndrnn.draw.default
+
+
+class _Weights(NamedTuple):
+    """What is drawn from, as the operator takes it: N inputs, F features, K components, S scales, M outputs."""
+
+    rows: Tensor  # (F [+ K] + K M, N): features, linear terms if there are any, predictors
+    energy_weights: Tensor  # (K, F)
+    priors: Tensor  # (K, S)
+    precision: Tensor  # (K, S), e^alpha
+    means: Tensor  # (K, M)
+    spread: Tensor  # (K, S, M, M), by which standard normal vectors are multiplied
 
 
 class Drawer:
-    """An MCGSM of fixed parameters, laid out for drawing.
+    """An MCGSM of fixed parameters, laid out for drawing: by a compiled kernel, or else by the operators of PyTorch.
 
-    As in the likelihood the samples lie along the last axis and logits are in base 2. Component and scale are found
-    one after the other, so that only the sums over the scales have to be accumulated, and only the component that was
-    found is scaled and shifted.
+    Args:
+        params: the parameters.
+        transform: (M, M), what the outputs are multiplied by, and
+        shift: (M,), what is added to them then; for models of whitened outputs.
     """
 
-    def __init__(self, params: MixtureParams) -> None:
+    def __init__(
+        self, params: MixtureParams, transform: Tensor | None = None, shift: Tensor | None = None
+    ) -> None:
         shared = prepare(params)
-        components, scales = params.priors.shape
-        outputs = params.means.shape[1]
-        self._energy_weights = -0.5 * shared.squared_weights
-        self._priors, self._precision = shared.priors / LN2, shared.precision / LN2
+        one = torch.eye(params.means.shape[1], dtype=shared.factor.dtype, device=shared.factor.device)
+        turn = one if transform is None else transform
         # linear terms of the gate, which few models have, are left out where they are zero
         self._linear = bool(params.linear.any())
         gate = [params.features.T, params.linear] if self._linear else [params.features.T]
-        self._rows = torch.cat([*gate, params.predictors.flatten(0, 1)])
-        self._means = params.means
-        # a standard normal vector times this has the covariance e^-alpha (L L^T)^-1
-        one = torch.eye(outputs, dtype=shared.factor.dtype, device=shared.factor.device)
-        root = torch.linalg.solve_triangular(shared.factor.mT, one.expand_as(shared.factor), upper=True)
-        spread = shared.precision.rsqrt().unsqueeze(-1) * root.unsqueeze(1)
-        self._spread = spread.view(components * scales, outputs, outputs)
-        # kept from call to call: fresh pages would cost as much as the exponentials
-        self._rooms: dict[str, Tensor] = {}
+        means = params.means @ turn.T
+        # a standard normal vector times this has the covariance e^-alpha (L L^T)^-1, turned
+        root = turn @ torch.linalg.solve_triangular(
+            shared.factor.mT, one.expand_as(shared.factor), upper=True
+        )
+        self.weights = _Weights(
+            torch.cat([*gate, (turn @ params.predictors).flatten(0, 1)]),
+            -0.5 * shared.squared_weights,
+            params.priors.contiguous(),
+            shared.precision.squeeze(-1),
+            means if shift is None else means + shift,
+            (shared.precision.rsqrt().unsqueeze(-1) * root.unsqueeze(1)).contiguous(),
+        )
+        self._limits = limits(means.dtype)
 
     def draw(self, x: Tensor, uniform: Tensor, normal: Tensor) -> Tensor:
         """Outputs (P, M) given inputs (P, N): uniform numbers (P,) pick component and scale, normal ones (P, M) the rest."""
+        if runs_compiled(x):
+            given = x.contiguous(), *self.weights, uniform.contiguous(), normal.contiguous()
+            return _draw(*given, self._limits.feature, self._limits.energy)
         drawn = torch.empty_like(normal)
-        for part in pieces(len(x), self._priors.numel()):
-            drawn[part] = self._draw(x[part], uniform[part], normal[part])
+        for part in pieces(len(x), self.weights.priors.numel()):
+            drawn[part] = self._piece(x[part], uniform[part], normal[part])
         return drawn
 
-    def _room(self, name: str, *shape: int) -> Tensor:
-        """A tensor of this shape with whatever it held before."""
-        size = prod(shape)
-        if name not in self._rooms or self._rooms[name].numel() < size:
-            self._rooms[name] = self._rows.new_empty(size)
-        return self._rooms[name][:size].view(shape)
-
-    def _draw(self, x: Tensor, uniform: Tensor, normal: Tensor) -> Tensor:
-        components, scales, _ = self._priors.shape
-        features, outputs = self._energy_weights.shape[1], self._spread.shape[-1]
-        bound = limits(x.dtype)
-        projected = torch.mm(self._rows, x.T, out=self._room("projected", len(self._rows), len(x)))
-        squares = projected[:features].clamp(-bound.feature, bound.feature).square_()
-        room = self._room("energies", components, len(x))
+    def _piece(self, x: Tensor, uniform: Tensor, normal: Tensor) -> Tensor:
+        weights, limit = self.weights, self._limits
+        (components, scales), outputs = weights.priors.shape, weights.means.shape[1]
+        features = weights.energy_weights.shape[1]
+        projected = x @ weights.rows.T
+        squares = projected[:, :features].clamp(-limit.feature, limit.feature).square()
+        energies = squares @ weights.energy_weights.T
         if self._linear:
-            g = torch.addmm(
-                projected[features : features + components], self._energy_weights, squares, out=room
-            )
-        else:
-            g = torch.mm(self._energy_weights, squares, out=room)
-        g.clamp_(-bound.energy, bound.energy)
-        room = self._room("logits", components, scales, len(x))
-        logits = torch.addcmul(self._priors, self._precision, g.unsqueeze(1), out=room)
-        weights = logits.sub_(logits.amax((0, 1))).exp2_()
-
-        # torch sums and searches along the last axis ten times as fast
-        cumulative = self._room("cumulative", len(x), components + 1)
-        cumulative[:, 0] = 0
-        cumulative[:, 1:] = weights.sum(1).T
-        target = uniform.unsqueeze(1) * cumulative.cumsum_(1)[:, -1:]
-        component = torch.searchsorted(cumulative, target, right=True).clamp_(max=components).sub_(1)
-        within = weights.gather(0, component.view(1, 1, -1).expand(1, scales, -1))[0].T.contiguous()
-        target -= cumulative.gather(1, component)
-        scale = torch.searchsorted(within.cumsum_(1), target, right=True).clamp_(max=scales - 1)
-
-        predicted = projected[-components * outputs :].view(components, outputs, -1)
-        predicted = predicted.gather(0, component.view(1, 1, -1).expand(1, outputs, -1))[0].T
-        mean = self._means.index_select(0, component.squeeze(1)).add_(predicted)
-        spread = self._spread.index_select(0, component.mul_(scales).add_(scale).squeeze(1))
-        return mean.add_((spread * normal.unsqueeze(1)).sum(-1))
+            energies = energies + projected[:, features : features + components]
+        energies = energies.clamp(-limit.energy, limit.energy)
+        logits = torch.addcmul(weights.priors, weights.precision, energies.unsqueeze(-1)).flatten(1)
+        cumulative = (logits - logits.amax(1, keepdim=True)).exp().cumsum(1)
+        target = uniform.unsqueeze(1) * cumulative[:, -1:]
+        chosen = torch.searchsorted(cumulative, target, right=True).squeeze(1)
+        chosen = chosen.clamp(max=components * scales - 1)
+        component = chosen // scales
+        predicted = projected[:, -components * outputs :].unflatten(1, (components, outputs))
+        of_component = predicted.gather(1, component[:, None, None].expand(-1, 1, outputs)).squeeze(1)
+        spread = weights.spread.flatten(0, 1)[chosen]
+        return of_component + weights.means[component] + (spread * normal.unsqueeze(1)).sum(-1)

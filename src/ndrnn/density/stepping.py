@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..layers import ScanLayer
-from ..scan import scan
+from ..scan import step
 from .drawing import Drawer
 from .mixture import MixtureParams, log_density
 
@@ -38,17 +38,15 @@ class Step:
 
 
 class _LayerState:
-    """One layer, and a ring of the states that its pixels start from.
+    """One layer, and a ring of the states in its last wavefronts.
 
-    To the scan the pixels of a wavefront are lattices of a single point each, and the states of their predecessors the
-    boundary. A slot of the ring holds those of every row of the grid in one wavefront, (rows + 1, batch, 2 axes,
-    hidden). A step writes its states ahead to where they will be read, one wavefront later as left predecessors and
-    r+1 wavefronts later as upper ones, and so no step has to gather any. What is never written is the boundary of the
-    grid, which is zero.
+    A slot of the ring holds the states of all rows of the grid, (rows + 1) * batch of them, row by row, so that those
+    of neighbouring rows are a slice of it. Row -1, and every row before its first pixel, is the boundary of the grid:
+    nothing is ever written there, and it is zero.
     """
 
     def __init__(
-        self, layer: ScanLayer, rows: int, batch: int, ring: int, first: tuple[Tensor, Tensor] | None
+        self, layer: ScanLayer, rows: int, batch: int, slope: int, first: tuple[Tensor, Tensor] | None
     ) -> None:
         self.cell, self.params = layer.cell, layer.params
         if first is not None:
@@ -58,34 +56,29 @@ class _LayerState:
             shift = weight_ih @ mean
             bias = -shift if self.params.bias is None else self.params.bias - shift
             self.params = self.params._replace(weight_ih=weight_ih, bias=bias)
-        shape = (ring, rows + 1, batch, 2, layer.hidden_size)
-        self.h = self.params.weight_ih.new_zeros(shape)
-        self.c = self.h.new_zeros(shape) if self.cell.memory else None
+        self._batch, self._slope = batch, slope
+        slots = (slope + 1, (rows + 1) * batch, layer.hidden_size)
+        states = [self.params.weight_ih.new_zeros(slots) for _ in range(1 + self.cell.memory)]
+        self._rings = [ring.unbind() for ring in states]
 
     def clear(self) -> None:
         """Forget all states: the boundary of the grid is zero."""
-        self.h.zero_()
-        if self.c is not None:
-            self.c.zero_()
+        for ring in self._rings:
+            for slot in ring:
+                slot.zero_()
 
     def step(self, x: Tensor, rows: tuple[int, int], t: int) -> Tensor:
         """Hidden vectors (m N, H) of the rows [first, last) in wavefront ``t`` from inputs (m N, C)."""
-        first, last = rows
-        ring = len(self.h)
-        here, after, below = t % ring, (t + 1) % ring, (t + ring - 1) % ring  # below: r + 1 wavefronts later
 
-        def boundary(slots: Tensor) -> Tensor:
-            return slots[here, first:last].flatten(0, 1).unsqueeze(0)
+        def states(before: int, above: int) -> list[Tensor]:
+            """Those ``before`` wavefronts ago, of the rows or of the ones above them."""
+            at = slice(*((row + 1 - above) * self._batch for row in rows))
+            return [ring[(t - before) % len(ring)][at] for ring in self._rings]
 
-        state = boundary(self.h), None if self.c is None else boundary(self.c)
-        y, left = scan(self.cell, x[:, None, None], self.params, [(1, 1)], None, state, return_state=True)
-        assert left is not None
-        for slots, new in zip((self.h, self.c), left, strict=True):
-            if slots is not None and new is not None:
-                up, along = new.view(slots[here, first:last].shape).unbind(2)
-                slots[below, first + 1 : last + 1, :, 0] = up
-                slots[after, first:last, :, 1] = along
-        return y.flatten(1)
+        up, left, new = states(self._slope, 1), states(1, 0), states(0, 0)
+        h, *c = zip(up, left, strict=True)
+        step(self.cell, x, self.params, h, c[0] if c else (), *new)
+        return new[0]
 
 
 class WavefrontEvaluator:
@@ -128,11 +121,14 @@ class WavefrontEvaluator:
         whitening = ride.whitening
         folded = (whitening.input_transform, whitening.input_mean)
         self._layers = [
-            _LayerState(layer, self.rows, batch, self.slope + 1, folded if depth == 0 else None)
+            _LayerState(layer, self.rows, batch, self.slope, folded if depth == 0 else None)
             for depth, layer in enumerate(ride.scan_layers())
         ]
         self._params = MixtureParams(*(p.detach() for p in ride.mcgsm.mixture_params()))
-        self._drawer = Drawer(self._params)
+        # what does not depend on the pixel is folded into the mixture: y = y_whitened O + b + P x
+        self._predictor = whitening.predictor.T
+        constant = whitening.output_mean - whitening.input_mean @ self._predictor
+        self._drawer = Drawer(self._params, whitening.output_inverse, constant)
 
     def __iter__(self) -> Iterator[Step]:
         slope, columns = self.slope, self.columns
@@ -164,9 +160,8 @@ class WavefrontEvaluator:
     @torch.no_grad()
     def draw(self, step: Step, uniform: Tensor, normal: Tensor) -> Tensor:
         """Samples (m, N, C) at the pixels of a step from random numbers (m, N) and (m, N, C)."""
-        whitened = self._drawer.draw(step.hidden, uniform.reshape(-1), normal.flatten(0, 1))
-        drawn: Tensor = self.ride.whitening.restore_outputs(step.inputs, whitened)
-        return drawn.view(len(step.at), -1, self.flat.shape[-1])
+        drawn = self._drawer.draw(step.hidden, uniform.reshape(-1), normal.flatten(0, 1))
+        return drawn.addmm_(step.inputs, self._predictor).view(len(step.at), -1, self.flat.shape[-1])
 
     def write(self, step: Step, values: Tensor) -> None:
         """Put values (m, N, C) at the pixels of a step."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..cells import Cell, Params
+from ..cells import Cell, Params, Tensors
 from ..lattice import Direction
 from . import operators
 from .circumstances import TRANSFORMED, expects_backward, transformed
@@ -22,18 +22,26 @@ def refusal() -> str | None:
 
 def refusal_of(cell: Cell, x: Tensor, params: Params) -> str | None:
     """Why it cannot serve a call, or None."""
-    if operators.kernels.refusal is not None:
-        return operators.kernels.refusal
+    reason = refusal_of_tensor(x)
+    if reason is not None:
+        return reason
     if cell.kernel is None:
         return f"there are no compiled kernels for {type(cell).__name__}"
-    if x.device.type != "cpu":
-        return f"the compiled kernels take CPU tensors, not {x.device.type} tensors"
-    if x.dtype not in (torch.float32, torch.float64):
-        return f"the compiled kernels take float32 and float64, not {x.dtype}"
     if x.dim() - 2 > MOST_AXES:
         return f"the compiled kernels take at most {MOST_AXES} axes, not {x.dim() - 2}"
     if not torch.compiler.is_compiling() and transformed():
         return TRANSFORMED
+    return None
+
+
+def refusal_of_tensor(x: Tensor) -> str | None:
+    """Why no compiled kernel takes a tensor, or None."""
+    if operators.kernels.refusal is not None:
+        return operators.kernels.refusal
+    if x.device.type != "cpu":
+        return f"the compiled kernels take CPU tensors, not {x.device.type} tensors"
+    if x.dtype not in (torch.float32, torch.float64):
+        return f"the compiled kernels take float32 and float64, not {x.dtype}"
     return None
 
 
@@ -56,6 +64,15 @@ def scan(
     if not return_state:
         return y, None, None
     return y, hn, cn if cell.memory else None
+
+
+def step(
+    cell: Cell, x: Tensor, params: Params, h: Tensors, c: Tensors, new_h: Tensor, new_c: Tensor | None
+) -> None:
+    """See :func:`ndrnn.scan.step`; x is (N, 1, ..., 1, C)."""
+    assert cell.kernel is not None
+    with torch._C._AutoDispatchBelowAutograd():
+        operators.step(x.contiguous(), *params, h, c, new_h, new_c, cell.kernel)
 
 
 def release_memory() -> int:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..cells import Cell, Params
+from ..cells import Cell, Params, Tensors
 from ..lattice import Direction, face_points
 from . import cpu, reference, triton, wavefront
 from .circumstances import TRANSFORMED
@@ -103,12 +103,47 @@ def scan(
     return y, (hn, cn) if return_state else None
 
 
+def step(
+    cell: Cell, x: Tensor, params: Params, h: Tensors, c: Tensors, new_h: Tensor, new_c: Tensor | None = None
+) -> None:
+    """Compute the states of N points from those of their predecessors: a scan that the caller walks, as for sampling.
+
+    No gradients are kept.
+
+    Args:
+        cell: the equations at one point.
+        x: inputs (N, C).
+        params: weights of one direction, D = 1, see :class:`ndrnn.cells.Params`.
+        h: outputs (N, H) of the predecessors, one an axis; contiguous.
+        c: their memories (N, H), contiguous; empty for a cell without memory.
+        new_h: where the outputs (N, H) go; contiguous, and not a part of what is read.
+        new_c: where the memories (N, H) go, if the cell has one.
+    """
+    points = x.reshape(len(x), *(1,) * len(h), x.shape[-1])
+    if _select(cell, points, params) == "cpu":
+        cpu.step(cell, points, params, h, c, new_h, new_c)
+        return
+    with torch.no_grad():
+        states = reference.step(cell, x, params.of_direction(0), h, c)
+        for to, state in zip((new_h, new_c), states, strict=True):
+            if to is not None and state is not None:
+                to.copy_(state)
+
+
+def runs_compiled(x: Tensor) -> bool:
+    """Whether operators of the compiled library beside the scan are to serve a tensor: where its scans would be served."""
+    return _name_for(x)[1] == "cpu" and cpu.refusal_of_tensor(x) is None
+
+
+def _name_for(x: Tensor) -> tuple[str, str]:
+    """The backend that was asked for, and its name where it is to follow the device of a tensor."""
+    asked = _chosen or _check_name(os.environ.get("NDRNN_BACKEND", "auto"), "NDRNN_BACKEND")
+    return asked, _OF_DEVICE.get(x.device.type, "wavefront") if asked == "auto" else asked
+
+
 def _select(cell: Cell, x: Tensor, params: Params) -> str:
     """The backend for a call: the one asked for if it can serve it, else the wavefront backend with one warning."""
-    name = _chosen or _check_name(os.environ.get("NDRNN_BACKEND", "auto"), "NDRNN_BACKEND")
-    asked = name
-    if name == "auto":
-        name = _OF_DEVICE.get(x.device.type, "wavefront")
+    asked, name = _name_for(x)
     if name in ("reference", "wavefront"):
         return name
     reason = _COMPILED[name].refusal_of(cell, x, params)

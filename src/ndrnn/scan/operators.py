@@ -15,10 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_INPUTS = (
-    "Tensor x, Tensor weight_ih, Tensor weight_hh, Tensor? bias, Tensor? extra, "
-    "Tensor? sizes, Tensor? h0, Tensor? c0"
-)
+_WEIGHTS = "Tensor weight_ih, Tensor weight_hh, Tensor? bias, Tensor? extra"
+_INPUTS = f"Tensor x, {_WEIGHTS}, Tensor? sizes, Tensor? h0, Tensor? c0"
 _NAMES = (
     "x",
     "weight_ih",
@@ -40,6 +38,12 @@ torch.library.define(
     "ndrnn::scan",
     f"({_INPUTS}, str cell, int[] signs, bool exits, bool keep) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
+# The states h_new and c_new (N, H) of N points, x (N, 1, ..., 1, C), from those of their predecessors, h and c (N, H)
+# for every axis. Without gradients; c and c_new belong to cells with a memory.
+torch.library.define(
+    "ndrnn::step",
+    f"(Tensor x, {_WEIGHTS}, Tensor[] h, Tensor[] c, Tensor(a!) h_new, Tensor(b!)? c_new, str cell) -> ()",
+)
 # Gradients of x, weight_ih, weight_hh, bias, extra, h0 and c0.
 torch.library.define(
     "ndrnn::scan_backward",
@@ -49,6 +53,7 @@ torch.library.define(
 )
 
 scan = torch.ops.ndrnn.scan.default
+step = torch.ops.ndrnn.step.default
 scan_backward = torch.ops.ndrnn.scan_backward.default
 
 
@@ -127,6 +132,11 @@ def _scan_shapes(
         new(keep and memory, batch, prod(lattice), directions, width),
         new(keep, batch * prod(lattice) * directions, lanes, width),
     )
+
+
+@torch.library.register_fake("ndrnn::step")  # type: ignore[untyped-decorator]
+def _step_shapes(*_: Any) -> None:
+    pass
 
 
 @torch.library.register_fake("ndrnn::scan_backward")  # type: ignore[untyped-decorator]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ..cells import Cell, Params
+from ..cells import Cell, Params, Tensors
 from ..lattice import Direction, face_lattice, pack_faces, unpack_faces
 
 Faces = tuple[Tensor, ...]
@@ -100,18 +100,11 @@ def _scan_points(
     axes = range(len(lattice))
     # a boundary state is the state of a point one step outside the lattice
     h, c = _outside(h_faces, lattice), _outside(c_faces, lattice)
-    extra = () if weights.extra is None else weights.extra.unbind()
     inputs = x.flatten(1, -2).unbind(1)
     for point, x_point in zip(_points(lattice), inputs, strict=True):
         h_prev = [h[_at(point, k, point[k] - 1)] for k in axes]
         c_prev = [c[_at(point, k, point[k] - 1)] for k in axes if cell.memory]
-        a = x_point @ weights.weight_ih.T
-        if weights.bias is not None:
-            a = a + weights.bias
-        u = [h_k @ weights.weight_hh[k].T for k, h_k in enumerate(h_prev)]
-        if cell.feeds_memory:
-            u = [u_k + c_k @ v_k.T for u_k, c_k, v_k in zip(u, c_prev, extra, strict=True)]
-        h[point], memory = cell.step(a, u, h_prev, c_prev, extra)
+        h[point], memory = step(cell, x_point, weights, h_prev, c_prev)
         if memory is not None:
             c[point] = memory
 
@@ -123,6 +116,27 @@ def _scan_points(
 
     empty = x.new_empty(1, x.shape[0], *lattice, weights.weight_hh.shape[-1])
     return _stack(h, list(_points(lattice)), empty)[0], exits(h, h_faces), exits(c, c_faces)
+
+
+def step(
+    cell: Cell, x: Tensor, weights: Params, h_prev: Tensors, c_prev: Tensors
+) -> tuple[Tensor, Tensor | None]:
+    """States h and c (N, H) of a point of every sample.
+
+    Args:
+        x: inputs (N, C).
+        weights: those of one direction.
+        h_prev: outputs (N, H) of the predecessors, one an axis.
+        c_prev: their memories; empty for a cell without memory.
+    """
+    extra = () if weights.extra is None else weights.extra.unbind()
+    a = x @ weights.weight_ih.T
+    if weights.bias is not None:
+        a = a + weights.bias
+    u = [h_k @ weights.weight_hh[k].T for k, h_k in enumerate(h_prev)]
+    if cell.feeds_memory:
+        u = [u_k + c_k @ v_k.T for u_k, c_k, v_k in zip(u, c_prev, extra, strict=True)]
+    return cell.step(a, u, h_prev, c_prev, extra)
 
 
 def _points(lattice: Sequence[int]) -> Iterator[Point]:
