@@ -185,7 +185,7 @@ class BackwardScan : Scan<T> {
       }
       s.front.gather(plan_, task, s.samples, t);
       stored -= s.front.count;
-      s.front.in_blocks(kBlock, [&](int64_t begin, int64_t end) {
+      in_blocks(0, s.front.count, kBlock, [&](int64_t begin, int64_t end) {
         const Point* const points = s.front.points + begin;
         const int32_t* const local = s.front.local + begin;
         block.rows = end - begin;

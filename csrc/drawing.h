@@ -50,7 +50,8 @@ class MixtureDrawing {
 
   bool run() {
     if (call_.count == 0) return true;
-    const int64_t blocks = ceil_div(call_.count, kRows), workers = smaller(host_.threads, blocks);
+    constexpr int64_t kRowsLeast = 8;  // of a worker, to reuse the weights
+    const int64_t workers = smaller(host_.threads, ceil_div(call_.count, kRowsLeast));
     if (!arena_.reserve([&](Layout& layout) { place(layout, workers); })) return false;
     const T* rows = call_.rows;
     features_.pack(rows, nullptr);
@@ -66,10 +67,10 @@ class MixtureDrawing {
         priors_[s * energies_.width + k] = there ? call_.priors[k * call_.scales + s] : lowest;
         precision_[s * energies_.width + k] = there ? call_.precision[k * call_.scales + s] : T(0);
       }
-    share_out(blocks, workers, host_, [&](int64_t worker, int64_t number) {
+    deal_out(call_.count, workers, host_, [&](int64_t worker, int64_t begin, int64_t end) {
       Scratch s;
       place_scratch(s, scratch_ + worker * scratch_bytes_);
-      draw_rows(s, number * call_.count / blocks, (number + 1) * call_.count / blocks);
+      in_blocks(begin, end, kRows, [&](int64_t from, int64_t to) { draw_rows(s, from, to); });
     });
     return true;
   }

@@ -122,7 +122,7 @@ class ForwardScan : Scan<T> {
       if (task.strip > 0 && t <= plan_.reach)
         wait_until([&] { return acquire(this->progress(task, task.strip - 1)) >= t + plan_.rows; });
       s.front.gather(plan_, task, s.samples, t);
-      s.front.in_blocks(kBlock, [&](int64_t begin, int64_t end) {
+      in_blocks(0, s.front.count, kBlock, [&](int64_t begin, int64_t end) {
         block.rows = end - begin;
         block.kept = call_.kept ? call_.kept + (stored + begin) * cell_.kept * packing_.width : nullptr;
         for (int64_t i = begin; i < end; ++i) add(task, s, t, i - begin, s.front.local[i], s.front.points[i]);

@@ -11,19 +11,17 @@ class PointStep {
       : problem_(plan.problem), cell_(cell), call_(call), host_(host), packing_(problem_, cell), arena_(host) {}
 
   bool run() {
-    // few enough rows for every thread to get some, many enough to reuse the weights
-    constexpr int64_t kRowsLeast = 8, kTasksWanted = 8;
     if (problem_.batch == 0) return true;
-    const int64_t wanted = smaller(kBlock, larger(kRowsLeast, ceil_div(problem_.batch, kTasksWanted)));
-    const int64_t tasks = ceil_div(problem_.batch, wanted), workers = smaller(host_.threads, tasks);
-    rows_ = ceil_div(problem_.batch, tasks);
+    constexpr int64_t kRowsLeast = 8;  // of a worker, to reuse the weights
+    const int64_t workers = smaller(host_.threads, ceil_div(problem_.batch, kRowsLeast));
+    rows_ = smaller(kBlock, ceil_div(problem_.batch, workers));
     if (!arena_.reserve([&](Layout& layout) { place(layout, workers); })) return false;
     pack(packing_, call_.weights, host_, weights_);
     packing_.extra(call_.weights, 0, extra_);
-    share_out(tasks, workers, host_, [&](int64_t worker, int64_t number) {
+    deal_out(problem_.batch, workers, host_, [&](int64_t worker, int64_t begin, int64_t end) {
       Scratch s;
       place_scratch(s, scratch_ + worker * scratch_bytes_);
-      advance_rows(s, number * problem_.batch / tasks, (number + 1) * problem_.batch / tasks);
+      in_blocks(begin, end, kBlock, [&](int64_t from, int64_t to) { advance_rows(s, from, to); });
     });
     return true;
   }
@@ -89,7 +87,7 @@ class PointStep {
   const Host& host_;
   const Packing<T> packing_;
   Arena arena_;
-  int64_t rows_, scratch_bytes_;  // of a task, and of a worker
+  int64_t rows_, scratch_bytes_;  // of a block, and of a worker
   T *weights_, *extra_;
   char* scratch_;
 };

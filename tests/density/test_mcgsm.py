@@ -89,18 +89,30 @@ def test_gradcheck(sizes):
     assert torch.autograd.gradcheck(log_prob, (x, y, *model.parameters()))
 
 
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("sizes", [(4, 1, 8, 6, 4), (3, 2, 5, 3, 4)], ids=str)
-def test_blocks_do_not_matter(sizes, monkeypatch):
+def test_blocks_and_their_parts_do_not_matter(sizes, threads, monkeypatch):
+    """Whole blocks, a shorter one, and the samples that leave a thread without any."""
     model = random_model(*sizes)
-    x, y = torch.randn(500, sizes[0], dtype=F64), torch.randn(500, sizes[1], dtype=F64)
-    whole = model(x).log_prob(y)
     wanted = [p for p in model.parameters() if p.requires_grad]
-    gradients = torch.autograd.grad(whole.sum(), wanted)
-    monkeypatch.setattr("ndrnn.density.mixture._BLOCK_ELEMENTS", 1)  # the smallest block, 64
-    parts = model(x).log_prob(y)
-    torch.testing.assert_close(parts, whole)
-    for one, other in zip(torch.autograd.grad(parts.sum(), wanted), gradients, strict=True):
-        torch.testing.assert_close(one, other)
+    before = torch.get_num_threads()
+    for count in (2, 500):
+        x, y = torch.randn(count, sizes[0], dtype=F64), torch.randn(count, sizes[1], dtype=F64)
+        leaves = [x.requires_grad_(), y.requires_grad_(), *wanted]
+        torch.set_num_threads(1)
+        whole = model(x).log_prob(y)
+        gradients = torch.autograd.grad(whole.sum(), leaves)
+        with monkeypatch.context() as patch:
+            patch.setattr("ndrnn.density.mixture._BLOCK_ELEMENTS", 1)  # the smallest block, 64
+            torch.set_num_threads(threads)
+            try:
+                parts = model(x).log_prob(y)
+                theirs = torch.autograd.grad(parts.sum(), leaves)
+            finally:
+                torch.set_num_threads(before)
+        torch.testing.assert_close(parts, whole)
+        for one, other in zip(theirs, gradients, strict=True):
+            torch.testing.assert_close(one, other)
 
 
 def test_float32_is_as_exact_as_float32_can_be():

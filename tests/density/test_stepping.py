@@ -91,9 +91,9 @@ def test_channels_and_observed_channels() -> None:
 def test_it_takes_so_many_steps_and_can_walk_twice() -> None:
     ride = random_ride(4, 1)
     evaluator = WavefrontEvaluator(ride, draw(1, 12, 20, 1))
-    first = [step.hidden for step in evaluator]
+    first = [step.hidden.clone() for step in evaluator]
     assert len(first) == evaluator.columns + 3 * (evaluator.rows - 1)
-    again = [step.hidden for step in evaluator]
+    again = [step.hidden.clone() for step in evaluator]
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 

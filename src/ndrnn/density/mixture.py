@@ -8,7 +8,7 @@ its two arrays (components, scales, samples) to stay in the cache.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import log
 from typing import Any, NamedTuple
 
@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 LN2 = log(2.0)
-_BLOCK_ELEMENTS = 1 << 17  # of a block of the likelihood: two arrays in float32 fill half of a cache of 2 MiB
+_BLOCK_ELEMENTS = (
+    1 << 17
+)  # of a thread's part of a block of the likelihood: two arrays in float32 fill a cache of 1 MiB
 _PIECE_ELEMENTS = 1 << 22  # where autograd may keep the temporaries anyway
 
 
@@ -140,64 +142,66 @@ def _run(
     shared = prepare(params)
     base2 = _Base2(shared.priors / LN2, shared.precision / LN2, shared.constants / LN2)
     components, scales = params.priors.shape
-    count, features = x.shape[0], shared.squared_weights.shape[1]
-    # threads share out the samples of a block, so more of them want longer blocks
-    block = max(64, _BLOCK_ELEMENTS * torch.get_num_threads() // (components * scales))
+    (count, inputs), outputs, features = x.shape, y.shape[1], shared.squared_weights.shape[1]
+    most = max(64, _BLOCK_ELEMENTS // (components * scales))
     value = x.new_empty(count)
     grad_x = torch.empty_like(x) if need_x and upstream is not None else None
     grad_y = torch.empty_like(y) if need_y and upstream is not None else None
-    total = _Accumulator(params, shared) if upstream is not None else None
-    buffers = _Buffers(shared, components, scales, min(block, count), with_gradient=upstream is not None)
-    for start in range(0, count, block):
-        part = slice(start, min(start + block, count))
-        xb, yb = x[part], y[part]
-        b = buffers.of(xb.shape[0])
-        projected = torch.mm(shared.rows, xb.T, out=b.projected)
-        forward = _forward(shared, base2, projected, yb, features, b)
-        value[part] = forward.value
-        if upstream is not None and total is not None:
-            dz = _backward(shared, projected, forward, upstream[part], features, b, total)
-            total.rows.addmm_(dz, xb)
+    # one for every form of block, of which there are up to three; fresh pages would cost as much as the arithmetic
+    blocks: dict[tuple[int, int], _Block] = {}
+    for start, parts, size in _blocks(count, most):
+        if (parts, size) not in blocks:
+            blocks[parts, size] = _Block(params, shared, parts, size, with_gradient=upstream is not None)
+        b = blocks[parts, size]
+        block = slice(start, start + parts * size)
+        xb, yb = x[block].view(parts, size, inputs), y[block].view(parts, size, outputs)
+        torch.bmm(b.rows, xb.mT, out=b.projected)
+        forward = _forward(shared, base2, yb, features, b)
+        value[block] = forward.value.view(-1)
+        if upstream is not None and b.total is not None:
+            dz = _backward(shared, forward, upstream[block].view(parts, 1, 1, size), features, b, b.total)
+            b.total.rows.baddbmm_(dz, xb)
             if grad_x is not None:
-                torch.mm(dz.T, shared.rows, out=grad_x[part])
+                torch.bmm(dz.mT, b.rows, out=grad_x[block].view(parts, size, inputs))
             if grad_y is not None:
-                outputs = y.shape[1]
-                residual = dz[features + components :].view(components, outputs, -1)
-                grad_y[part] = residual.sum(0).neg_().T
-    if total is None:
+                residual = dz[:, features + components :].view(parts, components, outputs, size)
+                grad_y[block] = residual.sum(1).neg_().mT.flatten(0, 1)
+    if upstream is None:
         return value, None
-    return value, Gradients(grad_x, grad_y, total.finish(params, shared))
+    sums = [b.total for b in blocks.values() if b.total is not None]
+    return value, Gradients(grad_x, grad_y, _finish(sums, params, shared))
 
 
-class _Block(NamedTuple):
-    projected: Tensor
-    gate: Tensor
-    joint: Tensor
-    gradient: Tensor | None
+def _blocks(count: int, most: int) -> Iterator[tuple[int, int, int]]:
+    """Where each block starts, in how many parts it is, and how many samples a part has, ``most`` of them at the most.
+
+    There is a part for every thread. Operators share their work out along the first axis, so that a thread finds its
+    own part in its own cache time and again; otherwise every sum over the components fetches half of its terms from
+    another core, perhaps on another chip.
+    """
+    start, threads = 0, torch.get_num_threads()
+    while start < count:
+        size = min(most, (count - start) // threads)
+        parts, size = (threads, size) if size else (1, count - start)
+        yield start, parts, size
+        start += parts * size
 
 
-class _Buffers:
-    """Work space of the blocks, allocated once: fresh pages would cost as much as the arithmetic."""
+class _Block:
+    """Work space of blocks of T parts of b samples, and what all of them share, repeated for every part."""
 
     def __init__(
-        self, shared: Prepared, components: int, scales: int, block: int, *, with_gradient: bool
+        self, params: MixtureParams, shared: Prepared, parts: int, size: int, *, with_gradient: bool
     ) -> None:
-        rows = shared.rows
-        self._block = block
-        self._shape = (components, scales)
-        self._full = self._make(rows, block, with_gradient)
-
-    def _make(self, rows: Tensor, block: int, with_gradient: bool) -> _Block:
-        return _Block(
-            rows.new_empty(rows.shape[0], block),
-            rows.new_empty(*self._shape, block),
-            rows.new_empty(*self._shape, block),
-            rows.new_empty(rows.shape[0], block) if with_gradient else None,
-        )
-
-    def of(self, block: int) -> _Block:
-        full = self._full
-        return full if block == self._block else self._make(full.projected, block, full.gradient is not None)
+        components, scales = params.priors.shape
+        self.rows = shared.rows.expand(parts, -1, -1)  # (T, F + K + K M, N)
+        self.squared_weights = shared.squared_weights.expand(parts, -1, -1)  # (T, K, F)
+        self.precision = shared.precision.mT.repeat(parts, 1, 1)  # (T K, 1, S)
+        self.projected = shared.rows.new_empty(parts, len(shared.rows), size)
+        self.gate = shared.rows.new_empty(parts, components, scales, size)
+        self.joint = torch.empty_like(self.gate)
+        self.gradient = torch.empty_like(self.projected) if with_gradient else None
+        self.total = _Sums.zeros(params, shared, parts) if with_gradient else None
 
 
 class _Base2(NamedTuple):
@@ -209,121 +213,124 @@ class _Base2(NamedTuple):
 
 
 class _Forward(NamedTuple):
-    value: Tensor  # (b,) nats
-    squares: Tensor  # (F, b)
-    g: Tensor  # (K, 1, b)
-    energy: Tensor  # (K, 1, b)
-    residual: Tensor  # (K, M, b)
-    whitened: Tensor  # (K, M, b)
-    gate_sum: Tensor  # (b,)
-    joint_sum: Tensor  # (b,)
+    value: Tensor  # (T, b) nats
+    squares: Tensor  # (T, F, b)
+    g: Tensor  # (T, K, 1, b)
+    energy: Tensor  # (T, K, 1, b)
+    residual: Tensor  # (T, K, M, b)
+    whitened: Tensor  # (T, K, M, b)
+    gate_sum: Tensor  # (T, 1, 1, b)
+    joint_sum: Tensor  # (T, 1, 1, b)
 
 
-def _forward(
-    shared: Prepared, base2: _Base2, projected: Tensor, y: Tensor, features: int, b: _Block
-) -> _Forward:
+def _forward(shared: Prepared, base2: _Base2, y: Tensor, features: int, b: _Block) -> _Forward:
     """Fills ``b.gate`` and ``b.joint`` with the unnormalised prior and posterior of (c, s)."""
     components, outputs, _ = shared.means.shape
+    parts, size, _ = y.shape
     bound = limits(y.dtype)
-    phi, linear = projected[:features], projected[features : features + components]
+    phi, linear = b.projected[:, :features], b.projected[:, features : features + components]
     phi.clamp_(-bound.feature, bound.feature)
     squares = phi.square()
-    g = torch.addmm(linear, shared.squared_weights, squares, alpha=-0.5).clamp_(-bound.energy, bound.energy)
-    g = g.unsqueeze(1)
-    residual = projected[features + components :].view(components, outputs, -1)
-    torch.sub(y.T, residual, out=residual)
+    g = torch.baddbmm(linear, b.squared_weights, squares, alpha=-0.5)
+    g = g.clamp_(-bound.energy, bound.energy).unsqueeze(2)
+    residual = b.projected[:, features + components :].view(parts, components, outputs, size)
+    torch.sub(y.mT.unsqueeze(1), residual, out=residual)
     residual -= shared.means
-    whitened = shared.factor * residual if outputs == 1 else torch.bmm(shared.factor.mT, residual)
-    energy = whitened.square().sum(1, keepdim=True) if outputs > 1 else whitened.square()
+    whitened = shared.factor * residual if outputs == 1 else shared.factor.mT @ residual
+    energy = whitened.square().sum(2, keepdim=True) if outputs > 1 else whitened.square()
     energy.mul_(0.5).clamp_(max=bound.energy)
 
     logits, joint = b.gate, b.joint
     torch.mul(base2.precision, g, out=logits).add_(base2.priors)
-    logits -= logits.amax((0, 1))
+    logits -= logits.amax((1, 2), keepdim=True)
     # the normalised gate comes first and the experts are added to it: were the two sums subtracted instead, a large
     # gate energy would swallow the experts
     torch.mul(base2.precision, energy, out=joint)
     torch.sub(logits, joint, out=joint).add_(base2.constants)
     gate = torch.exp2(logits, out=logits)
-    highest = joint.amax((0, 1))
+    highest = joint.amax((1, 2), keepdim=True)
     joint -= highest
     torch.exp2(joint, out=joint)
-    gate_sum, joint_sum = gate.sum((0, 1)), joint.sum((0, 1))
-    value = (highest + joint_sum.log2() - gate_sum.log2()).mul_(LN2)
+    gate_sum, joint_sum = gate.sum((1, 2), keepdim=True), joint.sum((1, 2), keepdim=True)
+    value = (highest + joint_sum.log2() - gate_sum.log2()).mul_(LN2).view(parts, size)
     return _Forward(value, squares, g, energy, residual, whitened, gate_sum, joint_sum)
 
 
 def _backward(
-    shared: Prepared,
-    projected: Tensor,
-    f: _Forward,
-    upstream: Tensor,
-    features: int,
-    b: _Block,
-    total: _Accumulator,
+    shared: Prepared, f: _Forward, upstream: Tensor, features: int, b: _Block, total: _Sums
 ) -> Tensor:
-    """Adds the block's share to ``total`` and returns the gradient of the projections (F + K + K M, b)."""
+    """Adds the block's share to ``total`` and returns the gradient of the projections (T, F + K + K M, b)."""
     components, outputs, _ = shared.means.shape
+    parts, _, size = b.projected.shape
     posterior = b.joint.mul_(upstream / f.joint_sum)
     difference = torch.sub(posterior, b.gate.mul_(upstream / f.gate_sum), out=b.gate)
-    total.posterior += posterior.sum(2)
-    total.difference += difference.sum(2)
-    scale_row = shared.precision.mT
-    d_g = torch.bmm(scale_row, difference)
-    d_energy = torch.bmm(scale_row, posterior).neg_()
-    total.gate_moment += difference.mul_(f.g).sum(2)
-    total.expert_moment += posterior.mul_(f.energy).sum(2)
+    total.posterior.add_(posterior.sum(3))
+    total.difference.add_(difference.sum(3))
+    d_g, d_energy = (
+        torch.bmm(b.precision, shares.flatten(0, 1)).view(parts, components, 1, size)
+        for shares in (difference, posterior)
+    )
+    d_energy.neg_()
+    total.gate_moment.add_(difference.mul_(f.g).sum(3))
+    total.expert_moment.add_(posterior.mul_(f.energy).sum(3))
 
     assert b.gradient is not None
     dz = b.gradient
-    d_phi, d_linear = dz[:features], dz[features : features + components]
-    d_linear.copy_(d_g.squeeze(1))
-    torch.mm(shared.squared_weights.T, d_linear, out=d_phi)
-    d_phi.mul_(projected[:features]).neg_()
-    total.squared_weights.addmm_(d_linear, f.squares.T, alpha=-0.5)
+    d_phi, d_linear = dz[:, :features], dz[:, features : features + components]
+    d_linear.copy_(d_g.squeeze(2))
+    torch.bmm(b.squared_weights.mT, d_linear, out=d_phi)
+    d_phi.mul_(b.projected[:, :features]).neg_()
+    total.squared_weights.baddbmm_(d_linear, f.squares.mT, alpha=-0.5)
     d_whitened = d_energy * f.whitened
-    d_prediction = dz[features + components :].view(components, outputs, -1)
+    d_prediction = dz[:, features + components :].view(parts, components, outputs, size)
     if outputs == 1:
         torch.mul(shared.factor, d_whitened, out=d_prediction).neg_()
-        total.factor += (f.residual * d_whitened).sum(2, keepdim=True)
+        total.factor.add_((f.residual * d_whitened).sum(3, keepdim=True))
     else:
-        torch.bmm(shared.factor, d_whitened, out=d_prediction).neg_()
-        total.factor += torch.bmm(f.residual, d_whitened.mT)
-    total.means += d_prediction.sum(2)
+        torch.matmul(shared.factor, d_whitened, out=d_prediction).neg_()
+        total.factor.add_(f.residual @ d_whitened.mT)
+    total.means.add_(d_prediction.sum(3))
     return dz
 
 
-class _Accumulator:
-    """Sums over all samples from which the gradients of the parameters follow."""
+class _Sums(NamedTuple):
+    """Sums over samples from which the gradients of the parameters follow, one for every part of a block."""
 
-    def __init__(self, params: MixtureParams, shared: Prepared) -> None:
-        self.posterior = torch.zeros_like(params.priors)
-        self.difference = torch.zeros_like(params.priors)
-        self.gate_moment = torch.zeros_like(params.priors)
-        self.expert_moment = torch.zeros_like(params.priors)
-        self.squared_weights = torch.zeros_like(params.weights)
-        self.rows = torch.zeros_like(shared.rows)
-        self.factor = torch.zeros_like(params.cholesky)
-        self.means = torch.zeros_like(params.means)
+    posterior: Tensor
+    difference: Tensor
+    gate_moment: Tensor
+    expert_moment: Tensor
+    squared_weights: Tensor
+    rows: Tensor
+    factor: Tensor
+    means: Tensor
 
-    def finish(self, params: MixtureParams, shared: Prepared) -> MixtureParams:
-        components, outputs = params.means.shape
-        features = params.weights.shape[1]
-        precision = shared.precision.squeeze(-1)
-        scales = precision * (self.gate_moment - self.expert_moment) + 0.5 * outputs * self.posterior
-        cholesky = self.factor.tril()
-        diagonal = shared.factor.diagonal(dim1=-2, dim2=-1)
-        cholesky.diagonal(dim1=-2, dim2=-1).add_(self.posterior.sum(1)[:, None] / diagonal)
-        return MixtureParams(
-            self.difference,
-            scales,
-            2 * params.weights * self.squared_weights,
-            self.rows[:features].T,
-            cholesky,
-            self.rows[features + components :].view(components, outputs, -1),
-            self.rows[features : features + components],
-            self.means,
-        )
+    @classmethod
+    def zeros(cls, params: MixtureParams, shared: Prepared, parts: int) -> _Sums:
+        like = (*(params.priors,) * 4, params.weights, shared.rows, params.cholesky, params.means)
+        return cls(*(tensor.new_zeros(parts, *tensor.shape) for tensor in like))
+
+
+def _finish(sums: Sequence[_Sums], params: MixtureParams, shared: Prepared) -> MixtureParams:
+    """The gradients of the parameters."""
+    none = _Sums.zeros(params, shared, 1)  # there may have been no samples
+    total = _Sums(*(torch.cat(tensors).sum(0) for tensors in zip(none, *sums, strict=True)))
+    components, outputs = params.means.shape
+    features = params.weights.shape[1]
+    scales = shared.precision.squeeze(-1) * (total.gate_moment - total.expert_moment)
+    cholesky = total.factor.tril()
+    diagonal = shared.factor.diagonal(dim1=-2, dim2=-1)
+    cholesky.diagonal(dim1=-2, dim2=-1).add_(total.posterior.sum(1)[:, None] / diagonal)
+    return MixtureParams(
+        total.difference,
+        scales + 0.5 * outputs * total.posterior,
+        2 * params.weights * total.squared_weights,
+        total.rows[:features].T,
+        cholesky,
+        total.rows[features + components :].view(components, outputs, -1),
+        total.rows[features : features + components],
+        total.means,
+    )
 
 
 class MixtureLogDensity(torch.autograd.Function):

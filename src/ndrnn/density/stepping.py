@@ -32,7 +32,7 @@ class Step:
     inputs: Tensor
     """Their neighbourhoods (m N, num_inputs), not whitened, pixel by pixel."""
     hidden: Tensor
-    """Their top hidden vectors (m N, hidden_size)."""
+    """Their top hidden vectors (m N, hidden_size), overwritten by the wavefront r+2 steps later."""
     at: Tensor
     """Row-major indices (m,) of the pixels in the canvas."""
 
