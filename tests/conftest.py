@@ -15,6 +15,7 @@ from torch import Tensor
 
 import ndrnn
 from ndrnn.layers import ScanLayer
+from ndrnn.scan import cpu
 
 # the same examples in every run; HYPOTHESIS_PROFILE=explore draws fresh ones
 settings.register_profile("ndrnn", deadline=None, derandomize=True, database=None)
@@ -68,6 +69,12 @@ def _fast_backends() -> list[str]:
     """Every backend here that is to agree with the reference; triton's need a GPU or its interpreter."""
     available = ndrnn.available_backends()
     return [name for name in ("wavefront", "cpu") if available.get(name) is True]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    refusal = cpu.refusal()
+    if refusal is not None and item.get_closest_marker("kernels"):
+        pytest.skip(refusal)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -10,9 +10,7 @@ import ndrnn
 from ndrnn.density import MCGSM
 from ndrnn.density.drawing import Drawer
 from ndrnn.density.mixture import MixtureParams
-from ndrnn.scan import cpu
 
-needs_kernels = pytest.mark.skipif(cpu.refusal() is not None, reason=f"{cpu.refusal()}")
 # inputs, outputs, components, scales, features: padding on every side, one of each, and none where that is possible
 SIZES = [
     (5, 1, 4, 3, 6),
@@ -68,7 +66,7 @@ def test_it_inverts_the_distribution(sizes: tuple[int, ...], linear: bool, backe
         assert torch.equal(away.sign(), case.normal.sign() * params.cholesky[component, 0].sign())
 
 
-@needs_kernels
+@pytest.mark.kernels
 @pytest.mark.parametrize("sizes", SIZES)
 def test_the_kernel_draws_what_torch_draws(sizes: tuple[int, ...]) -> None:
     for dtype, within in ((torch.float32, 1e-4), (torch.float64, 1e-12)):
@@ -79,7 +77,7 @@ def test_the_kernel_draws_what_torch_draws(sizes: tuple[int, ...]) -> None:
         assert apart.float().mean() < 0.005  # rounding may move a uniform number over the border of a share
 
 
-@needs_kernels
+@pytest.mark.kernels
 def test_a_sample_does_not_depend_on_the_others() -> None:
     case = Case((40, 1, 32, 4, 32), torch.float32, linear=False, count=3000)
     everything = case.draw()
@@ -115,7 +113,7 @@ def test_linear_terms_of_zero_are_left_out_without_a_trace(outputs: int, backend
     assert not torch.allclose(case.draw(), without)
 
 
-@needs_kernels
+@pytest.mark.kernels
 def test_opcheck() -> None:
     case = Case((5, 2, 4, 3, 6), torch.float64, linear=True, count=4)
     drawer = Drawer(case.params)

@@ -41,7 +41,7 @@ CELLS: dict[str, Cell] = {
 # A longer run, as under the sanitizers, asks for more.
 CONFIGURATIONS = int(os.environ.get("NDRNN_TEST_CONFIGURATIONS", "220"))
 
-pytestmark = pytest.mark.skipif(cpu.refusal() is not None, reason=f"{cpu.refusal()}")
+pytestmark = pytest.mark.kernels
 
 
 @pytest.fixture(autouse=True)

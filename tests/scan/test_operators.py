@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 import ndrnn
-from ndrnn.scan import cpu, operators
+from ndrnn.scan import operators
 
-pytestmark = pytest.mark.skipif(cpu.refusal() is not None, reason=f"{cpu.refusal()}")
+pytestmark = pytest.mark.kernels
 
 LAYERS = {
     "MDRNN": ndrnn.MDRNN,

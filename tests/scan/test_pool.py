@@ -4,9 +4,8 @@ import pytest
 import torch
 
 import ndrnn
-from ndrnn.scan import cpu
 
-pytestmark = pytest.mark.skipif(cpu.refusal() is not None, reason=f"{cpu.refusal()}")
+pytestmark = pytest.mark.kernels
 
 MEBI = 2**20
 

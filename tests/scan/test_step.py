@@ -11,9 +11,7 @@ from torch import Tensor
 
 import ndrnn
 from ndrnn.layers import ScanLayer
-from ndrnn.scan import cpu, operators, scan, step
-
-needs_kernels = pytest.mark.skipif(cpu.refusal() is not None, reason=f"{cpu.refusal()}")
+from ndrnn.scan import operators, scan, step
 
 
 class Points:
@@ -84,7 +82,7 @@ def test_walking_a_lattice_gives_its_scan(variant: Callable[..., ScanLayer], bac
     torch.testing.assert_close(slots[0][1:, 1:].permute(2, 0, 1, 3), layer(x))
 
 
-@needs_kernels
+@pytest.mark.kernels
 def test_a_point_does_not_depend_on_the_others(variant: Callable[..., ScanLayer]) -> None:
     """Nor on how many threads share them: to the last bit."""
     torch.manual_seed(0)
@@ -103,7 +101,7 @@ def test_a_point_does_not_depend_on_the_others(variant: Callable[..., ScanLayer]
             assert torch.equal(state, many[part])
 
 
-@needs_kernels
+@pytest.mark.kernels
 def test_what_does_not_fit_is_refused() -> None:
     points = Points(ndrnn.MDLSTM(3, 5, 2, directions=[(1, 1)]), 4, torch.float32)
     new = [torch.empty(4, 5), torch.empty(4, 5)]
@@ -120,7 +118,7 @@ def test_what_does_not_fit_is_refused() -> None:
         operators.step(points.x.view(4, 1, 1, 3), *both.params, points.h, points.c, *new, "lstm")
 
 
-@needs_kernels
+@pytest.mark.kernels
 def test_opcheck(variant: Callable[..., ScanLayer]) -> None:
     torch.manual_seed(0)
     points = Points(variant(3, 5, 2, directions=[(1, 1)]), 4, torch.float64)
