@@ -47,6 +47,8 @@ class Options:
     """Side of the square in its middle that is hidden."""
     sweeps: int = 100
     chains: int = 2
+    from_original: bool = False
+    """Start the chains at what is hidden, to see whether they stay as probable."""
     steps: int = 200
     """Iterations of the climb to the most probable pixels."""
     seed: int = 0
@@ -74,7 +76,13 @@ def main(options: Options) -> None:
 
     began = time.process_time()
     sampled = ride.inpaint(
-        original, mask, epochs=options.sweeps, chains=options.chains, generator=generator, progress=True
+        original,
+        mask,
+        epochs=options.sweeps,
+        chains=options.chains,
+        start=original.expand(options.chains, *original.shape) if options.from_original else None,
+        generator=generator,
+        progress=True,
     )
     sampling = time.process_time() - began
     began = time.process_time()

@@ -135,6 +135,24 @@ def test_the_start_is_the_most_probable_of_several_samples() -> None:
     assert float(result.log_prob) == pytest.approx(max(values))
 
 
+def test_it_goes_on_where_an_earlier_result_ended() -> None:
+    """The first log-density is the earlier result's last; what is known comes from the images."""
+    ride = dependent_ride(pad=True)
+    images, mask = torch.randn(2, 4, 5, 1, dtype=torch.float64), torch.zeros(4, 5, dtype=torch.bool)
+    mask[1:3, 1:3] = True
+    first = ride.inpaint(images, mask, chains=3, epochs=2, generator=torch.Generator().manual_seed(1))
+    further = ride.inpaint(images, mask, chains=3, epochs=3, start=first.images)
+    torch.testing.assert_close(further.history[0], first.log_prob)
+    assert not torch.equal(further.images, first.images)
+    elsewhere = torch.where(mask[:, :, None], first.images, torch.nan)
+    again = ride.inpaint(images, mask, chains=3, epochs=0, start=elsewhere)
+    assert torch.equal(again.images, first.images)
+    with pytest.raises(ValueError, match=r"start must have shape \(1, 2, 4, 5, 1\) and dtype torch.float64"):
+        ride.inpaint(images, mask, epochs=1, start=first.images)
+    with pytest.raises(ValueError, match="start"):
+        ride.inpaint(images, mask, chains=3, epochs=1, start=torch.full_like(first.images, torch.nan))
+
+
 def test_a_climb_without_a_finite_gradient_ends_and_says_so() -> None:
     ride = RIDE(2, num_components=2)
     layer = ride.scan_layers()[0]

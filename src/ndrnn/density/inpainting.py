@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from .neighborhood import as_image_batch
+from .neighborhood import as_image_batch, check_finite
 from .progress import Progress
 from .sampling import ancestral, drawable, in_grid
 
@@ -65,6 +65,7 @@ def inpaint(
     inner: int = 5,
     stride: int = 3,
     initializations: int = 5,
+    start: Tensor | None = None,
     observed: Tensor | None = None,
     generator: torch.Generator | None = None,
     progress: bool = False,
@@ -85,6 +86,7 @@ def inpaint(
         patch, inner, stride: sides of the patches and of the block in them that is drawn anew, and their distance.
             A model that pads always takes whole images.
         initializations: ancestral samples to choose the start from.
+        start: images (chains, N, H, W, C) to start from instead; those of an earlier result are filled further.
         observed: the observed channels (N, H, W, O) of a model that has such.
 
     Raises:
@@ -117,7 +119,10 @@ def inpaint(
         None if observed is None else as_image_batch(observed, "observed").repeat(chains, 1, 1, 1),
         generator,
     )
-    filling.start(initializations)
+    if start is None:
+        filling.start(initializations)
+    else:
+        filling.start_from(start, (chains, *images.shape))
     accepted = None
     if method == "map":
         history = filling.climb(epochs, progress)
@@ -168,6 +173,17 @@ class _Filling:
             chosen = torch.where(better | self._unset(best), drawn.images, chosen)
             best = torch.maximum(value, best)
         self.images = chosen
+
+    def start_from(self, start: Tensor, shape: tuple[int, ...]) -> None:
+        """The pixels of given images (chains, N, H, W, C), where the mask is True."""
+        if tuple(start.shape) != shape or start.dtype != self.images.dtype:
+            raise ValueError(
+                f"start must have shape {shape} and dtype {self.images.dtype}, as the images of an earlier result, "
+                f"got {tuple(start.shape)} and {start.dtype}"
+            )
+        start = start.to(self.images.device).flatten(0, 1)
+        check_finite(start[self.mask], "start")
+        self.images = torch.where(self.mask.unsqueeze(-1), start, self.images)
 
     def _unset(self, best: Tensor) -> Tensor:
         return (best == -torch.inf).to(self.images.device)[:, None, None, None]
