@@ -71,6 +71,13 @@ def _fast_backends() -> list[str]:
     return [name for name in ("wavefront", "cpu") if available.get(name) is True]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if cpu.refusal() is not None:  # every first scan of a process would fail its test
+        config.addinivalue_line(
+            "filterwarnings", "ignore:backend 'auto'.* the wavefront backend runs instead"
+        )
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     refusal = cpu.refusal()
     if refusal is not None and item.get_closest_marker("kernels"):
