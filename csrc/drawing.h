@@ -30,12 +30,12 @@ struct Matrix {
     }
   }
 
-  // out (rows, width), `stride` apart, from the rows; added to what it holds, or to the biases.
-  void times(const T* const* rows, int64_t count, bool add, T* out, int64_t stride) const {
+  // out (rows, width) from the rows; added to what it holds, or to the biases.
+  void times(const T* const* rows, int64_t count, bool add, T* out) const {
     const Segment<T> segment{rows, 0, length};
     for (int64_t begin = 0; begin < width; begin += panel) {
       const T* from = column(begin);
-      multiply(&segment, 1, count, panel, from + panel, add ? nullptr : from, Strided<T>{out + begin, stride});
+      multiply(&segment, 1, count, panel, from + panel, add ? nullptr : from, Strided<T>{out + begin, width});
     }
   }
 };
@@ -50,8 +50,7 @@ class MixtureDrawing {
 
   bool run() {
     if (call_.count == 0) return true;
-    constexpr int64_t kRowsLeast = 8;  // of a worker, to reuse the weights
-    const int64_t workers = smaller(host_.threads, ceil_div(call_.count, kRowsLeast));
+    const int64_t workers = workers_for(call_.count, host_);
     if (!arena_.reserve([&](Layout& layout) { place(layout, workers); })) return false;
     const T* rows = call_.rows;
     features_.pack(rows, nullptr);
@@ -67,31 +66,29 @@ class MixtureDrawing {
         priors_[s * energies_.width + k] = there ? call_.priors[k * call_.scales + s] : lowest;
         precision_[s * energies_.width + k] = there ? call_.precision[k * call_.scales + s] : T(0);
       }
-    deal_out(call_.count, workers, host_, [&](int64_t worker, int64_t begin, int64_t end) {
+    deal_out(call_.count, workers, kBlock, host_, [&](int64_t worker, int64_t begin, int64_t end) {
       Scratch s;
       place_scratch(s, scratch_ + worker * scratch_bytes_);
-      in_blocks(begin, end, kRows, [&](int64_t from, int64_t to) { draw_rows(s, from, to); });
+      draw_rows(s, begin, end);
     });
     return true;
   }
 
  private:
-  static constexpr int64_t kRows = 64;  // of a block
-
   // What one worker needs.
   struct Scratch {
     T *squares, *energies, *predictions;  // of a block
     T *weights;                           // of one sample: (scales, components)
     T *sums;                              // over the scales, then over the components before and this one
-    const T* inputs[kRows];
-    const T* squared[kRows];
+    const T* inputs[kBlock];
+    const T* squared[kBlock];
   };
 
   int64_t place_scratch(Scratch& s, char* base) const {
     Layout layout(base);
-    layout.place(s.squares, kRows * features_.width);
-    layout.place(s.energies, kRows * energies_.width);
-    layout.place(s.predictions, kRows * predictors_.width);
+    layout.place(s.squares, kBlock * features_.width);
+    layout.place(s.energies, kBlock * energies_.width);
+    layout.place(s.predictions, kBlock * predictors_.width);
     layout.place(s.weights, call_.scales * energies_.width);
     layout.place(s.sums, energies_.width);
     return layout.bytes();
@@ -115,14 +112,14 @@ class MixtureDrawing {
       s.inputs[row] = call_.x + (begin + row) * call_.inputs;
       s.squared[row] = s.squares + row * features_.width;
     }
-    features_.times(s.inputs, count, false, s.squares, features_.width);
+    features_.times(s.inputs, count, false, s.squares);
     for (int64_t i = 0; i < count * features_.width; i += kLanes<T>) {
       const Vec<T> feature = clamp<T>(load(s.squares + i), -call_.feature_bound, call_.feature_bound);
       store(s.squares + i, feature * feature);
     }
-    if (call_.linear) linear_.times(s.inputs, count, false, s.energies, energies_.width);
-    energies_.times(s.squared, count, call_.linear, s.energies, energies_.width);
-    predictors_.times(s.inputs, count, false, s.predictions, predictors_.width);
+    if (call_.linear) linear_.times(s.inputs, count, false, s.energies);
+    energies_.times(s.squared, count, call_.linear, s.energies);
+    predictors_.times(s.inputs, count, false, s.predictions);
     for (int64_t row = 0; row < count; ++row) draw_row(s, row, begin + row);
   }
 

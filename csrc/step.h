@@ -12,16 +12,15 @@ class PointStep {
 
   bool run() {
     if (problem_.batch == 0) return true;
-    constexpr int64_t kRowsLeast = 8;  // of a worker, to reuse the weights
-    const int64_t workers = smaller(host_.threads, ceil_div(problem_.batch, kRowsLeast));
+    const int64_t workers = workers_for(problem_.batch, host_);
     rows_ = smaller(kBlock, ceil_div(problem_.batch, workers));
     if (!arena_.reserve([&](Layout& layout) { place(layout, workers); })) return false;
     pack(packing_, call_.weights, host_, weights_);
     packing_.extra(call_.weights, 0, extra_);
-    deal_out(problem_.batch, workers, host_, [&](int64_t worker, int64_t begin, int64_t end) {
+    deal_out(problem_.batch, workers, kBlock, host_, [&](int64_t worker, int64_t begin, int64_t end) {
       Scratch s;
       place_scratch(s, scratch_ + worker * scratch_bytes_);
-      in_blocks(begin, end, kBlock, [&](int64_t from, int64_t to) { advance_rows(s, from, to); });
+      advance_rows(s, begin, end);
     });
     return true;
   }

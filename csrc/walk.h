@@ -245,29 +245,36 @@ inline void share_out(int64_t tasks, int64_t workers, const Host& host, Work&& w
   host.run(workers, body, &state);
 }
 
-// Runs work(worker, begin, end) for an even share of `count` rows each: always the same ones, so that what a worker has
-// left in its cache is what it asks for in the next call.
-template <class Work>
-inline void deal_out(int64_t count, int64_t workers, const Host& host, Work&& work) {
-  struct State {
-    int64_t count, workers;
-    Work& work;
-  } state{count, workers, work};
-  auto body = [](void* pointer, int64_t begin, int64_t end) {
-    const State& s = *static_cast<State*>(pointer);
-    for (int64_t worker = begin; worker < end; ++worker)
-      s.work(worker, worker * s.count / s.workers, (worker + 1) * s.count / s.workers);
-  };
-  if (workers <= 1) return body(&state, 0, workers);
-  host.run(workers, body, &state);
-}
-
 // Calls visit(begin, end) for blocks of at most `most` of the rows [begin, end), all of about the same size.
 template <class Visit>
 inline void in_blocks(int64_t begin, int64_t end, int64_t most, Visit&& visit) {
   const int64_t count = end - begin, blocks = ceil_div(count, most);
   for (int64_t block = 0; block < blocks; ++block)
     visit(begin + block * count / blocks, begin + (block + 1) * count / blocks);
+}
+
+// How many workers `count` rows are dealt out to: each gets enough of them to reuse the weights.
+inline int64_t workers_for(int64_t count, const Host& host) {
+  constexpr int64_t kRowsLeast = 8;
+  return smaller(host.threads, ceil_div(count, kRowsLeast));
+}
+
+// Runs work(worker, begin, end) for blocks of at most `most` rows. Every worker has an even share of them, always the
+// same rows, so that what it has left in its cache is what it asks for in the next call.
+template <class Work>
+inline void deal_out(int64_t count, int64_t workers, int64_t most, const Host& host, Work&& work) {
+  struct State {
+    int64_t count, workers, most;
+    Work& work;
+  } state{count, workers, most, work};
+  auto body = [](void* pointer, int64_t first, int64_t last) {
+    const State& s = *static_cast<State*>(pointer);
+    for (int64_t worker = first; worker < last; ++worker)
+      in_blocks(worker * s.count / s.workers, (worker + 1) * s.count / s.workers, s.most,
+                [&](int64_t begin, int64_t end) { s.work(worker, begin, end); });
+  };
+  if (workers <= 1) return body(&state, 0, workers);
+  host.run(workers, body, &state);
 }
 
 // Lays arrays out one after the other: first to count their bytes, then, given memory, to place them.

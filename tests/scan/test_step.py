@@ -57,8 +57,8 @@ def test_it_is_the_definition(variant: Callable[..., ScanLayer], dtype: torch.dt
     torch.manual_seed(0)
     sizes = [(1, 1, 1), (1, 3, 5), (2, 2, 16), (2, 7, 33), (3, 4, 8)]
     for (ndim, inputs, hidden), count in product(sizes, (0, 1, 9, 300)):
-        one = {"directions": [(1,) * ndim]}
-        points = Points(variant(inputs, hidden, ndim, scale=0.3, **one), count, dtype)
+        layer = variant(inputs, hidden, ndim, scale=0.3, directions=[(1,) * ndim])
+        points = Points(layer, count, dtype)
         for state, wanted in zip(points.step(), points.as_lattices(), strict=True):
             torch.testing.assert_close(
                 state, wanted, rtol=1e-5, atol=1e-5 if dtype == torch.float32 else 1e-12

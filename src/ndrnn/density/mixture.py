@@ -16,9 +16,7 @@ import torch
 from torch import Tensor
 
 LN2 = log(2.0)
-_BLOCK_ELEMENTS = (
-    1 << 17
-)  # of a thread's part of a block of the likelihood: two arrays in float32 fill a cache of 1 MiB
+_BLOCK_ELEMENTS = 1 << 17  # of a thread's part of a block: two arrays in float32 fill a cache of 1 MiB
 _PIECE_ELEMENTS = 1 << 22  # where autograd may keep the temporaries anyway
 
 
@@ -158,9 +156,8 @@ def _run(
         torch.bmm(b.rows, xb.mT, out=b.projected)
         forward = _forward(shared, base2, yb, features, b)
         value[block] = forward.value.view(-1)
-        if upstream is not None and b.total is not None:
-            dz = _backward(shared, forward, upstream[block].view(parts, 1, 1, size), features, b, b.total)
-            b.total.rows.baddbmm_(dz, xb)
+        if upstream is not None:
+            dz = _backward(shared, forward, xb, upstream[block].view(parts, 1, 1, size), features, b)
             if grad_x is not None:
                 torch.bmm(dz.mT, b.rows, out=grad_x[block].view(parts, size, inputs))
             if grad_y is not None:
@@ -256,12 +253,13 @@ def _forward(shared: Prepared, base2: _Base2, y: Tensor, features: int, b: _Bloc
     return _Forward(value, squares, g, energy, residual, whitened, gate_sum, joint_sum)
 
 
-def _backward(
-    shared: Prepared, f: _Forward, upstream: Tensor, features: int, b: _Block, total: _Sums
-) -> Tensor:
-    """Adds the block's share to ``total`` and returns the gradient of the projections (T, F + K + K M, b)."""
+def _backward(shared: Prepared, f: _Forward, x: Tensor, upstream: Tensor, features: int, b: _Block) -> Tensor:
+    """Adds the block's share to ``b.total`` and returns the gradient of the projections (T, F + K + K M, b)."""
     components, outputs, _ = shared.means.shape
     parts, _, size = b.projected.shape
+    dz, total = b.gradient, b.total
+    assert dz is not None
+    assert total is not None
     posterior = b.joint.mul_(upstream / f.joint_sum)
     difference = torch.sub(posterior, b.gate.mul_(upstream / f.gate_sum), out=b.gate)
     total.posterior.add_(posterior.sum(3))
@@ -274,8 +272,6 @@ def _backward(
     total.gate_moment.add_(difference.mul_(f.g).sum(3))
     total.expert_moment.add_(posterior.mul_(f.energy).sum(3))
 
-    assert b.gradient is not None
-    dz = b.gradient
     d_phi, d_linear = dz[:, :features], dz[:, features : features + components]
     d_linear.copy_(d_g.squeeze(2))
     torch.bmm(b.squared_weights.mT, d_linear, out=d_phi)
@@ -290,6 +286,7 @@ def _backward(
         torch.matmul(shared.factor, d_whitened, out=d_prediction).neg_()
         total.factor.add_(f.residual @ d_whitened.mT)
     total.means.add_(d_prediction.sum(3))
+    total.rows.baddbmm_(dz, x)
     return dz
 
 
