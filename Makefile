@@ -9,7 +9,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 .PHONY: demo test lint bench docs sanitize clean
 
 demo: $(STAMP)
-	$(BIN)/python -m ndrnn.demo
+	$(BIN)/python -m ndrnn.app.demo.tour
 
 test: $(STAMP)
 	$(PYTEST) $(ARGS)

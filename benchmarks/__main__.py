@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import torch
 
-from ndrnn.atomic import replacing
+from ndrnn.saving.atomic import replacing
 
 from . import (
     builds,

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ndrnn.density.images import dequantize, tiles
+from ndrnn.density.lattices.images import dequantize, tiles
 
 TILE = 64
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from ndrnn.testing import assert_conforms
+from ndrnn.inspect.conformance import assert_conforms
 
 from .workloads import Workload
 

@@ -11,7 +11,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from ndrnn.density.images import dead_leaves, tiles
+from ndrnn.density.lattices.images import dead_leaves, tiles
 
 TILE = 64
 SIZE = 256

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ndrnn.density import MCGSM
-from ndrnn.density.mixture import log_density, log_density_and_gradients
+from ndrnn.density.mixture.likelihood import log_density, log_density_and_gradients
 
 from .measure import Call, Effort, in_turn, threads
 from .table import Table

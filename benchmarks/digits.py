@@ -18,16 +18,16 @@ from typing import Annotated, Any
 
 import tyro
 
-from ndrnn.atomic import replacing
-from ndrnn.commands import recipe, uses
-from ndrnn.commands.collect import collect
-from ndrnn.commands.model import load
-from ndrnn.commands.output import Output
-from ndrnn.data.module import DataModule
-from ndrnn.settings import to_dict
-from ndrnn.tasks.augment import Augment
+from ndrnn.app import recipe, uses
+from ndrnn.app.collect import collect
+from ndrnn.app.output import Output
+from ndrnn.app.trained import load
+from ndrnn.data.pipeline.module import DataModule
+from ndrnn.learn.training import evaluate
+from ndrnn.saving.atomic import replacing
+from ndrnn.saving.config import to_dict
+from ndrnn.tasks.augmentation import Augment
 from ndrnn.tasks.distorted import evaluate_distorted
-from ndrnn.training import evaluate
 
 from .baselines.parts import weights
 

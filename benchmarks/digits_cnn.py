@@ -18,9 +18,8 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from ndrnn import cli
-from ndrnn.commands import recipe
-from ndrnn.commands.uses import register_task
+from ndrnn.app import cli, recipe
+from ndrnn.app.uses import register_task
 from ndrnn.tasks import Classify, ClassifyTask, Facts
 
 NAME = "digits_cnn"

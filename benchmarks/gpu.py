@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 import ndrnn
-from ndrnn.atomic import replacing
-from ndrnn.layers import ScanLayer
+from ndrnn.nn.layers import ScanLayer
+from ndrnn.saving.atomic import replacing
 
 from . import machine
 from .limits import OutOfTime, time_limit

@@ -24,9 +24,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from ndrnn import checkpoint
-from ndrnn.atomic import replacing
 from ndrnn.density import RIDE, dequantize
+from ndrnn.saving import models as checkpoint
+from ndrnn.saving.atomic import replacing
 
 from . import machine
 

@@ -23,10 +23,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks import bsds300, dead_leaves
-from ndrnn.atomic import replacing
 from ndrnn.density import MCGSM, CausalNeighborhood, Whitening
-from ndrnn.density.mixture import log_density
-from ndrnn.density.rate import Rate, rate_of
+from ndrnn.density.lattices.rate import Rate, rate_of
+from ndrnn.density.mixture.likelihood import log_density
+from ndrnn.saving.atomic import replacing
 
 DATA = {"bsds300": bsds300, "dead_leaves": dead_leaves}
 

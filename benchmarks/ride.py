@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ndrnn.density import RIDE
-from ndrnn.density.sampling import Noise, ancestral
-from ndrnn.density.stepping import WavefrontEvaluator
+from ndrnn.density.use.sampling import Noise, ancestral
+from ndrnn.density.use.stepping import WavefrontEvaluator
 
 from .measure import CLOCKS, Effort, in_turn, threads
 from .table import Table

@@ -27,20 +27,12 @@ from torch import Tensor
 
 import ndrnn
 from benchmarks import bsds300, dead_leaves
-from ndrnn import checkpoint
-from ndrnn.atomic import replacing
-from ndrnn.density import (
-    RIDE,
-    Modern,
-    Published,
-    RideReport,
-    dequantize,
-    snapshot,
-    texture,
-    tiles,
-)
-from ndrnn.density.evaluation import log_prob_ensemble
-from ndrnn.density.rate import rate_of
+from ndrnn.density import RIDE, Modern, Published, RideReport, dequantize, texture, tiles
+from ndrnn.density.lattices.rate import rate_of
+from ndrnn.density.use.evaluation import log_prob_ensemble
+from ndrnn.saving import models as checkpoint
+from ndrnn.saving import snapshot
+from ndrnn.saving.atomic import replacing
 
 TILE = 64
 

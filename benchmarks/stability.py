@@ -14,8 +14,8 @@ import torch
 from matplotlib.figure import Figure
 
 import ndrnn
-from ndrnn.atomic import replacing
-from ndrnn.layers import ScanLayer
+from ndrnn.nn.layers import ScanLayer
+from ndrnn.saving.atomic import replacing
 
 from . import machine
 from .table import Table, report, to_json

@@ -23,12 +23,12 @@ from PIL import Image
 from torch import Tensor, nn
 
 import ndrnn
-from ndrnn.atomic import replacing
-from ndrnn.data import idx
-from ndrnn.data.place import locate
+from ndrnn.data.readers.place import locate
+from ndrnn.data.readers.registry import idx
 from ndrnn.density import RIDE
-from ndrnn.diagnose import DirectionReport
-from ndrnn.layers import ScanLayer
+from ndrnn.inspect.diagnose import DirectionReport
+from ndrnn.nn.layers import ScanLayer
+from ndrnn.saving.atomic import replacing
 
 from . import machine
 from .table import Table, Value, report, to_json

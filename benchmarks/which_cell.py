@@ -21,14 +21,14 @@ import torch
 import tyro
 from torch import Tensor
 
-from ndrnn import checkpoint
-from ndrnn.atomic import replacing
-from ndrnn.commands.recipe import read
-from ndrnn.data.gather import Gathered, gather
-from ndrnn.data.module import DataModule
-from ndrnn.hierarchy import LAYERS, Hierarchy
+from ndrnn.app.recipe import read
+from ndrnn.data.pipeline.gather import Gathered, gather
+from ndrnn.data.pipeline.module import DataModule
+from ndrnn.learn.training import DivergedError, evaluate, fit
+from ndrnn.nn.hierarchy import LAYERS, Hierarchy
+from ndrnn.saving import models as checkpoint
+from ndrnn.saving.atomic import replacing
 from ndrnn.tasks import Classify, ClassifyTask, Facts
-from ndrnn.training import DivergedError, evaluate, fit
 
 from . import machine
 from .baselines.parts import weights

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import ndrnn
-from ndrnn.layers import ScanLayer
+from ndrnn.nn.layers import ScanLayer
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 

@@ -14,7 +14,7 @@ from hypothesis import settings
 from torch import Tensor
 
 import ndrnn
-from ndrnn.layers import ScanLayer
+from ndrnn.nn.layers import ScanLayer
 from ndrnn.scan import cpu
 
 # the same examples in every run; HYPOTHESIS_PROFILE=explore draws fresh ones

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 
 from ndrnn.data import DigitImages, Split
 from ndrnn.data.digits import DigitBatches
+from ndrnn.learn.training import Options, Record, fit
 from ndrnn.tasks import Augment, Classify, ClassifyTask, Network
-from ndrnn.training import Options, Record, fit
 
 
 def images(count: int, seed: int) -> DigitImages:

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from ndrnn.balance import balance
-from ndrnn.hierarchy import Hierarchy
 from ndrnn.lattice import inside
+from ndrnn.nn.hierarchy import Hierarchy
+from ndrnn.nn.init import balance
 from ndrnn.tasks import Facts, Label, LabelBatch, LabelTask, Network
 
 BLOCKS = ((4, 2), (4, 2), (3, 1))

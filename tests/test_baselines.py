@@ -13,8 +13,8 @@ from PIL import Image
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from ndrnn.learn.training import Options
 from ndrnn.tasks import Facts, LabelBatch, LabelTask, Network, TranscribeBatch, TranscribeTask
-from ndrnn.training import Options
 
 LABELS = Facts(2, 1, ("ground", "square"))
 LETTERS = Facts(2, 1, alphabet="ab")

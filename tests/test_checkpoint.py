@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import ndrnn
-from ndrnn import checkpoint
-from ndrnn.atomic import replacing, sweep
-from ndrnn.hierarchy import Hierarchy
+from ndrnn.nn.hierarchy import Hierarchy
+from ndrnn.saving import models as checkpoint
+from ndrnn.saving.atomic import replacing, sweep
 
 LAYERS = [
     ndrnn.MDRNN(2, 3, nonlinearity="relu"),

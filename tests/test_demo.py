@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from ndrnn import checkpoint
+from ndrnn.app.demo.tour import main
+from ndrnn.app.report import Report
 from ndrnn.data import digits
-from ndrnn.demo import main
-from ndrnn.report import Report
+from ndrnn.saving import models as checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:backend", "ignore:.*LeafSpec")
 

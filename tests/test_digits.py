@@ -11,8 +11,8 @@ import pytest
 import torch
 from benchmarks import digits, digits_cnn
 
-from ndrnn.commands import recipe, uses
-from ndrnn.commands.model import load
+from ndrnn.app import recipe, uses
+from ndrnn.app.trained import load
 from ndrnn.tasks import Facts
 
 RECIPES = Path(__file__).parents[1] / "recipes"

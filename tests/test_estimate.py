@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import ndrnn
-from ndrnn.estimate import Estimate
+from ndrnn.inspect.estimate import Estimate
 
 # Measures the pages that calls of a layer touch, as the operating system counts them: inference, a training step,
 # and one with recomputation by strips.

@@ -11,9 +11,9 @@ import torch
 pytest.importorskip("skimage")
 pytest.importorskip("PIL")
 
+from ndrnn.app.demo.photographs import Effort, _Baseline, _size, photographs
+from ndrnn.app.report import Report
 from ndrnn.density import MCGSM, CausalNeighborhood, Whitening
-from ndrnn.photographs import Effort, _Baseline, _size, photographs
-from ndrnn.report import Report
 
 
 def test_it_prints_and_reports_all_it_promises(capsys: pytest.CaptureFixture[str]) -> None:

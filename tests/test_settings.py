@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from ndrnn.settings import from_dict, to_dict
+from ndrnn.saving.config import from_dict, to_dict
 
 
 @dataclass(frozen=True)

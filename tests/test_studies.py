@@ -9,9 +9,9 @@ import torch
 from benchmarks import inpainting, trained_stability
 from benchmarks.which_cell import Kind, Options, RowsTask, Study, fitting_units, make, settings, weights_of
 
-from ndrnn import checkpoint
 from ndrnn.density import RIDE
-from ndrnn.hierarchy import LAYERS
+from ndrnn.nn.hierarchy import LAYERS
+from ndrnn.saving import models as checkpoint
 from ndrnn.tasks import Facts
 
 DIGITS = Facts(2, 1, tuple("0123456789"))

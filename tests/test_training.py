@@ -18,10 +18,10 @@ import torch
 from lightning import Callback
 from safetensors.torch import load_file
 
-from ndrnn import checkpoint
-from ndrnn.order import BatchOrder, shuffled
+from ndrnn.data.sampler import BatchOrder, shuffled
+from ndrnn.learn.training import BEST, LAST, DivergedError, Options, evaluate, fit
+from ndrnn.saving import models as checkpoint
 from ndrnn.tasks import ClassifyTask
-from ndrnn.training import BEST, LAST, DivergedError, Options, evaluate, fit
 
 pytestmark = pytest.mark.filterwarnings("ignore:backend", "ignore:.*LeafSpec")
 PROGRAM = Path(__file__).with_name("small_training.py")

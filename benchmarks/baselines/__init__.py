@@ -9,7 +9,7 @@ As a plugin of ndrnn's own commands, the package gives the tasks ``label-cnn`` a
 
 from __future__ import annotations
 
-from ndrnn.commands.uses import register_task
+from ndrnn.app.uses import register_task
 
 from .tasks import LabelCNN, LabelCNNTask, TranscribeCNN, TranscribeCNNTask
 

@@ -17,11 +17,11 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from ndrnn import checkpoint
-from ndrnn.atomic import replacing
-from ndrnn.commands import evaluate, train
-from ndrnn.commands.recipe import read
-from ndrnn.training import BEST, LAST
+from ndrnn.app.commands import evaluate, train
+from ndrnn.app.recipe import read
+from ndrnn.learn.training import BEST, LAST
+from ndrnn.saving import models as checkpoint
+from ndrnn.saving.atomic import replacing
 
 from .. import machine
 from .parts import weights

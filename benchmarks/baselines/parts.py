@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ndrnn.blocks import Blocks
 from ndrnn.lattice import inside
+from ndrnn.nn.blocks import Blocks
 
 Mask = Tensor | None
 """(N, D1, ..., Dn) bool, true inside each sample; None where all samples fill the lattice."""

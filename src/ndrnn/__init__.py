@@ -3,15 +3,15 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from . import testing
-from .diagnose import Diagnosis, diagnose
-from .estimate import Estimate, estimate
-from .layers import MDGRU, MDLSTM, MDRNN, LeakyMDLSTM, SpatialLSTM, StableMDLSTM
+from .inspect import conformance as testing
+from .inspect.diagnose import Diagnosis, diagnose
+from .inspect.estimate import Estimate, estimate
+from .nn.layers import MDGRU, MDLSTM, MDRNN, LeakyMDLSTM, SpatialLSTM, StableMDLSTM
 from .scan import available_backends, backend, release_memory
 
 if TYPE_CHECKING:
-    from .checkpoint import load, save
     from .density import MCGSM, RIDE, CausalNeighborhood
+    from .saving.models import load, save
 
 __version__ = "0.1.0"
 

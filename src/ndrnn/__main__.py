@@ -1,8 +1,8 @@
-"""``python -m ndrnn``: the command line, see :mod:`ndrnn.cli`."""
+"""``python -m ndrnn``: the command line, see :mod:`ndrnn.app.cli`."""
 
 import sys
 
-from .cli import main
+from .app.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

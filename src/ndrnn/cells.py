@@ -41,7 +41,7 @@ class Cell(ABC):
     """One kind of recurrent cell. Final subclasses are frozen dataclasses whose fields select its variant.
 
     To bring a cell of your own, subclass this, write ``gates`` and ``step``, and hand it to
-    :class:`ndrnn.layers.ScanLayer`; it runs on the reference and wavefront backends.
+    :class:`ndrnn.nn.layers.ScanLayer`; it runs on the reference and wavefront backends.
     """
 
     memory: ClassVar[bool] = True

@@ -11,7 +11,7 @@ import scipy.fft
 import torch
 from torch.autograd import gradcheck
 
-from ndrnn.blocks import Blocks, Collapse, DCTBlocks, Subsample, Unblocks
+from ndrnn.nn.blocks import Blocks, Collapse, DCTBlocks, Subsample, Unblocks
 
 LATTICES = [
     ((5,), (2,)),

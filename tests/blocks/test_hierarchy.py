@@ -7,7 +7,7 @@ import torch
 from torch.autograd import gradcheck
 
 import ndrnn
-from ndrnn.hierarchy import LAYERS, Hierarchy
+from ndrnn.nn.hierarchy import LAYERS, Hierarchy
 
 pytestmark = pytest.mark.filterwarnings("ignore:backend")
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ndrnn.cli import main
+from ndrnn.app.cli import main
 
 
 @dataclass(frozen=True)

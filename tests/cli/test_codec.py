@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ndrnn.commands import compress, decompress
+from ndrnn.app.commands import compress, decompress
 from ndrnn.density import RIDE
 from ndrnn.density import compress as to_bytes
 

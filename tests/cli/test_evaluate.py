@@ -9,12 +9,12 @@ from statistics import fmean, stdev
 import pytest
 import torch
 
-from ndrnn.cli import main
-from ndrnn.commands import uses
-from ndrnn.data.formats import reader_class
-from ndrnn.data.gather import gather
-from ndrnn.data.module import collate
-from ndrnn.order import step_seed
+from ndrnn.app import uses
+from ndrnn.app.cli import main
+from ndrnn.data.pipeline.gather import gather
+from ndrnn.data.pipeline.module import collate
+from ndrnn.data.readers.registry import reader_class
+from ndrnn.data.sampler import step_seed
 from ndrnn.tasks import Augment, Classify, Density, Label, Network, Transcribe
 from ndrnn.tasks.distorted import distorted, evaluate_distorted
 

@@ -11,8 +11,9 @@ import pytest
 import tyro
 from PIL import Image
 
-from ndrnn.cli import COMMANDS
-from ndrnn.commands import check, compress, decompress, evaluate, inpaint, predict, recipe, sample, train
+from ndrnn.app import recipe
+from ndrnn.app.cli import COMMANDS
+from ndrnn.app.commands import check, compress, decompress, evaluate, inpaint, predict, sample, train
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide"
 MODEL_COMMANDS = {
@@ -43,7 +44,7 @@ def test_commands_of_the_guide_are_understood(words, tmp_path, monkeypatch):
     for name in ("recipe.toml", "runs/first/config.toml"):
         (tmp_path / name).write_text(text, encoding="utf-8")
     (tmp_path / "my_parts.py").write_text(
-        'from ndrnn.hierarchy import LAYERS\nfrom ndrnn.layers import MDRNN\nLAYERS["MyLayer"] = MDRNN\n',
+        'from ndrnn.nn.hierarchy import LAYERS\nfrom ndrnn.nn.layers import MDRNN\nLAYERS["MyLayer"] = MDRNN\n',
         encoding="utf-8",
     )
     if command in ("check", "train"):

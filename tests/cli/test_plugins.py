@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from ndrnn.commands.uses import register_task
+from ndrnn.app.uses import register_task
 from ndrnn.data import Raw, Reader, Source, register
-from ndrnn.hierarchy import LAYERS
-from ndrnn.layers import MDRNN
+from ndrnn.nn.hierarchy import LAYERS
+from ndrnn.nn.layers import MDRNN
 from ndrnn.tasks import Label, LabelTask
 
 
@@ -124,7 +124,7 @@ def test_own_parts_train_and_are_used(ending, module, ndrnn, tmp_path):
 
 
 def test_a_name_that_is_taken(ndrnn):
-    from ndrnn.commands.uses import register_task
+    from ndrnn.app.uses import register_task
     from ndrnn.tasks import Label, LabelTask
 
     with pytest.raises(ValueError, match="task 'label' already stands for another"):

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from ndrnn import checkpoint
-from ndrnn.commands.recipe import parse
-from ndrnn.commands.train import Train
+from ndrnn.app.commands.train import Train
+from ndrnn.app.recipe import parse
+from ndrnn.saving import models as checkpoint
 from ndrnn.tasks import Facts, build
 
 LABEL = ("--task", "label", "--data.format", "masks", "--data.path", "unused", "--network.hidden", "3")

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ndrnn.commands import recipe as recipes
-from ndrnn.commands import toml
-from ndrnn.data.pairs import Masks
+from ndrnn.app import recipe as recipes
+from ndrnn.app import toml
+from ndrnn.data.readers.pairs import Masks
 
 ROOT = Path(__file__).parents[2]
 
@@ -198,7 +198,7 @@ def test_a_missing_extra_is_named(tmp_path):
     (tmp_path / "x").mkdir()
     Image.new("L", (4, 4)).save(tmp_path / "x/a.png")
     code = (
-        f"import sys; sys.modules['lightning'] = None; from ndrnn.cli import main; "
+        f"import sys; sys.modules['lightning'] = None; from ndrnn.app.cli import main; "
         f"sys.exit(main(['train', '--task', 'density', '--data.format', 'images', '--data.path', {str(tmp_path)!r}]))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ndrnn import checkpoint
-from ndrnn.cli import main
+from ndrnn.app.cli import main
+from ndrnn.saving import models as checkpoint
 from ndrnn.tasks import transcribe
 from ndrnn.tasks.decoding import beam_search
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ndrnn.commands.tiling import one_direction, tiles
-from ndrnn.hierarchy import Hierarchy
+from ndrnn.nn.hierarchy import Hierarchy
+from ndrnn.nn.tiled import one_direction, tiles
 
 
 def whole_and_tiled(model, x, points, **options):

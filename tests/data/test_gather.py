@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 
 from ndrnn.data import BadFile
-from ndrnn.data.folders import Images
-from ndrnn.data.gather import gather
-from ndrnn.data.lines import Lines
-from ndrnn.data.pairs import Masks
-from ndrnn.data.samples import pad
-from ndrnn.tasks.batches import Facts
+from ndrnn.data.batches import Facts
+from ndrnn.data.pipeline.gather import gather
+from ndrnn.data.pipeline.samples import pad
+from ndrnn.data.readers.folders import Images
+from ndrnn.data.readers.lines import Lines
+from ndrnn.data.readers.pairs import Masks
 
 
 def test_facts_splits_and_samples(mask_folder):

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ndrnn.data.grouping import Grouped, group_by_size, padding
+from ndrnn.data.pipeline.grouping import Grouped, group_by_size, padding
 
 DATA = Path(os.environ.get("NDRNN_DATA") or Path(__file__).parents[3] / "shared" / "data")
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ndrnn.data import BadFile
-from ndrnn.data.pages import Pages, cut_out
+from ndrnn.data.readers.pages import Pages, cut_out
 
 PAGE = """<?xml version="1.0"?>
 <PcGts xmlns="http://schema.primaresearch.org/PAGE/gts/pagecontent/2019-07-15"><Page imageFilename="scans\\a.png">

@@ -7,17 +7,17 @@ import struct
 
 import numpy as np
 import pytest
+from ndrnn.data.readers.registry.storage import open_storage
 from PIL import Image
 
 from ndrnn.data import BadFile, Raw, Reader, Source, register
-from ndrnn.data.arrays import Arrays
-from ndrnn.data.digit_files import Idx
-from ndrnn.data.folders import Classes, Images
-from ndrnn.data.formats import name_of, reader_class
-from ndrnn.data.lines import Lines
-from ndrnn.data.pairs import Masks
-from ndrnn.data.place import locate
-from ndrnn.data.storage import open_storage
+from ndrnn.data.readers.arrays import Arrays
+from ndrnn.data.readers.digit_files import Idx
+from ndrnn.data.readers.folders import Classes, Images
+from ndrnn.data.readers.lines import Lines
+from ndrnn.data.readers.pairs import Masks
+from ndrnn.data.readers.place import locate
+from ndrnn.data.readers.registry import name_of, reader_class
 
 nibabel = pytest.importorskip("nibabel")
 
@@ -125,7 +125,7 @@ def test_volumes_with_labels(ending, tmp_path, packed):
 
 
 def test_scaled_volumes_channels_and_damage(tmp_path):
-    from ndrnn.data import volumes
+    from ndrnn.data.readers.registry import volumes
 
     stored = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
     image = nibabel.Nifti1Image(stored, np.diag([2, 3, 4, 1]))
@@ -145,7 +145,7 @@ def test_scaled_volumes_channels_and_damage(tmp_path):
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
 def test_written_volumes_are_read_by_nibabel(ending, tmp_path):
-    from ndrnn.data import volumes
+    from ndrnn.data.readers.registry import volumes
 
     labels = np.random.default_rng(0).integers(0, 300, (3, 4, 5))
     volumes.write(labels, tmp_path / f"v{ending}", np.diag([2, 3, 4, 1]))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ndrnn.density import RIDE, CausalNeighborhood
-from ndrnn.density.codec import border_level, compress, decompress, fingerprint
+from ndrnn.density.use.codec import border_level, compress, decompress, fingerprint
 
 from .test_ride import random_ride
 

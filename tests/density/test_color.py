@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ndrnn.density import LumaChromaRIDE, Modern
-from ndrnn.density.images import luma_chroma
+from ndrnn.density.lattices.images import luma_chroma
 
 from .test_ride import SMALL, draw, random_ride
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 import ndrnn
 from ndrnn.density import MCGSM
-from ndrnn.density.drawing import Drawer
-from ndrnn.density.mixture import MixtureParams
+from ndrnn.density.mixture.drawing import Drawer
+from ndrnn.density.mixture.likelihood import MixtureParams
 
 # inputs, outputs, components, scales, features: padding on every side, one of each, and none where that is possible
 SIZES = [

@@ -159,7 +159,7 @@ def test_more_iterations_from_a_finished_fit():
 @pytest.mark.parametrize("power", [1, 2])
 @pytest.mark.parametrize("name", ["features", "weights", "predictors", "linear", "means"])
 def test_penalised_gradient(name, power):
-    from ndrnn.density.fitting import _Objective
+    from ndrnn.density.mixture.fitting import _Objective
 
     x, y = drawn(known_model(), 50, 13)
     torch.manual_seed(0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from ndrnn.density.images import (
+from ndrnn.density.lattices.images import (
     Haar,
     LinearTransform,
     batches,

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ndrnn.density import RIDE, CausalNeighborhood, inpaint
-from ndrnn.density.inpainting import _plan
-from ndrnn.density.sampling import ancestral
+from ndrnn.density.use.inpainting import _plan
+from ndrnn.density.use.sampling import ancestral
 
 from .test_ride import draw, random_ride
 from .test_sampling import kolmogorov_smirnov

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ndrnn.density import RIDE, Haar, Modern, MultiscaleRIDE, StackedRIDE
-from ndrnn.density.neighborhood import CausalNeighborhood
+from ndrnn.density.lattices.neighborhood import CausalNeighborhood
 
 from .test_ride import SMALL, draw, random_ride
 

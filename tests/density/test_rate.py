@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from ndrnn.density.rate import rate_of
+from ndrnn.density.lattices.rate import rate_of
 
 
 def test_the_sign_follows_the_base():

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from ndrnn.density import RIDE, CausalNeighborhood
-from ndrnn.density.images import symmetries
+from ndrnn.density.lattices.images import symmetries
 
 CELLS = ["spatial", "spatial_extended", "lstm", "stable", "leaky", "gru", "rnn"]
 SMALL = {"num_components": 3, "num_scales": 2, "num_features": 4, "dtype": torch.float64}
@@ -153,7 +153,7 @@ def test_the_surprise_is_minus_the_log2_density() -> None:
 
 
 def test_an_ensemble_is_the_mean_density_over_the_eight_symmetries() -> None:
-    from ndrnn.density.evaluation import log_prob_ensemble
+    from ndrnn.density.use.evaluation import log_prob_ensemble
 
     ride, images = random_ride(4, 1), draw(3, 7, 8, 1)
     value, pixels = log_prob_ensemble(ride, images)

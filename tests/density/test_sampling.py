@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ndrnn.density import RIDE, CausalNeighborhood, texture
-from ndrnn.density.sampling import Noise, ancestral, in_grid
-from ndrnn.density.stepping import Step, WavefrontEvaluator
+from ndrnn.density.use.sampling import Noise, ancestral, in_grid
+from ndrnn.density.use.stepping import Step, WavefrontEvaluator
 
 from .test_ride import CELLS, draw, random_ride
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from ndrnn.density import RIDE, CausalNeighborhood
-from ndrnn.density.sampling import ancestral
-from ndrnn.density.stepping import WavefrontEvaluator
+from ndrnn.density.use.sampling import ancestral
+from ndrnn.density.use.stepping import WavefrontEvaluator
 
 from .test_ride import CELLS, draw, random_ride
 

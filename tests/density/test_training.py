@@ -13,9 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from ndrnn.density import RIDE, Modern, Published, RideReport, snapshot
-from ndrnn.density.progress import Progress
-from ndrnn.density.training import Look
+from ndrnn.density import RIDE, Modern, Published, RideReport
+from ndrnn.density.learn.training import Look
+from ndrnn.progress import Progress
+from ndrnn.saving import snapshot
 
 SMALL = {"num_components": 4, "num_scales": 2, "num_features": 4}
 

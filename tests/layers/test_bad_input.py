@@ -5,7 +5,7 @@ import torch
 
 import ndrnn
 from ndrnn.cells import LSTMCell, RNNCell
-from ndrnn.layers import ScanLayer
+from ndrnn.nn.layers import ScanLayer
 
 
 @pytest.mark.parametrize(

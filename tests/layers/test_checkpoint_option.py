@@ -109,7 +109,7 @@ def test_keeps_a_tenth(backend):
 
 
 def test_inference_is_not_cut(backend, monkeypatch, normal):
-    monkeypatch.setattr("ndrnn.strips._StripScan.apply", lambda *_: pytest.fail("scanned in strips"))
+    monkeypatch.setattr("ndrnn.scan.recompute._StripScan.apply", lambda *_: pytest.fail("scanned in strips"))
     layer = ndrnn.MDLSTM(2, 3, checkpoint=2, dtype=torch.float64)
     with torch.no_grad():
         layer(normal(1, 4, 4, 2))

@@ -9,7 +9,7 @@ import torch
 
 import ndrnn
 from ndrnn.cells import Cell
-from ndrnn.layers import ScanLayer
+from ndrnn.nn.layers import ScanLayer
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 import ndrnn
 from ndrnn.cells import Cell
-from ndrnn.layers import ScanLayer
+from ndrnn.nn.layers import ScanLayer
 
 
 def shapes(layer):

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import ndrnn
+from ndrnn.inspect.conformance import assert_conforms
 from ndrnn.scan import wavefront
-from ndrnn.testing import assert_conforms
 
 
 @pytest.fixture

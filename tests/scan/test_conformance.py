@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 
+from ndrnn.inspect.conformance import assert_conforms
 from ndrnn.lattice import all_directions
-from ndrnn.testing import assert_conforms
 
 EXTENTS = (0, 1, 2, 3, 5, 7)
 MOST_POINTS = 12

@@ -14,17 +14,9 @@ import torch
 from torch import Tensor
 
 import ndrnn
-from ndrnn.cells import (
-    Cell,
-    GRUCell,
-    LeakyLSTMCell,
-    LSTMCell,
-    RNNCell,
-    SpatialLSTMCell,
-    StableLSTMCell,
-)
+from ndrnn.cells import Cell, GRUCell, LeakyLSTMCell, LSTMCell, RNNCell, SpatialLSTMCell, StableLSTMCell
 from ndrnn.lattice import all_directions, face_points
-from ndrnn.layers import ScanLayer
+from ndrnn.nn.layers import ScanLayer
 from ndrnn.scan import cpu, operators
 
 CELLS: dict[str, Cell] = {

@@ -7,7 +7,7 @@ import torch
 
 import ndrnn
 from ndrnn.cells import RNNCell
-from ndrnn.layers import ScanLayer
+from ndrnn.nn.layers import ScanLayer
 from ndrnn.scan import dispatch, reference, wavefront
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import ndrnn
-from ndrnn.layers import ScanLayer
+from ndrnn.nn.layers import ScanLayer
 from ndrnn.scan import operators, scan, step
 
 

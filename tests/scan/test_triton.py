@@ -19,7 +19,7 @@ from torch import Tensor
 import ndrnn
 from ndrnn.cells import LSTMCell, Params, RNNCell
 from ndrnn.lattice import all_directions, face_points
-from ndrnn.layers import ScanLayer
+from ndrnn.nn.layers import ScanLayer
 from ndrnn.scan import triton as package
 from ndrnn.scan.dispatch import scan
 

@@ -13,9 +13,10 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 import ndrnn
-from ndrnn import checkpoint
+from ndrnn.data.sampler import BatchOrder, shuffled
 from ndrnn.lattice import inside
-from ndrnn.order import BatchOrder, shuffled
+from ndrnn.learn.training import Options, evaluate, fit
+from ndrnn.saving import models as checkpoint
 from ndrnn.tasks import (
     IGNORE,
     Classify,
@@ -32,7 +33,6 @@ from ndrnn.tasks import (
 )
 from ndrnn.tasks.classify import name_samples
 from ndrnn.tasks.label import dice_loss, label_loss
-from ndrnn.training import Options, evaluate, fit
 
 pytestmark = pytest.mark.filterwarnings("ignore:backend", "ignore:.*LeafSpec", "ignore:.*samples in targets")
 
@@ -411,4 +411,4 @@ def test_only_configurations_of_tasks_build_one():
         TypeError, match="settings must be one of Label, Classify, Transcribe, Density, got Options"
     ):
         build(Options(), Facts())
-    assert ndrnn.tasks.batches.IGNORE == IGNORE
+    assert ndrnn.data.batches.IGNORE == IGNORE

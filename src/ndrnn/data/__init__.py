@@ -1,9 +1,9 @@
 """Data: readers of the formats that people have, and checked samples made of them.
 
-A reader is a frozen dataclass that names a place and a format; :func:`ndrnn.data.gather.gather` reads and checks all
-samples; :class:`ndrnn.data.module.DataModule` makes batches of them for training::
+A reader is a frozen dataclass that names a place and a format; :func:`ndrnn.data.pipeline.gather.gather` reads and checks all
+samples; :class:`ndrnn.data.pipeline.module.DataModule` makes batches of them for training::
 
-    reader = Masks(path="camvid", ignore=(11,))                   # ndrnn.data.pairs
+    reader = Masks(path="camvid", ignore=(11,))                   # ndrnn.data.readers.pairs
     gathered = gather(reader, "label")                            # gathered.faults: what cannot be used, and why
     data = DataModule(gathered, "label", batch_size=8)            # data.facts: what a task has to know
 
@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from .faults import BadFile
-from .formats import register
-from .source import Raw, Reader, Source
+from .readers.registry import register
+from .readers.source import Raw, Reader, Source
 
 __all__ = ["BadFile", "DigitImages", "Raw", "Reader", "Source", "Split", "register"]
 

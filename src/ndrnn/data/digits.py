@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ..order import BatchOrder, shuffled
-from ..tasks.batches import ClassifyBatch, Facts
 from . import DigitImages, Split
+from .batches import ClassifyBatch, Facts
+from .sampler import BatchOrder, shuffled
 
 try:
     from lightning import LightningDataModule

@@ -1,19 +1,19 @@
 """Exact densities of images: causal neighbourhoods, whitening, the MCGSM, and RIDE."""
 
-from .codec import compress, decompress
-from .color import LumaChromaRIDE
-from .fitting import FitReport, Penalty
-from .images import Haar, LinearTransform, dead_leaves, dequantize, luma_chroma, symmetries, tiles
-from .inpainting import Inpainting, inpaint
-from .mcgsm import MCGSM, ConditionalMixture
-from .multiscale import MultiscaleRIDE
-from .neighborhood import CausalNeighborhood
-from .rate import Rate
-from .ride import RIDE
-from .sampling import sample, texture
-from .stacked import StackedRIDE
-from .training import Modern, Published, RideReport
-from .whitening import Whitening, WhiteningStatistics
+from .lattices.images import Haar, LinearTransform, dead_leaves, dequantize, luma_chroma, symmetries, tiles
+from .lattices.neighborhood import CausalNeighborhood
+from .lattices.rate import Rate
+from .lattices.whitening import Whitening, WhiteningStatistics
+from .learn.training import Modern, Published, RideReport
+from .mixture.fitting import FitReport, Penalty
+from .mixture.mcgsm import MCGSM, ConditionalMixture
+from .ride.color import LumaChromaRIDE
+from .ride.model import RIDE
+from .ride.multiscale import MultiscaleRIDE
+from .ride.stacked import StackedRIDE
+from .use.codec import compress, decompress
+from .use.inpainting import Inpainting, inpaint
+from .use.sampling import sample, texture
 
 __all__ = [
     "MCGSM",

@@ -5,8 +5,8 @@ facts of the data, :class:`Facts`, which the data module knows::
 
     data = ...                                        # a LightningDataModule with the attribute ``facts``
     task = build(Label(), data.facts)                 # LabelTask, a LightningModule; task.model is plain PyTorch
-    record = ndrnn.training.fit(task, data, folder)   # trains, shows, records; ``resume=True`` goes on
-    ndrnn.checkpoint.save(task, "model.safetensors")  # weights, configuration and facts
+    record = ndrnn.learn.training.fit(task, data, folder)   # trains, shows, records; ``resume=True`` goes on
+    ndrnn.saving.models.save(task, "model.safetensors")  # weights, configuration and facts
     task = ndrnn.load("model.safetensors")            # ready for task.predict_step(batch)
 
 | task       | configuration        | module                   | batch                     | target of a batch            |
@@ -17,14 +17,14 @@ facts of the data, :class:`Facts`, which the data module knows::
 | density    | :class:`Density`     | :class:`DensityTask`     | :class:`DensityBatch`     | none                         |
 
 Configurations nest three more frozen dataclasses: ``network`` (:class:`Network`), ``training``
-(:class:`ndrnn.training.Options`) and ``augment`` (:class:`Augment`); fields are int, float, bool, str, None, or
+(:class:`ndrnn.learn.training.Options`) and ``augment`` (:class:`Augment`); fields are int, float, bool, str, None, or
 tuples of these, so that TOML and tyro can hold them.
 
 What every batch has in common: ``x`` (N, D1, ..., Dn, C) float32, images scaled to 0 ... 1, 0 beyond ``sizes``;
 ``sizes`` (N, n) int64, or None when all samples fill the lattice; ``names``, one str a sample (its file, for messages
 and reports), may be empty. Volumes are (N, D1, D2, D3, C).
 
-A data module's training loader takes its batches from :class:`ndrnn.training.BatchOrder`, so that what a step sees
+A data module's training loader takes its batches from :class:`ndrnn.learn.training.BatchOrder`, so that what a step sees
 depends on seed and step alone: that is what makes a resumed run equal an uninterrupted one. Augmentation, dropout and
 noise are the task's, on the batch; a data set only reads.
 """
@@ -34,11 +34,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .batches import IGNORE, ClassifyBatch, DensityBatch, Facts, LabelBatch, TranscribeBatch
+from ..data.batches import IGNORE, ClassifyBatch, DensityBatch, Facts, LabelBatch, TranscribeBatch
 
 if TYPE_CHECKING:
-    from ..training import Task
-    from .augment import Augment
+    from ..learn.training import Task
+    from .augmentation import Augment
     from .classify import Classify, ClassifyTask
     from .density import Density, DensityTask
     from .label import Label, LabelTask

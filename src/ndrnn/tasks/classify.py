@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from ..hierarchy import Hierarchy
+from ..data.batches import IGNORE, ClassifyBatch, Facts
 from ..lattice import inside
-from ..training import Options, Task
-from .augment import Augment
-from .batches import IGNORE, ClassifyBatch, Facts
+from ..learn.training import Options, Task
+from ..nn.hierarchy import Hierarchy
+from .augmentation import Augment
 from .label import label_loss
 from .network import Network
 from .supervision import check_supervision, supervised

@@ -10,11 +10,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..density.neighborhood import CausalNeighborhood
-from ..density.ride import RIDE
+from ..data.batches import DensityBatch, Facts
+from ..density.lattices.neighborhood import CausalNeighborhood
+from ..density.ride.model import RIDE
 from ..lattice import inside
-from ..training import Options, Task
-from .batches import DensityBatch, Facts
+from ..learn.training import Options, Task
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from copy import copy
 from dataclasses import dataclass, fields, replace
 from statistics import fmean, stdev
 
-from ..data.distorted import Distorted
-from ..data.gather import Gathered, Purpose
-from ..data.module import DataModule, collate
-from ..data.samples import Sample
-from ..training import Task, evaluate
-from .augment import Augment
+from ..data.pipeline.distorted import Distorted
+from ..data.pipeline.gather import Gathered, Purpose
+from ..data.pipeline.module import DataModule, collate
+from ..data.pipeline.samples import Sample
+from ..learn.training import Task, evaluate
+from .augmentation import Augment
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def evaluate_distorted(
 
     Args:
         task: trained; its own ``settings.augment`` plays no part.
-        gathered: the samples, see :func:`ndrnn.data.gather`.
+        gathered: the samples, see :func:`ndrnn.data.pipeline.gather`.
         purpose: of the task.
         warp: how far samples are bent and moved.
         split: which samples.

@@ -17,11 +17,11 @@ from torchmetrics.classification import (
     MulticlassJaccardIndex,
 )
 
-from ..hierarchy import Hierarchy
+from ..data.batches import IGNORE, Facts, LabelBatch
 from ..lattice import inside
-from ..training import Options, Task
-from .augment import Augment
-from .batches import IGNORE, Facts, LabelBatch
+from ..learn.training import Options, Task
+from ..nn.hierarchy import Hierarchy
+from .augmentation import Augment
 from .network import Network
 from .supervision import check_supervision, supervised
 
@@ -152,7 +152,7 @@ def label_loss(
     Args:
         scores: (N, D1, ..., Dn, L), before the softmax.
         target: (N, D1, ..., Dn) int64, a label or ``IGNORE``.
-        share: makes the count of points the divisor, see :meth:`ndrnn.training.Task.share`.
+        share: makes the count of points the divisor, see :meth:`ndrnn.learn.training.Task.share`.
 
     Raises:
         ValueError: the shapes do not fit.

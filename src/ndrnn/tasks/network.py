@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..blocks import How
-from ..hierarchy import Hierarchy
-from .batches import Facts
+from ..data.batches import Facts
+from ..nn.blocks import How
+from ..nn.hierarchy import Hierarchy
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Network:
     dropout: float = 0.0
     """Share of each level's outputs that are set to zero in training."""
     balance: bool = False
-    """Whether the first weights are scaled so that every level hears the one below, see :mod:`ndrnn.balance`."""
+    """Whether the first weights are scaled so that every level hears the one below, see :mod:`ndrnn.nn.init`."""
 
     def __post_init__(self) -> None:
         for size in (*self.hidden, *self.subsample):
@@ -58,7 +58,7 @@ class Network:
         expand: bool = False,
         auxiliary: bool = False,
     ) -> Hierarchy:
-        """The network for data of this kind, see :class:`ndrnn.hierarchy.Hierarchy`."""
+        """The network for data of this kind, see :class:`ndrnn.nn.hierarchy.Hierarchy`."""
         return Hierarchy(
             facts.channels,
             output_size,

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..hierarchy import Hierarchy
+from ..nn.hierarchy import Hierarchy
 
 
 def supervised(model: Hierarchy, batch: Any, weight: float, loss: Callable[[Tensor], Tensor]) -> Tensor:

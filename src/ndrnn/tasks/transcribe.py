@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.text import CharErrorRate, WordErrorRate
 
-from ..hierarchy import Hierarchy
-from ..training import Options, Task
-from .augment import Augment
-from .batches import Facts, TranscribeBatch
+from ..data.batches import Facts, TranscribeBatch
+from ..learn.training import Options, Task
+from ..nn.hierarchy import Hierarchy
+from .augmentation import Augment
 from .decoding import BLANK, Labelling, beam_search, frames_needed, greedy
 from .network import Network
 

@@ -1,0 +1,85 @@
+"""``ndrnn``: train, evaluate and use networks from the command line.
+
+Exit status: 0 all went well; 1 what was asked could not be done, or ``check`` found faults; 2 the command line, a
+recipe or an argument is wrong.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from .. import __version__
+from ..data.faults import BadFile
+from ..saving.config import nearest
+
+COMMANDS = {
+    "info": "versions, backends and formats here; or what a trained model is",
+    "check": "read all data and name every file that cannot be used, before any training",
+    "train": "train by a recipe; writes a folder with weights, logs and a report",
+    "evaluate": "measure a trained model on data that it has not seen",
+    "predict": "label, classify or transcribe files",
+    "sample": "draw images from a density model",
+    "inpaint": "fill in what a mask hides",
+    "compress": "an 8-bit grey image to few bytes without loss",
+    "decompress": "the image that was compressed",
+    "bench": "points a second of a layer on this machine",
+}
+
+_EXTRAS = {
+    **dict.fromkeys(("tyro", "rich", "lightning", "torchmetrics", "matplotlib"), "train"),
+    **dict.fromkeys(("PIL", "skimage", "scipy"), "vision"),
+    "nibabel": "volumes",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(__version__)
+        return 0
+    command = words[0]
+    if command not in COMMANDS:
+        print(f"error: no command {command!r}{nearest(command, COMMANDS)}", file=sys.stderr)
+        return 2
+    try:
+        status: int = import_module(f".commands.{command}", __package__).run(words[1:])
+        return status
+    except SystemExit as stop:  # of the parser: 0 after help, 2 after a wrong option
+        return int(stop.code or 0)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has enough
+        return 1
+    except BadFile as error:
+        return _fail(error, 1)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError) as error:
+        return _fail(error, 2)
+    except ModuleNotFoundError as error:
+        return _fail(_missing(error), 1)
+    except (ImportError, OSError) as error:
+        return _fail(error, 1)
+
+
+def _missing(error: ModuleNotFoundError) -> BaseException:
+    """What to install for a module that is not there, if it is one of the extras."""
+    extra = _EXTRAS.get((error.name or "").partition(".")[0])
+    return error if extra is None else ImportError(f"{error.name} is missing: pip install 'ndrnn[{extra}]'")
+
+
+def _fail(error: BaseException, status: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return status
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = "\n".join(f"  {name.ljust(width)}  {what}" for name, what in COMMANDS.items())
+    return f"usage: ndrnn COMMAND ...\n\n{lines}\n\nndrnn COMMAND --help tells a command's options. Version {__version__}."

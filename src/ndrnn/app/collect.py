@@ -1,0 +1,134 @@
+"""A recipe's data, read and checked, with what was found told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ..data.pipeline.gather import Gathered, gather
+from ..data.readers.source import Raw
+from ..tasks import Facts
+from ..tasks.decoding import frames_needed
+from . import uses
+from .output import Output
+from .recipe import Recipe
+
+
+def collect(
+    recipe: Recipe, out: Output, *, strict: bool = False, facts: Facts | None = None, seed: int = 0
+) -> Gathered:
+    """All samples of a recipe that can be used; the others are named on standard error.
+
+    Args:
+        recipe: names the data and the task.
+        out: where it is told.
+        strict: whether the first file that cannot be used ends the program.
+        facts: those of a trained model, which the samples have to fit.
+        seed: of the choice of held-out samples.
+
+    Raises:
+        BadFile: nothing can be used, or with ``strict`` the first file that cannot.
+    """
+    gathered = gather(
+        recipe.data,
+        recipe.purpose,
+        strict=strict,
+        seed=seed,
+        facts=facts,
+        accept=_refusal(recipe),
+        progress=out.progress,
+    )
+    for fault in gathered.faults.found:
+        out.warn(f"left out: {fault}")
+    if gathered.faults:
+        out.warn(f"{len(gathered.faults)} of {len(gathered.faults) + count(gathered)} samples are left out")
+    return gathered
+
+
+def count(gathered: Gathered) -> int:
+    """The number of samples in all splits."""
+    return sum(map(len, gathered.splits.values()))
+
+
+def summary(gathered: Gathered) -> dict[str, Any]:
+    """What a person wants to know of the data, as plain values."""
+    splits = {}
+    for split, samples in gathered.splits.items():
+        extents = torch.tensor(samples.extents)
+        splits[split] = {
+            "samples": len(samples),
+            "smallest": extents.amin(0).tolist(),
+            "largest": extents.amax(0).tolist(),
+            "points": int(extents.prod(1).sum()),
+        }
+    facts = gathered.facts
+    return {
+        "axes": facts.ndim,
+        "channels": facts.channels,
+        "classes": list(facts.classes),
+        "alphabet": facts.alphabet,
+        "splits": splits,
+        "faults": [{"file": fault.file, "reason": fault.reason} for fault in gathered.faults.found],
+    }
+
+
+def tell(gathered: Gathered, out: Output) -> None:
+    """The summary as text."""
+    found = summary(gathered)
+    rows = []
+    for split, values in found["splits"].items():
+        smallest, largest = (" x ".join(map(str, values[key])) for key in ("smallest", "largest"))
+        extent = smallest if smallest == largest else f"{smallest} to {largest}"
+        rows.append((split, f"{values['samples']:,}", extent, f"{values['points']:,}"))
+    out.table(rows, ("split", "samples", "size", "points"))
+    out.say(f"{found['channels']} channel{'s' if found['channels'] > 1 else ''}")
+    if found["classes"]:
+        names = ", ".join(found["classes"][:20])
+        out.say(f"{len(found['classes'])} classes: {names}{', ...' if len(found['classes']) > 20 else ''}")
+    if found["alphabet"]:
+        out.say(f"{len(found['alphabet'])} characters: {found['alphabet']}")
+
+
+def _refusal(recipe: Recipe) -> Callable[[Raw], str | None] | None:
+    """What samples must fulfil for the network of a recipe, beyond what their format asks for."""
+    if recipe.purpose == "transcribe":
+        return _alignable(recipe)
+    if recipe.purpose == "density":
+        return _large_enough(recipe)
+    return None
+
+
+def _alignable(recipe: Recipe) -> Callable[[Raw], str | None]:
+    """Whether a line has enough frames for its text, as CTC needs them: one a character, and one between equals."""
+    # how many frames there are does not depend on channels and alphabet
+    task: Any = uses.build(recipe.task, recipe.config, Facts(2, 1, alphabet="a"))
+
+    def refusal(raw: Raw) -> str | None:
+        extent = raw.values.shape[:-1]
+        if len(extent) != 2:
+            return f"must have two axes, got {len(extent)}"
+        frames = int(task.frames(torch.tensor([extent]))[0])
+        needed = frames_needed(raw.target)
+        if frames >= needed:
+            return None
+        return (
+            f"cannot be aligned: its {len(raw.target)} characters need {needed} frames (one each, and one between "
+            f"equal neighbours), the network makes {frames} of {extent[1]} columns; use smaller blocks"
+        )
+
+    return refusal
+
+
+def _large_enough(recipe: Recipe) -> Callable[[Raw], str | None]:
+    """Whether an image holds a patch."""
+    patch = recipe.config.patch
+
+    def refusal(raw: Raw) -> str | None:
+        extent = raw.values.shape[:-1]
+        if min(extent) >= patch:
+            return None
+        return f"must be at least as large as a patch, {patch}, got {' x '.join(map(str, extent))}"
+
+    return refusal

@@ -1,0 +1,110 @@
+"""``ndrnn bench``: points a second of a layer on this machine, by every backend that it has."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from statistics import median
+from typing import Any, Literal
+
+import torch
+import tyro
+from torch import nn
+
+from ... import __version__, available_backends, backend
+from ...nn.hierarchy import LAYERS
+from ...saving.config import nearest
+from ..output import Output
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Time a layer on this machine, forward and in a training step, by every backend that is available for it."""
+
+    layer: str = "MDLSTM"
+    """MDRNN, MDLSTM, StableMDLSTM, LeakyMDLSTM, SpatialLSTM or MDGRU."""
+    size: tuple[int, ...] = (64, 64)
+    """Points along each axis."""
+    batch: int = 4
+    """Samples."""
+    inputs: int = 1
+    """Features of a point."""
+    hidden: int = 32
+    """Units of each direction."""
+    seconds: float = 2.0
+    """About how long to measure each figure; the median of the calls counts."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where it runs."""
+    json: bool = False
+    """Print one JSON object."""
+
+    def __post_init__(self) -> None:
+        if self.layer not in LAYERS:
+            raise ValueError(f"layer {self.layer!r} is not known{nearest(self.layer, LAYERS)}")
+        for name in ("batch", "inputs", "hidden", "seconds"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not self.size or min(self.size) < 1:
+            raise ValueError(f"size must name at least one axis, each of at least 1, got {self.size}")
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command; returns the exit status."""
+    options = tyro.cli(Bench, prog="ndrnn bench", args=argv)
+    out = Output(options.json)
+    torch.manual_seed(0)
+    layer = LAYERS[options.layer](options.inputs, options.hidden, len(options.size)).to(options.device)
+    x = torch.randn(options.batch, *options.size, options.inputs, device=options.device)
+    machine = (
+        f"ndrnn {__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads, {options.device}"
+    )
+    out.say(
+        f"{options.layer} {options.inputs} -> {options.hidden}, {options.batch} x {options.size}; {machine}"
+    )
+    rows: dict[str, Any] = {}
+    for name, reason in available_backends().items():
+        # the reference is the definition, not a backend to choose; triton is CUDA's, cpu the processor's
+        if (
+            reason is not True
+            or name == "reference"
+            or name == ("cpu" if options.device == "cuda" else "triton")
+        ):
+            continue
+        with backend(name):  # type: ignore[arg-type]
+            rows[name] = _measure(layer, x, options.seconds)
+    out.table(
+        [(name, f"{row['forward']:,.0f}", f"{row['training']:,.0f}") for name, row in rows.items()],
+        ("backend", "forward, points/s", "training step, points/s"),
+    )
+    out.result(
+        {"machine": machine, "layer": options.layer, "size": list(options.size), "points_per_second": rows}
+    )
+    return 0
+
+
+def _measure(layer: nn.Module, x: torch.Tensor, seconds: float) -> dict[str, float]:
+    points = prod(x.shape[:-1])
+
+    def forward() -> None:
+        with torch.no_grad():
+            layer(x)
+
+    def step() -> None:
+        layer.zero_grad(set_to_none=True)
+        layer(x).square().mean().backward()
+
+    return {"forward": points / _median(forward, x, seconds), "training": points / _median(step, x, seconds)}
+
+
+def _median(call: Any, x: torch.Tensor, seconds: float) -> float:
+    call()  # compiles, fills caches
+    taken: list[float] = []
+    while sum(taken) < seconds or len(taken) < 3:
+        start = time.perf_counter()
+        call()
+        if x.is_cuda:
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - start)
+    return median(taken)

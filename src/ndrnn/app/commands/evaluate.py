@@ -1,0 +1,143 @@
+"""``ndrnn evaluate``: measure a trained model on data that it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from ...data.pipeline.module import DataModule
+from ...learn.training import evaluate as measure
+from ...tasks.augmentation import Augment
+from ...tasks.distorted import Repeats, evaluate_distorted
+from .. import uses
+from ..collect import collect
+from ..output import Output
+from ..recipe import FILE, parse
+from ..trained import load
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure the model of a run on the test or validation samples of its data, or of data that options name."""
+
+    split: Literal["test", "validation"] | None = None
+    """Which samples; by default those of the test, or of the validation where there are none."""
+    weights: str = "best.safetensors"
+    """Which weights of the run."""
+    beam: int | None = None
+    """Prefixes that decoding keeps, for networks that read; by default as in the recipe, 0 for the most probable path."""
+    strict: bool = False
+    """Stop at the first file that cannot be used."""
+    warp: Augment = field(default_factory=Augment)
+    """How far each sample is bent and moved before it is measured; not at all by default."""
+    repeats: int = 1
+    """How often all samples are bent anew and measured; the mean of every metric is given, and the standard deviation."""
+    seed: int = 0
+    """Of the first repeat's bending; each further one has the next number."""
+    json: bool = False
+    """Print one JSON object."""
+
+    def __post_init__(self) -> None:
+        if self.repeats < 1:
+            raise ValueError(f"repeats must be at least 1, got {self.repeats}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be below 0, got {self.seed}")
+        if not self.warp.active and self.warp != Augment():
+            raise ValueError("warp.elastic_sigma has no meaning without warp.elastic_alpha above 0")
+        if not self.warp.active and self.repeats > 1:
+            raise ValueError(
+                f"repeats must be 1 where no option of warp bends the samples anew, got {self.repeats}"
+            )
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command; returns the exit status."""
+    words = list(argv)
+    recipe, options = parse(words, Evaluate, "ndrnn evaluate", data_only=True)
+    folder = Path(words[0])
+    if not (folder / FILE).exists():
+        raise ValueError(f"evaluate needs a run's folder, got {folder}")
+    out = Output(options.json)
+    with out.others():
+        task, _, file = load(folder / options.weights)
+        if options.beam is not None:
+            _set_beam(task, options.beam)
+        settings = recipe.config.training
+        gathered = collect(recipe, out, strict=options.strict, facts=task.facts, seed=settings.seed)
+        split = options.split or ("test" if "test" in gathered.splits else "validation")
+        gathered.samples(split)
+        purpose = uses.purpose_of(task)
+        repeated = None
+        if options.warp.active:
+            repeated = evaluate_distorted(
+                task,
+                gathered,
+                purpose,
+                options.warp,
+                split=split,
+                repeats=options.repeats,
+                seed=options.seed,
+                batch_size=settings.batch_size,
+            )
+            metrics = repeated.mean
+        else:
+            metrics = measure(
+                task, DataModule(gathered, purpose, settings.batch_size, seed=settings.seed), split
+            )
+    out.say(f"{file} on {len(gathered.samples(split)):,} samples ({split})")
+    if repeated is not None:
+        out.say(_told(options, repeated))
+    expected = recipe.expected if split == "test" and repeated is None else {}
+    rows = []
+    for name, value in metrics.items():
+        row = [f"  {name.replace('_', ' ')}", f"{value:.4f}"]
+        if repeated is not None and repeated.spread is not None:
+            row.append(f"± {repeated.spread[name]:.4f}")
+        elif expected:
+            row.append(f"expected {expected[name]:g}" if name in expected else "")
+        rows.append(row)
+    out.table(rows)
+    result = {
+        "weights": str(file),
+        "split": split,
+        "samples": len(gathered.samples(split)),
+        "left_out": len(gathered.faults),
+        "metrics": metrics,
+    }
+    if expected:
+        result["expected"] = dict(expected)
+    out.result(result if repeated is None else result | _warped(options, repeated))
+    return 0
+
+
+def _told(options: Evaluate, repeated: Repeats) -> str:
+    changes = ", ".join(
+        f"{name.replace('_', ' ')} {value:g}"
+        for name, value in asdict(options.warp).items()
+        if value and (name != "elastic_sigma" or options.warp.elastic_alpha)
+    )
+    if len(repeated.seeds) == 1:
+        return f"bent by {changes}; seed {options.seed}"
+    return (
+        f"bent by {changes}; mean and standard deviation of {len(repeated.seeds)} repeats, "
+        f"seeds {repeated.seeds[0]} to {repeated.seeds[-1]}"
+    )
+
+
+def _warped(options: Evaluate, repeated: Repeats) -> dict[str, Any]:
+    return {
+        "warp": asdict(options.warp),
+        "spread": repeated.spread,
+        "repeats": [
+            {"seed": seed, "metrics": metrics}
+            for seed, metrics in zip(repeated.seeds, repeated.metrics, strict=True)
+        ],
+    }
+
+
+def _set_beam(task: Any, beam: int) -> None:
+    if not hasattr(task.settings, "beam"):
+        raise ValueError(f"beam is for networks that read, not for a {type(task).__name__}")
+    task.settings = replace(task.settings, beam=beam)

@@ -1,0 +1,90 @@
+"""``ndrnn info``: what there is here, or what a trained model is."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+
+from ... import __version__, available_backends
+from ...data.readers.place import VARIABLE
+from ...data.readers.registry import formats
+from ...saving.config import to_dict
+from .. import uses
+from ..output import Output
+
+
+@dataclass(frozen=True)
+class Info:
+    """Versions, backends, tasks and formats here; with MODEL, what was trained, on what, and how large it is."""
+
+    model: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL]")] = None
+    """A run's folder, or weights (.safetensors)."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command; returns the exit status."""
+    info = tyro.cli(Info, prog="ndrnn info", args=argv)
+    out = Output(info.json)
+    values = _here() if info.model is None else _model(info.model)
+    out.table(_rows(values))
+    out.result(values)
+    return 0
+
+
+def _here() -> dict[str, Any]:
+    backends = {
+        name: "available" if reason is True else reason for name, reason in available_backends().items()
+    }
+    return {
+        "ndrnn": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
+        "cuda": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "backends": backends,
+        "tasks": uses.names(),
+        "formats": formats(),
+        "data": os.environ.get(VARIABLE, f"{VARIABLE} is not set"),
+    }
+
+
+def _model(path: Path) -> dict[str, Any]:
+    from ..trained import load
+
+    task, _, file = load(path)
+    return {
+        "file": str(file),
+        "task": type(task).__name__,
+        "weights": sum(weight.numel() for weight in task.model.parameters()),
+        "facts": to_dict(task.facts),
+        "settings": to_dict(task.settings),
+    }
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value in (None, ""):
+        return "none"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _rows(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            rows += _rows(value, f"{prefix}{key}.")
+        elif isinstance(value, (list, tuple)):
+            rows.append((prefix + key, ", ".join(map(str, value)) or "none"))
+        else:
+            rows.append((prefix + key, _shown(value)))
+    return rows

@@ -1,0 +1,82 @@
+"""``ndrnn inpaint``: fill in what a mask hides, by a density model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+
+from ...data.faults import BadFile
+from ...data.formats import images
+from ...density.lattices.images import dequantize
+from ..density_model import load_density, write_image
+from ..inputs import Loader, find
+from ..output import Output
+
+
+@dataclass(frozen=True)
+class Inpaint:
+    """Fill in the pixels of IMAGE where MASK is not 0, by a density model; all others stay as they are."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """A run's folder, or weights (.safetensors)."""
+    image: Annotated[Path, tyro.conf.Positional]
+    """The image."""
+    mask: Annotated[Path, tyro.conf.Positional]
+    """Another of the same size; what is not 0 in it is filled in."""
+    out: Path = Path("inpainted.png")
+    """The filled image, PNG."""
+    method: Literal["mh", "map"] = "mh"
+    """Draw by Metropolis-Hastings, as published, or climb to the most probable."""
+    epochs: int = 100
+    """Sweeps over the hidden pixels, or steps of the climb."""
+    chains: int = 1
+    """Independent fillings, of which the most probable is kept."""
+    seed: int = 0
+    """Equal seeds give equal images."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command; returns the exit status."""
+    options = tyro.cli(Inpaint, prog="ndrnn inpaint", args=argv)
+    out = Output(options.json)
+    task, reader = load_density(options.model)
+    loader = Loader(reader, task.facts.channels, task.facts.ndim)
+    (file,), (hidden,) = find([options.image]), find([options.mask])
+    values, _ = loader.read(file)
+    mask = images.decode_mask(hidden.storage.read(hidden.name), hidden.where) != 0
+    if mask.shape != values.shape[:-1]:
+        expected, got = (" x ".join(map(str, shape)) for shape in (values.shape[:-1], mask.shape))
+        raise BadFile(hidden.where, f"mask must be {expected} like its image, got {got}")
+    generator = torch.Generator().manual_seed(options.seed)
+    known = loader.features(values, file).unsqueeze(0)
+    if levels := task.settings.levels:
+        known = dequantize((known * (levels - 1)).round().long(), levels=levels, generator=generator)
+    with out.others():
+        found = task.model.inpaint(
+            known,
+            torch.from_numpy(mask),
+            method=options.method,
+            epochs=options.epochs,
+            chains=options.chains,
+            generator=generator,
+            progress=not options.json,
+        )
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    write_image(found.best[0], task.settings.levels, loader.intensities.invert, options.out)
+    out.say(str(options.out))
+    out.result(
+        {
+            "image": str(options.out),
+            "filled": int(mask.sum()),
+            "log_prob": float(found.log_prob.max()),
+            "acceptance": None if found.acceptance is None else float(found.acceptance.mean()),
+        }
+    )
+    return 0

@@ -1,0 +1,139 @@
+"""``ndrnn train``: train by a recipe, into a folder that holds all there is to know of the run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from torch import distributed
+
+from ...data import BadFile
+from ...data.pipeline.module import DataModule
+from ...learn.training import BEST, LAST, DivergedError, Record, fit
+from ...saving import models as checkpoint
+from .. import run_report, uses
+from ..collect import collect, tell
+from ..logs import Table
+from ..output import Output
+from ..recipe import FILE, Recipe, parse
+
+LAST_WEIGHTS = "last.safetensors"
+"""A run's weights at its end."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train by a recipe. The run's folder gets the recipe (config.toml), metrics.csv, TensorBoard's logs where it is
+    installed, best.safetensors and last.safetensors, the state to resume from (last.ckpt), and report.html."""
+
+    out: Path = Path("runs/latest")
+    """Folder of the run."""
+    resume: bool = False
+    """Go on with the run in that folder, or begin it."""
+    strict: bool = False
+    """Stop at the first file that cannot be used, rather than leave it out."""
+    devices: int = 1
+    """Processors of the kind that is used, on each machine."""
+    nodes: int = 1
+    """Machines."""
+    precision: str = "32-true"
+    """Lightning's name of the arithmetic: 32-true, bf16-mixed, 16-mixed or 64-true."""
+    json: bool = False
+    """Print one JSON object at the end, and everything else on standard error."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command; returns the exit status."""
+    words = list(argv)
+    recipe, train = parse(words, Train, "ndrnn train")
+    folder = train.out
+    if words and not words[0].startswith("-") and Path(words[0]).is_dir() and folder == Train.out:
+        folder = Path(words[0])  # a run's own folder, to go on with
+    out = Output(train.json)
+    if _is_first() and (folder / FILE).exists() and not train.resume:
+        raise ValueError(
+            f"out: {folder} holds a run; --resume goes on with it, another --out begins a new one"
+        )
+    with out.others():
+        status, result = _train(recipe, train, folder, out)
+    out.result(result)
+    return status
+
+
+def _train(recipe: Recipe, train: Train, folder: Path, out: Output) -> tuple[int, dict[str, Any]]:
+    options = recipe.config.training
+    gathered = collect(recipe, out, strict=train.strict, seed=options.seed)
+    tell(gathered, out)
+    for split in ("train", "validation"):
+        if split not in gathered.splits:
+            raise BadFile(recipe.data.path, f"has no samples for {split}")
+    if _is_first():
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / FILE).exists():  # the recipe of a run that goes on is that with which it began
+            recipe.save(folder)
+    task = uses.build(recipe.task, recipe.config, gathered.facts)
+    out.say(f"{sum(weight.numel() for weight in task.model.parameters()):,} weights; the run is in {folder}")
+    data = DataModule(gathered, recipe.purpose, options.batch_size, seed=options.seed)
+    loggers: list[Any] = [Table(folder, train.resume)]
+    if find_spec("tensorboard") is not None:
+        from lightning.pytorch.loggers import TensorBoardLogger
+
+        loggers.append(TensorBoardLogger(folder, name="", version="tensorboard"))
+    try:
+        record = fit(
+            task,
+            data,
+            folder,
+            resume=train.resume,
+            logger=loggers,
+            devices=train.devices,
+            num_nodes=train.nodes,
+            precision=train.precision,
+        )
+    except DivergedError as error:
+        out.warn(f"error: {error}")
+        return 1, {"folder": str(folder), "error": str(error)}
+    first = task.trainer.is_global_zero
+    _part()
+    if not first:
+        return 0, {}
+    checkpoint.save(task, folder / LAST_WEIGHTS)
+    best = checkpoint.load(folder / BEST) if (folder / BEST).exists() else task
+    run_report.write(folder / "report.html", recipe, best, gathered, record)
+    return _finish(record, folder, out)
+
+
+def _finish(record: Record, folder: Path, out: Output) -> tuple[int, dict[str, Any]]:
+    last = record.marks[-1].metrics if record.marks else {}
+    if record.interrupted:
+        out.say(f"interrupted after {record.seconds:.0f} s; ndrnn train {folder} --resume goes on")
+    for name in (BEST, LAST_WEIGHTS, "metrics.csv", "report.html"):
+        if (folder / name).exists():
+            out.say(f"  {folder / name}")
+    result = {
+        "folder": str(folder),
+        "interrupted": record.interrupted,
+        "resumable": (folder / LAST).exists(),
+        "seconds": round(record.seconds, 3),
+        "points_per_second": round(record.points_per_second, 1),
+        "loss": record.marks[-1].loss if record.marks else None,
+        "metrics": last,
+    }
+    return (1 if record.interrupted else 0), result
+
+
+def _part() -> None:
+    """Ends the talk of several processes: whoever leaves while another still talks to it takes that one down."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()
+
+
+def _is_first() -> bool:
+    """Whether this is the first of several processes; Lightning and SLURM start the others with the same words."""
+    variables = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+    return all(os.environ.get(variable, "0") == "0" for variable in variables)

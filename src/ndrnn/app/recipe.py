@@ -1,0 +1,225 @@
+"""Recipes: what a TOML file and the options of the command line together say about a training.
+
+A recipe names its task and the format of its data; every other key is a field of a frozen dataclass, so that a
+misspelt key is an error, and is an option of the command line as well::
+
+    task = "label"
+
+    [data]
+    format = "masks"
+    path = "camvid120/camvid120.zip"
+
+    [training]
+    epochs = 20                           # or: ndrnn train recipe.toml --training.epochs 20
+
+    [expected]                            # on the test samples, for who trains as it stands here
+    mean_iou = 0.36
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, make_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+from ..data.pipeline.gather import Purpose
+from ..data.readers.registry import name_of, reader_class
+from ..data.readers.source import Reader
+from ..saving.atomic import replacing
+from ..saving.config import from_dict, to_dict
+from . import toml, uses
+
+FILE = "config.toml"
+"""A run's own recipe in its folder."""
+
+Arguments = TypeVar("Arguments")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained on what."""
+
+    task: str
+    config: Any
+    """The configuration of the task, such as :class:`ndrnn.tasks.Label`."""
+    data: Reader
+    plugins: tuple[str, ...] = ()
+    expected: Mapping[str, float] = field(default_factory=dict)
+    """Metrics that a model trained with this configuration, whatever the seed, had on the test samples."""
+
+    @property
+    def purpose(self) -> Purpose:
+        """Which task of the library it is, or resembles."""
+        return uses.use(self.task).purpose
+
+    def dumps(self) -> str:
+        """The recipe as TOML."""
+        values: dict[str, Any] = {"task": self.task}
+        if self.plugins:
+            values["plugins"] = self.plugins
+        data = {"format": name_of(self.data), **to_dict(self.data)}
+        expected = {"expected": self.expected} if self.expected else {}
+        return toml.dumps({**values, **to_dict(self.config), "data": data, **expected})
+
+    def save(self, folder: Path) -> None:
+        """Write the recipe into the folder of a run."""
+        with replacing(folder / FILE) as temporary:
+            temporary.write_text(self.dumps(), encoding="utf-8")
+
+
+def read(path: Path) -> Recipe:
+    """The recipe in a TOML file, or in the folder of a run.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not TOML, a key is unknown, or a value is of the wrong kind or out of range.
+    """
+    return _make(_table(path), str(path))
+
+
+def parse(
+    argv: Sequence[str], arguments: type[Arguments], prog: str, *, data_only: bool = False
+) -> tuple[Recipe, Arguments]:
+    """A recipe and a command's own arguments from the command line.
+
+    The first word, unless it is an option, names a TOML file or a run's folder. ``--task``, ``--data.format`` and
+    ``--plugin`` come first of all, since they decide what other options there are.
+
+    Args:
+        argv: the words after the name of the command.
+        arguments: a frozen dataclass with defaults and a docstring, the command's own options.
+        prog: what the help calls the program.
+        data_only: whether only the options of the data are offered.
+    """
+    words = list(argv)
+    table: dict[str, Any] = {}
+    if words and not words[0].startswith("-"):
+        table = _table(Path(words.pop(0)))
+    task, data_format = _pull(words, "--task"), _pull(words, "--data.format")
+    plugins = [*table.get("plugins", ())]
+    while (plugin := _pull(words, "--plugin")) is not None:
+        plugins.append(plugin)
+    if task is not None:
+        table["task"] = task
+    data = dict(table.get("data", {}))
+    if data_format is not None and data_format != data.get("format"):
+        data = {"format": data_format, **{key: data[key] for key in ("path", "root") if key in data}}
+    if data_format is not None or data:
+        table["data"] = data
+    table["plugins"] = plugins
+    asks_help = "-h" in words or "--help" in words
+    if asks_help:
+        # help must come even where nothing is chosen yet
+        table.setdefault("task", "label")
+        table.setdefault("data", {"format": "masks"})
+    recipe = _make(table, prog)
+    flat = tyro.conf.arg(name="")
+    fields: list[tuple[str, Any, Any]] = [
+        ("arguments", Annotated[arguments, flat], field(default_factory=arguments)),
+        ("data", type(recipe.data), field(default=recipe.data)),
+    ]
+    if not data_only:
+        fields.insert(1, ("config", Annotated[type(recipe.config), flat], field(default=recipe.config)))
+    combined = make_dataclass("Command", fields, frozen=True)
+    note = (
+        "\n\nUsage: RECIPE.toml or RUN first, then options; --task {label,classify,transcribe,density}, "
+        "--data.format NAME and --plugin MODULE decide which options there are."
+    )
+    result: Any = tyro.cli(combined, args=words, prog=prog, description=(arguments.__doc__ or "") + note)
+    config = recipe.config if data_only else result.config
+    expected = (
+        recipe.expected if task is None and _but_for_seed(config) == _but_for_seed(recipe.config) else {}
+    )
+    return Recipe(recipe.task, config, result.data, recipe.plugins, expected), result.arguments
+
+
+def load_plugin(name: str) -> None:
+    """Import a module of the user, by its name (the current folder included) or by a path that ends in ``.py``.
+
+    Raises:
+        ValueError: there is no such module.
+    """
+    if name.endswith(".py"):
+        path = Path(name)
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        if not path.is_file() or spec is None or spec.loader is None:
+            raise ValueError(f"plugin {name!r}: no such file")
+        if path.stem not in sys.modules:
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[path.stem] = module
+            spec.loader.exec_module(module)
+        return
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name.partition(".")[0] and error.name != name:
+            raise
+        raise ValueError(f"plugin {name!r}: no module of this name, here or installed") from error
+
+
+def _table(path: Path) -> dict[str, Any]:
+    file = path / FILE if path.is_dir() else path
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        hint = f" (a run's folder holds {FILE})" if path.is_dir() else ""
+        raise FileNotFoundError(f"{file}: no such recipe{hint}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: not TOML ({error})") from error
+
+
+def _but_for_seed(config: Any) -> Any:
+    return (
+        replace(config, training=replace(config.training, seed=0)) if hasattr(config, "training") else config
+    )
+
+
+def _make(table: Mapping[str, Any], where: str) -> Recipe:
+    rest = dict(table)
+    plugins = tuple(rest.pop("plugins", ()))
+    for plugin in plugins:
+        load_plugin(plugin)
+    task = rest.pop("task", None)
+    if not isinstance(task, str):
+        raise ValueError(f"{where}: task must be one of {', '.join(uses.names())}, got {task!r}")
+    settings = uses.use(task).settings
+    expected = rest.pop("expected", {})
+    if not isinstance(expected, Mapping) or not all(
+        type(value) in (int, float) for value in expected.values()
+    ):
+        raise ValueError(f"{where}: expected must be a table of metrics and their figures, got {expected!r}")
+    data = rest.pop("data", None)
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{where}: data must be a table with the keys format and path")
+    data = dict(data)
+    if "format" not in data:
+        raise ValueError(f"{where}: data.format is missing")
+    reader = reader_class(data.pop("format"))
+    try:
+        return Recipe(task, from_dict(settings, rest), from_dict(reader, data, "data"), plugins, expected)
+    except TypeError as error:  # a value of the wrong kind is the user's error, not ours
+        raise ValueError(f"{where}: {error}") from error
+
+
+def _pull(words: list[str], option: str) -> str | None:
+    """Take an option and its value out of the words."""
+    for index, word in enumerate(words):
+        if word == option:
+            if index + 1 == len(words):
+                raise ValueError(f"{option} needs a value")
+            value = words[index + 1]
+            del words[index : index + 2]
+            return value
+        if word.startswith(option + "="):
+            del words[index]
+            return word[len(option) + 1 :]
+    return None

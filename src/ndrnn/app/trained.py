@@ -1,0 +1,35 @@
+"""Trained models by the path of their weights or of the run's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..data.readers.source import Reader
+from ..learn.training import BEST
+from ..saving import models as checkpoint
+from .recipe import FILE, read
+
+
+def weights_of(path: Path) -> Path:
+    """The weights that ``path`` means: a file, or the best of a run's folder.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    file = path / BEST if path.is_dir() else path
+    if not file.exists():
+        kind = "run's folder with weights" if path.is_dir() else "such model"
+        raise FileNotFoundError(f"{file}: no {kind}")
+    return file
+
+
+def load(path: Path) -> tuple[Any, Reader | None, Path]:
+    """The trained task at ``path``, in evaluation mode, the reader of its run's recipe, and the file of its weights.
+
+    The modules that the recipe names as plugins are imported first, since they may hold the task's class. Weights
+    without a recipe beside them have no reader.
+    """
+    file = weights_of(path)
+    reader = read(file.parent).data if (file.parent / FILE).exists() else None
+    return checkpoint.load(file), reader, file

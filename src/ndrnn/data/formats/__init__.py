@@ -1,0 +1,1 @@
+"""File formats: images, volumes, tables, archives."""

@@ -1,0 +1,61 @@
+"""Labels as pictures: maps with a palette, and colours laid over an image."""
+
+from __future__ import annotations
+
+import colorsys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ...saving.atomic import replacing
+from .channels import to_channels
+
+
+def palette(count: int) -> np.ndarray:
+    """Colours of the labels 0, 1, ..., (count, 3) uint8: black, then hues a golden angle apart."""
+    colors = [(0, 0, 0)]
+    for number in range(1, count):
+        # neighbours in number differ in hue, and every round of hues in brightness
+        hue, value = (number - 1) * 0.618034 % 1, 1 - 0.22 * ((number - 1) // 6 % 3)
+        red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, value)
+        colors.append((round(255 * red), round(255 * green), round(255 * blue)))
+    return np.array(colors[:count], np.uint8)
+
+
+def write_map(labels: np.ndarray, path: str | Path, count: int) -> None:
+    """Write labels (H, W) as a PNG whose values are the labels, with a palette where there are at most 256.
+
+    Raises:
+        ValueError: a label does not fit into 16 bits.
+    """
+    if labels.min(initial=0) < 0 or labels.max(initial=0) > 65535:
+        raise ValueError(f"labels must lie in [0, 65535], got {labels.min()} to {labels.max()}")
+    if count <= 256:
+        image = Image.fromarray(labels.astype(np.uint8), "L")
+        image.putpalette(palette(count).tobytes())
+    else:
+        image = Image.fromarray(labels.astype(np.uint16))
+    _save(image, path)
+
+
+def write_overlay(image: np.ndarray, labels: np.ndarray, path: str | Path, count: int) -> None:
+    """Write an image (H, W, C) as PNG with its labels (H, W) in colour over it; label 0 stays as it is."""
+
+    def colored(row: np.ndarray) -> np.ndarray:
+        return to_channels(row[..., :4], 3).astype(np.float32)
+
+    # row by row: floating-point numbers for all points of a large image would take many times its memory
+    low = min(float(colored(row).min()) for row in image)
+    high = max(float(colored(row).max()) for row in image)
+    colors = palette(max(count, int(labels.max(initial=0)) + 1)).astype(np.float32)
+    mixed = np.empty((*labels.shape, 3), np.uint8)
+    for row, own, into in zip(image, labels, mixed, strict=True):
+        shades = (colored(row) - low) * (255 / (high - low) if high > low else 0)
+        into[:] = np.rint(np.where((own > 0)[..., None], 0.55 * shades + 0.45 * colors[own], shades))
+    _save(Image.fromarray(mixed), path)
+
+
+def _save(image: Image.Image, path: str | Path) -> None:
+    with replacing(path) as temporary:
+        image.save(temporary, format="PNG")

@@ -1,0 +1,1 @@
+"""From readers to checked samples and batches."""

@@ -1,0 +1,190 @@
+"""From files to checked samples: what cannot be used is found, named and counted before any training starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+
+from ..batches import IGNORE, Facts
+from ..faults import BadFile, Faults
+from ..formats.intensities import Intensities
+from ..readers.source import SPLITS, Raw, Reader
+from .samples import Samples, convert
+
+Purpose = Literal["label", "classify", "transcribe", "density"]
+Item = TypeVar("Item")
+Progress = Callable[[Iterable[Item], str, int], Iterable[Item]]
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Checked samples by split, and the facts that hold for all of them."""
+
+    facts: Facts
+    splits: dict[str, Samples]
+    faults: Faults
+
+    def samples(self, split: str) -> Samples:
+        """The samples of a split.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if split not in self.splits:
+            raise ValueError(f"split must be one of {', '.join(self.splits)}, got {split!r}")
+        return self.splits[split]
+
+
+def silent(items: Iterable[Item], what: str, count: int) -> Iterable[Item]:
+    """Shows no progress."""
+    return items
+
+
+def gather(
+    reader: Reader,
+    purpose: Purpose,
+    *,
+    strict: bool = False,
+    seed: int = 0,
+    facts: Facts | None = None,
+    accept: Callable[[Raw], str | None] | None = None,
+    progress: Progress[int] = silent,
+) -> Gathered:
+    """Find, read and check all samples.
+
+    Args:
+        reader: format and place of the data.
+        purpose: what the samples are for, which decides what is checked.
+        strict: whether the first fault ends the reading.
+        seed: of the choice of held-out samples, where the data names none.
+        facts: those of a trained model that the samples have to fit; without it they are taken from the data.
+        accept: a check of one's own, which says why a sample cannot be used, or None.
+        progress: wraps the numbers of the samples as they are read; gets them, a word and their count.
+
+    Raises:
+        BadFile: nothing can be used, or with ``strict`` the first file that cannot.
+        FileNotFoundError: there is no data.
+    """
+    source = reader.open()
+    faults = Faults(strict)
+    checker = _Checker(purpose, reader.intensities, source.classes, facts)
+    room = int(reader.memory * 2**30)
+    kept: dict[int, Raw] = {}
+    extents: dict[int, tuple[int, ...]] = {}
+    for index in progress(range(len(source)), "reading", len(source)):
+        try:
+            raw = source.read(index)
+            checker.check(raw, source.names[index])
+            if accept is not None and (reason := accept(raw)):
+                raise BadFile(source.names[index], reason)
+        except BadFile as fault:
+            faults.add(fault)
+            continue
+        extents[index] = raw.values.shape[:-1]
+        room -= _bytes(raw)
+        if room >= 0:
+            kept[index] = raw
+    if not extents:
+        first = f"; the first: {faults.found[0]}" if faults.found else ""
+        raise BadFile(reader.path, f"none of {len(source)} samples can be used{first}")
+    found = {split: [index for index in extents if source.splits[index] == split] for split in (*SPLITS, "")}
+    found["train"] += found.pop("")
+    if found["train"] and not found["validation"]:
+        found["train"], found["validation"] = _held_out(found["train"], reader.held_out, seed)
+    splits = {
+        split: Samples(
+            source, found[split], [extents[index] for index in found[split]], checker.intensities, kept
+        )
+        for split in SPLITS
+        if found[split]
+    }
+    return Gathered(facts or checker.facts(), splits, faults)
+
+
+class _Checker:
+    """What all samples must have in common; the first good one sets the number of axes and of channels."""
+
+    def __init__(
+        self, purpose: Purpose, intensities: Intensities, classes: tuple[str, ...], facts: Facts | None
+    ) -> None:
+        self.purpose = purpose
+        self.intensities = intensities
+        self.classes = facts.classes if facts else classes
+        self.known = facts is not None
+        self.ndim = facts.ndim if facts else 0
+        if facts:
+            self.intensities = replace(intensities, channels=facts.channels)
+        self.highest = -1
+        self.characters: set[str] = set()
+
+    def check(self, raw: Raw, file: str) -> None:
+        shape = raw.values.shape
+        if len(shape) < 2 or 0 in shape:
+            raise BadFile(file, f"a sample must have points and channels, got shape {shape}")
+        if self.ndim and len(shape) - 1 != self.ndim:
+            raise BadFile(file, f"must have {self.ndim} axes like the first sample, got {len(shape) - 1}")
+        intensities = self.intensities
+        if not intensities.channels:
+            intensities = replace(intensities, channels=shape[-1])
+        convert(Raw(raw.values), file, intensities)
+        getattr(self, f"_check_{self.purpose}")(raw, file)
+        self.ndim, self.intensities = len(shape) - 1, intensities
+
+    def facts(self) -> Facts:
+        classes = self.classes
+        if self.purpose in ("label", "classify") and not classes:
+            classes = tuple(str(number) for number in range(self.highest + 1))
+        alphabet = "".join(sorted(self.characters))
+        return Facts(self.ndim, self.intensities.channels, classes, alphabet)
+
+    def _check_label(self, raw: Raw, file: str) -> None:
+        if not isinstance(raw.target, np.ndarray):
+            raise BadFile(file, "has no mask; a format with masks is needed for labelling")
+        if raw.target.shape != raw.values.shape[:-1]:
+            raise BadFile(
+                file, f"mask must be {raw.values.shape[:-1]} like its image, got {raw.target.shape}"
+            )
+        counted = raw.target[raw.target != IGNORE]
+        if counted.size:
+            self._check_range(int(counted.min()), int(counted.max()), file)
+
+    def _check_classify(self, raw: Raw, file: str) -> None:
+        if not isinstance(raw.target, int):
+            raise BadFile(file, "has no class; a format with classes is needed for classifying")
+        self._check_range(raw.target, raw.target, file)
+
+    def _check_transcribe(self, raw: Raw, file: str) -> None:
+        if not isinstance(raw.target, str):
+            raise BadFile(file, "has no text; a format with texts is needed for transcribing")
+        self.characters |= set(raw.target)
+
+    def _check_density(self, raw: Raw, file: str) -> None:
+        pass
+
+    def _check_range(self, low: int, high: int, file: str) -> None:
+        count = len(self.classes)
+        if low < 0 or (count and high >= count):
+            wrong = low if low < 0 else high
+            limit = f"[0, {count})" if count else "at or above 0"
+            raise BadFile(
+                file, f"label {wrong} is out of range, it must be {limit}, or be named in data.ignore"
+            )
+        self.highest = max(self.highest, high)
+
+
+def _bytes(raw: Raw) -> int:
+    return raw.values.nbytes + (raw.target.nbytes if isinstance(raw.target, np.ndarray) else 64)
+
+
+def _held_out(indices: list[int], share: float, seed: int) -> tuple[list[int], list[int]]:
+    if len(indices) < 2:
+        return indices, []
+    count = min(len(indices) - 1, max(1, round(share * len(indices))))
+    order = torch.randperm(len(indices), generator=torch.Generator().manual_seed(seed)).tolist()
+    chosen = set(order[:count])
+    left = [value for position, value in enumerate(indices) if position not in chosen]
+    return left, [value for position, value in enumerate(indices) if position in chosen]

@@ -1,0 +1,1 @@
+"""Images as lattices of inputs and outputs: causal neighbourhoods, whitening, rates."""

@@ -1,0 +1,1 @@
+"""Mixtures of conditional Gaussian scale mixtures."""

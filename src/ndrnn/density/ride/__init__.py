@@ -1,0 +1,1 @@
+"""RIDE and models made of several."""

@@ -1,0 +1,279 @@
+"""RIDE: a recurrent model of images with an exact, tractable density."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import exp, log
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ...nn.layers import MDGRU, MDLSTM, MDRNN, LeakyMDLSTM, ScanLayer, SpatialLSTM, StableMDLSTM
+from ..lattices.neighborhood import CausalNeighborhood, as_image_batch, check_finite
+from ..lattices.rate import Rate
+from ..lattices.whitening import Whitening
+from ..learn.patches import Pictures
+from ..learn.training import RideReport, fit_ride
+from ..mixture.mcgsm import MCGSM
+from ..use.evaluation import bits_per_pixel, log_prob_discrete
+from ..use.inpainting import Inpainting, inpaint
+from ..use.sampling import sample
+
+Cell = Literal["spatial", "spatial_extended", "lstm", "stable", "leaky", "gru", "rnn"]
+_LAYERS: Mapping[str, Any] = {
+    "spatial": SpatialLSTM,
+    "spatial_extended": SpatialLSTM,
+    "lstm": MDLSTM,
+    "stable": StableMDLSTM,
+    "leaky": LeakyMDLSTM,
+    "gru": MDGRU,
+    "rnn": MDRNN,
+}
+_MARGINAL = 1024
+
+
+class RIDE(nn.Module):
+    r"""Recurrent image density estimator (Theis & Bethge 2015): :math:`p(x) = \prod_{ij} p(x_{ij} | h_{ij})`.
+
+    The whitened causal neighbourhoods feed a stack of spatial LSTMs; the MCGSM on top sees only the last hidden vector.
+
+    Args:
+        hidden_size: hidden units of every layer.
+        num_layers: layers of the stack.
+        neighborhood: inputs of the first layer; a 5-wide window (12 pixels) if not given.
+        num_components, num_scales, num_features: of the MCGSM.
+        channels: channels C of the images, predicted jointly.
+        observed_channels: further channels that are known everywhere, given as ``observed``.
+        cell: ``"spatial"``, ``"spatial_extended"``, ``"lstm"``, ``"stable"``, ``"leaky"``, ``"gru"`` or ``"rnn"``.
+        pad: whether images are bordered with zeros so that every pixel is predicted, the model of patches.
+
+    Images are floating point, (N, H, W) or (N, H, W, C); log-probabilities are in nats with respect to the density of
+    the values as given.
+    """
+
+    marginal: Tensor
+
+    def __init__(
+        self,
+        hidden_size: int = 64,
+        num_layers: int = 1,
+        neighborhood: CausalNeighborhood | None = None,
+        num_components: int = 32,
+        num_scales: int = 4,
+        num_features: int = 32,
+        channels: int = 1,
+        *,
+        observed_channels: int = 0,
+        cell: Cell = "spatial",
+        pad: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in (("hidden_size", hidden_size), ("num_layers", num_layers), ("channels", channels)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if cell not in _LAYERS:
+            raise ValueError(f"cell must be one of {', '.join(map(repr, _LAYERS))}, got {cell!r}")
+        if neighborhood is None:
+            neighborhood = CausalNeighborhood.window(5, observed=observed_channels > 0)
+        if bool(observed_channels) != bool(neighborhood.observed_size):
+            raise ValueError(
+                f"observed_channels={observed_channels} does not fit {neighborhood!r}: observed channels need a "
+                "neighborhood with an observed mask, and only they"
+            )
+        self.hidden_size, self.channels, self.observed_channels = hidden_size, channels, observed_channels
+        self.neighborhood, self.cell, self.pad = neighborhood, cell, pad
+        self._options: dict[str, Any] = {"device": device, "dtype": dtype}
+        inputs = neighborhood.num_inputs(channels, observed_channels)
+        if inputs < 1:
+            raise ValueError(f"neighborhood must have at least one input, got {neighborhood!r}")
+        self.whitening = Whitening(inputs, channels, device=device, dtype=dtype)
+        self.layers = nn.ModuleList()
+        for _ in range(num_layers):
+            self._append_layer()
+        self.mcgsm = MCGSM(
+            hidden_size, channels, num_components, num_scales, num_features, device=device, dtype=dtype
+        )
+        # as in the original: with means stochastic gradient descent at the published rates diverges
+        self.mcgsm.means.requires_grad_(False)
+        self.register_buffer("marginal", torch.zeros(_MARGINAL, channels, device=device, dtype=dtype))
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.layers)
+
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments as plain values, for :meth:`from_config`."""
+        nb = self.neighborhood
+        return {
+            "hidden_size": self.hidden_size,
+            "num_layers": self.num_layers,
+            "neighborhood": {
+                "mask": nb.mask.int().tolist(),
+                "output": list(nb.output),
+                "observed": nb.observed.int().tolist(),
+            },
+            "num_components": self.mcgsm.num_components,
+            "num_scales": self.mcgsm.num_scales,
+            "num_features": self.mcgsm.num_features,
+            "channels": self.channels,
+            "observed_channels": self.observed_channels,
+            "cell": self.cell,
+            "pad": self.pad,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], **options: Any) -> RIDE:
+        """A model as :meth:`config` describes it; its weights are fresh."""
+        given = dict(config)
+        neighborhood = CausalNeighborhood(**given.pop("neighborhood"))
+        return cls(neighborhood=neighborhood, **given, **options)
+
+    def add_layer(self, *, pass_through: bool = False) -> RIDE:
+        """Put a layer on top: deep models are grown greedily, layer by layer.
+
+        Args:
+            pass_through: the layer hands on what the one below gives, roughly, and the MCGSM stays, so that the model
+                starts near what it was. Otherwise the layer is fresh and the MCGSM starts anew, as published.
+
+        Raises:
+            ValueError: ``pass_through`` with a cell that has no gates i, g and o.
+        """
+        if pass_through and self.cell in ("leaky", "gru", "rnn"):
+            raise ValueError(f"pass_through needs a cell with the gates i, g and o, got cell={self.cell!r}")
+        # the model may have moved since it was made
+        self._options = {"device": self.marginal.device, "dtype": self.marginal.dtype}
+        self._append_layer()
+        if pass_through:
+            _hand_on(self.scan_layers()[-1])
+        else:
+            self.mcgsm.reset_parameters()
+        return self
+
+    def _append_layer(self) -> None:
+        kind = _LAYERS[self.cell]
+        inputs = self.hidden_size if self.layers else self.whitening.num_inputs
+        options = {**self._options, "directions": [(1, 1)]}
+        if self.cell == "spatial_extended":
+            options["extended"] = True
+        self.layers.append(kind(inputs, self.hidden_size, 2, **options))
+
+    def scan_layers(self) -> list[ScanLayer]:
+        """The layers, typed."""
+        return [layer for layer in self.layers if isinstance(layer, ScanLayer)]
+
+    def canvas(self, images: Tensor, name: str = "images", channels: int | None = None) -> Tensor:
+        """Images (N, H, W, C) as the model reads them: bordered with zeros if it pads.
+
+        Raises:
+            TypeError: integers, or another dtype than the model's.
+            ValueError: wrong channels or dimensions.
+        """
+        images = as_image_batch(images, name)
+        channels = self.channels if channels is None else channels
+        if images.shape[-1] != channels:
+            raise ValueError(f"{name} must have {channels} channels, got {images.shape[-1]}")
+        if images.dtype != self.marginal.dtype:
+            raise TypeError(f"{name} must be {self.marginal.dtype}, the model's dtype, got {images.dtype}")
+        if not self.pad:
+            return images
+        top, bottom, left, right = self.neighborhood.margins
+        return functional.pad(images, (0, 0, left, right, top, bottom))
+
+    def canvases(self, images: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Both kinds of images as the model reads them, checked."""
+        canvas = self.canvas(images)
+        if (observed is None) != (self.observed_channels == 0):
+            raise ValueError(
+                f"observed must {'not ' if observed is not None else ''}be given: the model has "
+                f"{self.observed_channels} observed channels"
+            )
+        seen = None if observed is None else self.canvas(observed, "observed", self.observed_channels)
+        return canvas, seen
+
+    def hidden_and_outputs(self, images: Tensor, observed: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Top hidden vectors (N, H', W', hidden_size) and whitened outputs (N, H', W', C)."""
+        canvas, seen = self.canvases(images, observed)
+        windows = self.neighborhood.windows(canvas, seen)
+        x, y = self.whitening(windows, self.neighborhood.targets(canvas))
+        for layer in self.layers:
+            x = layer(x)
+        return x, y
+
+    def log_prob(self, images: Tensor, observed: Tensor | None = None) -> Tensor:
+        """Log-density in nats of every predicted pixel given those before it, (N, H', W').
+
+        Raises:
+            TypeError, ValueError: integer images, wrong channels, or images smaller than the neighbourhood.
+        """
+        hidden, outputs = self.hidden_and_outputs(images, observed)
+        result: Tensor = self.mcgsm(hidden).log_prob(outputs) + self.whitening.log_jacobian
+        return result
+
+    def forward(self, images: Tensor, observed: Tensor | None = None) -> Tensor:
+        """The same as :meth:`log_prob`."""
+        return self.log_prob(images, observed)
+
+    def log_prob_discrete(self, images: Tensor, *, levels: int = 256) -> Tensor:
+        """Log-probability of integer pixels; see :func:`ndrnn.density.use.evaluation.log_prob_discrete`."""
+        return log_prob_discrete(self, images, levels=levels)
+
+    def bits_per_pixel(self, images: Tensor, **options: Any) -> Rate:
+        """Rate with its interval; see :func:`ndrnn.density.use.evaluation.bits_per_pixel`."""
+        return bits_per_pixel(self, images, **options)
+
+    @torch.no_grad()
+    def surprise(self, images: Tensor, observed: Tensor | None = None) -> Tensor:
+        """How little every predicted pixel was expected: -log2 of its density, (N, H', W'), as a map to look at."""
+        return -self.log_prob(images, observed) / log(2.0)
+
+    @torch.no_grad()
+    def fit_whitening(
+        self, images: Tensor, observed: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> RIDE:
+        """Fit the whitening, and remember the marginal of the pixels, from at most half a million random pixels.
+
+        Raises:
+            ValueError: the images are constant, not finite, or too small.
+        """
+        canvas, seen = self.canvases(images, observed)
+        check_finite(canvas, "images")
+        inputs, outputs = self.neighborhood.sample(canvas, 500_000, observed=seen, generator=generator)
+        self.whitening.fit(inputs, outputs)
+        pick = torch.randint(len(outputs), (_MARGINAL,), generator=generator)
+        self.marginal.copy_(outputs[pick.to(outputs.device)])
+        return self
+
+    def fit(self, images: Pictures, val_images: Pictures | None = None, **options: Any) -> RideReport:
+        """Train on images (N, H, W) or (N, H, W, C), or on pictures of any sizes; see :func:`ndrnn.density.learn.training.fit_ride` for all options."""
+        return fit_ride(self, images, val_images, **options)
+
+    def sample(self, n: int, height: int, width: int, **options: Any) -> Tensor:
+        """Draw ``n`` images (n, height, width, C); see :func:`ndrnn.density.use.sampling.sample`."""
+        return sample(self, n, height, width, **options)
+
+    def inpaint(self, images: Tensor, mask: Tensor, **options: Any) -> Inpainting:
+        """Fill the pixels where ``mask`` is True; see :func:`ndrnn.density.use.inpainting.inpaint`."""
+        return inpaint(self, images, mask, **options)
+
+
+# Biases of nearly open and nearly closed gates: their gradients have not vanished.
+_OPEN, _CLOSED = 2.0, -3.0
+
+
+@torch.no_grad()
+def _hand_on(layer: ScanLayer) -> None:
+    """Make a layer with as many inputs as units give about its input: i and o open, f closed, g the input."""
+    units = layer.hidden_size
+    opening = 1 / (1 + exp(-_OPEN))
+    for parameter in layer.parameters():
+        parameter.mul_(0.1)  # still no two units alike
+    for number, gate in enumerate(layer.cell.gates(layer.ndim)):
+        rows = slice(number * units, (number + 1) * units)
+        if gate == "g":
+            layer.weight_ih[:, rows] = torch.eye(units).to(layer.weight_ih) / opening**2
+        elif layer.bias is not None and gate[0] in "ifo":
+            layer.bias[:, rows] += _CLOSED if gate[0] == "f" else _OPEN

@@ -1,0 +1,1 @@
+"""What is done with a model of density: evaluate, sample, inpaint, compress."""

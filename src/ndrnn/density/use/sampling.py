@@ -1,0 +1,266 @@
+"""Ancestral sampling of a RIDE, one batched step per wavefront: whole images, the unknown part of some, textures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..lattices.neighborhood import as_image_batch, check_finite
+from .stepping import WavefrontEvaluator
+
+if TYPE_CHECKING:
+    from ..ride.model import RIDE
+
+Bounds = tuple[Tensor | float, Tensor | float]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The random numbers of a drawing: the same ones give the same images, in whatever order pixels are drawn."""
+
+    uniform: Tensor
+    """(N, H', W'), picks the mixture components."""
+    normal: Tensor
+    """(N, H', W', C)."""
+
+    @classmethod
+    def draw(
+        cls, ride: RIDE, n: int, rows: int, columns: int, generator: torch.Generator | None = None
+    ) -> Noise:
+        """For a grid of ``rows`` x ``columns`` predicted pixels."""
+        dtype = ride.marginal.dtype
+        uniform = torch.rand((n, rows, columns), generator=generator, dtype=dtype)
+        normal = torch.randn((n, rows, columns, ride.channels), generator=generator, dtype=dtype)
+        return cls(uniform.to(ride.marginal), normal.to(ride.marginal))
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Images of which some pixels were drawn."""
+
+    images: Tensor
+    """(N, H, W, C)."""
+    log_prob: Tensor | None
+    """Log-density in nats, (N, H', W'), of every predicted pixel, drawn or known; None unless asked for."""
+
+
+def drawable(ride: RIDE, images: Tensor, mask: Tensor, name: str = "mask") -> Tensor:
+    """A mask of pixels to fill as (N, H, W), checked.
+
+    Args:
+        images: (N, H, W, C).
+        mask: bool, (H, W) or (N, H, W), True where a pixel is unknown.
+
+    Raises:
+        TypeError: the mask is not bool.
+        ValueError: it has another shape, nothing to fill, or asks for pixels that lack their neighbourhood.
+    """
+    if mask.dtype != torch.bool:
+        raise TypeError(f"{name} must be torch.bool, True where a pixel is unknown, got {mask.dtype}")
+    shape = tuple(images.shape[:3])
+    if tuple(mask.shape) not in (shape, shape[1:]):
+        raise ValueError(f"{name} must have shape {shape[1:]} or {shape}, got {tuple(mask.shape)}")
+    mask = mask.expand(shape)
+    if not bool(mask.any()):
+        raise ValueError(f"{name} must be True somewhere: there is nothing to fill")
+    if not ride.pad:
+        top, bottom, left, right = ride.neighborhood.margins
+        if int(in_grid(ride, mask).sum()) < int(mask.sum()):
+            raise ValueError(
+                f"{name} must leave known the pixels without a whole neighbourhood: {top} rows above, {bottom} below, "
+                f"{left} columns left and {right} right"
+            )
+    return mask
+
+
+def in_grid(ride: RIDE, values: Tensor) -> Tensor:
+    """What of (N, H, W, ...) lies at the predicted pixels, (N, H', W', ...)."""
+    if ride.pad:
+        return values
+    top, _, left, _ = ride.neighborhood.margins
+    rows, columns = ride.neighborhood.grid(*values.shape[1:3])
+    return values[:, top : top + rows, left : left + columns]
+
+
+@torch.no_grad()
+def ancestral(
+    ride: RIDE,
+    images: Tensor,
+    mask: Tensor | None = None,
+    *,
+    observed: Tensor | None = None,
+    noise: Noise | None = None,
+    generator: torch.Generator | None = None,
+    clamp: Bounds | None = None,
+    with_log_prob: bool = False,
+    order: str = "wavefront",
+) -> Drawn:
+    """Draw the pixels where ``mask`` is True one after another, each given all pixels before it.
+
+    Exact samples where nothing after a drawn pixel is known; where something is, the distribution that
+    :func:`ndrnn.density.use.inpainting.inpaint` corrects.
+
+    Args:
+        images: (N, H, W, C) or (N, H, W); values under the mask do not matter.
+        mask: bool (H, W) or (N, H, W); every predicted pixel if not given.
+        observed: the observed channels (N, H, W, O) of a model that has such.
+        noise: the random numbers; drawn by ``generator`` if not given.
+        clamp: lowest and highest value of a drawn pixel.
+        order: ``"wavefront"``, or ``"raster"`` for one pixel at a time, with the same result.
+
+    Raises:
+        TypeError, ValueError: images or mask do not fit, see :meth:`RIDE.canvas` and :func:`drawable`.
+    """
+    canvas, seen = ride.canvases(images, observed)
+    images = as_image_batch(images)
+    nb = ride.neighborhood
+    rows, columns = nb.grid(*canvas.shape[1:3])
+    at = None
+    if mask is not None:
+        mask = drawable(ride, images, mask)
+        canvas = canvas.clone()
+        top, _, left, _ = nb.margins if ride.pad else (0,) * 4
+        region = canvas[:, top : top + images.shape[1], left : left + images.shape[2]]
+        known = images[~mask]
+        region[mask] = 0  # whatever was there, NaN even, must not be seen
+        check_finite(known, "images")
+        at = _by_pixel(in_grid(ride, mask).unsqueeze(-1))
+    if noise is None:
+        noise = Noise.draw(ride, len(canvas), rows, columns, generator)
+    wanted = (len(canvas), rows, columns)
+    if noise.uniform.shape != wanted or noise.normal.shape != (*wanted, ride.channels):
+        raise ValueError(
+            f"noise must hold {wanted} uniform and {(*wanted, ride.channels)} normal numbers, "
+            f"got {tuple(noise.uniform.shape)} and {tuple(noise.normal.shape)}"
+        )
+    uniform, normal = _by_pixel(noise.uniform.unsqueeze(-1)).squeeze(-1), _by_pixel(noise.normal)
+    evaluator = WavefrontEvaluator(ride, canvas, seen, order=order)
+    unknown = rows * columns if at is None else int(at.any(2).any(1).sum())
+    for step in evaluator:
+        here = None if at is None else at[step.pixels]
+        drawing = len(step.pixels) if here is None else int(here.any(2).any(1).sum())
+        if drawing:
+            values = evaluator.draw(
+                step, uniform.index_select(0, step.pixels), normal.index_select(0, step.pixels)
+            )
+            if clamp is not None:
+                values = values.clamp(*(torch.as_tensor(bound).to(values) for bound in clamp))
+            if here is not None:
+                values = torch.where(here, values, evaluator.flat[step.at])
+            evaluator.write(step, values)
+            unknown -= drawing
+            if not unknown:
+                break  # what follows is known
+    drawn = evaluator.images()
+    if ride.pad:
+        drawn = nb.targets(drawn)
+    drawn = drawn.contiguous()
+    # in one scan, several times as fast as step by step
+    return Drawn(drawn, ride.log_prob(drawn, observed) if with_log_prob else None)
+
+
+def sample(
+    ride: RIDE,
+    n: int,
+    height: int,
+    width: int,
+    *,
+    margin: int = 8,
+    observed: Tensor | None = None,
+    clamp: Bounds | None = None,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw ``n`` images (n, height, width, C) by W + (r+1) H batched steps.
+
+    A stationary model needs a border to start from: independent draws from the marginal of the pixels, and ``margin``
+    rows above and columns at both sides that are drawn too and cut off. A model that pads starts from nothing.
+
+    Args:
+        observed: the observed channels (n, height, width, O) of a model that has such.
+        clamp: lowest and highest value of a pixel, a guard for models of textures; the distribution is exact without.
+
+    Raises:
+        ValueError: a size or the margin is out of range, or ``observed`` does not fit.
+    """
+    for name, value in (("n", n), ("height", height), ("width", width)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    pixels = ride.marginal
+    return _draw(ride, (n, height, width), pixels, margin, observed, clamp, generator)
+
+
+def texture(
+    ride: RIDE,
+    image: Tensor,
+    height: int,
+    width: int,
+    n: int = 1,
+    *,
+    margin: int = 8,
+    percentiles: tuple[float, float] = (0.1, 99.8),
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Synthesise ``n`` textures (n, height, width, C) with a RIDE that was fitted to ``image``.
+
+    As published: the border holds independent draws of the image's pixels, every drawn pixel is clamped to two
+    percentiles of the image, and a margin above and at both sides is cut off (Theis & Bethge 2015, section 4.3).
+
+    Args:
+        image: (H, W) or (H, W, C).
+
+    Raises:
+        TypeError, ValueError: the image does not fit the model, or the percentiles are out of order.
+    """
+    low, high = percentiles
+    if not 0 <= low < high <= 100:
+        raise ValueError(f"percentiles must rise within [0, 100], got {percentiles}")
+    pixels = as_image_batch(image.unsqueeze(0), "image").flatten(0, 2)
+    if pixels.shape[1] != ride.channels or pixels.dtype != ride.marginal.dtype:
+        raise ValueError(
+            f"image must have {ride.channels} channels of {ride.marginal.dtype}, got {pixels.shape[1]} of {pixels.dtype}"
+        )
+    check_finite(pixels, "image")
+    ranked = pixels.sort(0).values
+    bounds = tuple(ranked[round(share / 100 * (len(ranked) - 1))] for share in percentiles)
+    return _draw(ride, (n, height, width), pixels, margin, None, (bounds[0], bounds[1]), generator)
+
+
+def _draw(
+    ride: RIDE,
+    size: tuple[int, int, int],
+    pixels: Tensor,
+    margin: int,
+    observed: Tensor | None,
+    clamp: Bounds | None,
+    generator: torch.Generator | None,
+) -> Tensor:
+    n, height, width = size
+    if margin < 0:
+        raise ValueError(f"margin must not be negative, got {margin}")
+    if observed is not None and tuple(observed.shape[:3]) != size:
+        raise ValueError(
+            f"observed must have shape {(*size, ride.observed_channels)}, got {tuple(observed.shape)}"
+        )
+    if ride.pad:
+        blank = ride.marginal.new_zeros(*size, ride.channels)
+        return ancestral(ride, blank, observed=observed, clamp=clamp, generator=generator).images
+    top, bottom, left, right = ride.neighborhood.margins
+    above, before, after = max(margin, top), max(margin, left), max(margin, right)
+    shape = (n, height + above + bottom, width + before + after)
+    canvas = pixels[torch.randint(len(pixels), shape, generator=generator).to(pixels.device)]
+    seen = None
+    if observed is not None:
+        # what is observed beyond the border is unknown; the nearest that is known is a fair guess
+        borders = (before, after, above, bottom)
+        seen = functional.pad(observed.movedim(-1, 1), borders, mode="replicate").movedim(1, -1)
+    drawn = ancestral(ride, canvas, observed=seen, clamp=clamp, generator=generator).images
+    return drawn[:, above : above + height, before : before + width].contiguous()
+
+
+def _by_pixel(values: Tensor) -> Tensor:
+    """(N, H', W', ...) as (H' W', N, ...), the evaluator's layout."""
+    return values.permute(1, 2, 0, 3).flatten(0, 1).contiguous()
