@@ -18,16 +18,17 @@ from typing import Annotated, Any
 
 import tyro
 
-from ndrnn.app import recipe, uses
+from ndrnn.app import recipe
 from ndrnn.app.collect import collect
 from ndrnn.app.output import Output
 from ndrnn.app.trained import load
 from ndrnn.data.pipeline.module import DataModule
-from ndrnn.learn.training import evaluate
+from ndrnn.learn import evaluate
 from ndrnn.saving.atomic import replacing
 from ndrnn.saving.config import to_dict
 from ndrnn.tasks.augmentation import Augment
 from ndrnn.tasks.distorted import evaluate_distorted
+from ndrnn.tasks.use import use_of
 
 from .baselines.parts import weights
 
@@ -56,7 +57,7 @@ def measured(folder: Path, repeats: int) -> dict[str, Any]:
     task, _, _ = load(folder)
     settings = run.config.training
     gathered = collect(run, Output(True), facts=task.facts, seed=settings.seed)
-    purpose = uses.purpose_of(task)
+    purpose = use_of(task).purpose
     data = DataModule(gathered, purpose, settings.batch_size, seed=settings.seed)
     warped = evaluate_distorted(
         task, gathered, purpose, WARP, repeats=repeats, batch_size=settings.batch_size

@@ -19,8 +19,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from ndrnn.app import cli, recipe
-from ndrnn.app.uses import register_task
-from ndrnn.tasks import Classify, ClassifyTask, Facts
+from ndrnn.tasks import Classify, ClassifyTask, Facts, register
 
 NAME = "digits_cnn"
 
@@ -124,4 +123,4 @@ if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
 else:
     # where this is the program itself, the recipe's plugin is this module once more
-    register_task(NAME, DigitsCnn, DigitsCnnTask, "classify")
+    register(NAME, DigitsCnn, DigitsCnnTask, "classify")

@@ -23,8 +23,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 import ndrnn
+from ndrnn.data.formats import idx
 from ndrnn.data.readers.place import locate
-from ndrnn.data.readers.registry import idx
 from ndrnn.density import RIDE
 from ndrnn.inspect.diagnose import DirectionReport
 from ndrnn.nn.layers import ScanLayer

@@ -24,8 +24,9 @@ from torch import Tensor
 from ndrnn.app.recipe import read
 from ndrnn.data.pipeline.gather import Gathered, gather
 from ndrnn.data.pipeline.module import DataModule
-from ndrnn.learn.training import DivergedError, evaluate, fit
-from ndrnn.nn.hierarchy import LAYERS, Hierarchy
+from ndrnn.learn import DivergedError, evaluate, fit
+from ndrnn.nn.hierarchy import Hierarchy
+from ndrnn.registry import layers
 from ndrnn.saving import models as checkpoint
 from ndrnn.saving.atomic import replacing
 from ndrnn.tasks import Classify, ClassifyTask, Facts
@@ -248,7 +249,7 @@ def tabulate(study: Study, kinds: Iterable[Kind]) -> Table:
 def main(options: Options) -> None:
     torch.set_num_threads(1)
     study = Study(options)
-    kinds = [Kind(layer) for layer in LAYERS]
+    kinds = [Kind(layer) for layer in layers]
     first = options.seeds[0]
     for kind in kinds:  # all kinds once before any kind again
         for rate in options.rates:

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from ndrnn.data import DigitImages, Split
 from ndrnn.data.digits import DigitBatches
-from ndrnn.learn.training import Options, Record, fit
+from ndrnn.learn import Options, Record, fit
 from ndrnn.tasks import Augment, Classify, ClassifyTask, Network
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from ndrnn.learn.training import Options
+from ndrnn.learn import Options
 from ndrnn.tasks import Facts, LabelBatch, LabelTask, Network, TranscribeBatch, TranscribeTask
 
 LABELS = Facts(2, 1, ("ground", "square"))

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import ndrnn
 from ndrnn.nn.hierarchy import Hierarchy
+from ndrnn.registry import models
 from ndrnn.saving import models as checkpoint
 from ndrnn.saving.atomic import replacing, sweep
 
@@ -194,19 +195,19 @@ class Own(torch.nn.Module):
 
 
 def test_a_class_of_ones_own_takes_part_once_it_is_registered(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "_registered", {})
+    monkeypatch.setattr(models, "_objects", {})
     with pytest.raises(TypeError, match="Own is not registered"):
         checkpoint.save(Own(3), tmp_path / "own.safetensors")
     checkpoint.register(Own)
     model = Own(3)
     checkpoint.save(model, tmp_path / "own.safetensors")
     assert torch.equal(checkpoint.load(tmp_path / "own.safetensors").weight, model.weight)
-    with pytest.raises(ValueError, match="already stands for another class"):
+    with pytest.raises(ValueError, match="already stands for another"):
         checkpoint.register(type("MDLSTM", (Own,), {}))
 
 
 def test_a_config_that_json_cannot_hold_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "_registered", {"Own": Own})
+    monkeypatch.setattr(models, "_objects", {"Own": Own})
     model = Own(3)
     model.size = {1, 2}
     with pytest.raises(TypeError, match=r"Own.config\(\) must hold what JSON can"):

@@ -11,8 +11,9 @@ import pytest
 import torch
 from benchmarks import digits, digits_cnn
 
-from ndrnn.app import recipe, uses
+from ndrnn.app import recipe
 from ndrnn.app.trained import load
+from ndrnn.registry import tasks
 from ndrnn.tasks import Facts
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -33,7 +34,7 @@ def test_sizes_of_the_networks_that_are_compared():
     hierarchy = lower + 20 * 4 * 4 * 16 + upper + 10 * (4 * 32 + 1)
     for name, count in (("mnist", 27_511), ("mnist_hierarchy", hierarchy)):
         given = recipe.read(RECIPES / f"{name}.toml")
-        assert weights(uses.build(given.task, given.config, facts).model) == count
+        assert weights(tasks[given.task].task(given.config, facts).model) == count
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from benchmarks import inpainting, trained_stability
 from benchmarks.which_cell import Kind, Options, RowsTask, Study, fitting_units, make, settings, weights_of
 
 from ndrnn.density import RIDE
-from ndrnn.nn.hierarchy import LAYERS
+from ndrnn.registry import layers
 from ndrnn.saving import models as checkpoint
 from ndrnn.tasks import Facts
 
 DIGITS = Facts(2, 1, tuple("0123456789"))
-KINDS = [*map(Kind, LAYERS), Kind("MDLSTM", 2), Kind("MDLSTM", 1), Kind("MDLSTM", 2, rows=True)]
+KINDS = [*map(Kind, layers), Kind("MDLSTM", 2), Kind("MDLSTM", 1), Kind("MDLSTM", 2, rows=True)]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)

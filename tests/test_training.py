@@ -19,7 +19,7 @@ from lightning import Callback
 from safetensors.torch import load_file
 
 from ndrnn.data.sampler import BatchOrder, shuffled
-from ndrnn.learn.training import BEST, LAST, DivergedError, Options, evaluate, fit
+from ndrnn.learn import BEST, LAST, DivergedError, Options, evaluate, fit
 from ndrnn.saving import models as checkpoint
 from ndrnn.tasks import ClassifyTask
 

@@ -9,11 +9,11 @@ As a plugin of ndrnn's own commands, the package gives the tasks ``label-cnn`` a
 
 from __future__ import annotations
 
-from ndrnn.app.uses import register_task
+from ndrnn.tasks import register
 
 from .tasks import LabelCNN, LabelCNNTask, TranscribeCNN, TranscribeCNNTask
 
 __all__ = ["LabelCNN", "LabelCNNTask", "TranscribeCNN", "TranscribeCNNTask"]
 
-register_task("label-cnn", LabelCNN, LabelCNNTask, "label")
-register_task("transcribe-cnn", TranscribeCNN, TranscribeCNNTask, "transcribe")
+register("label-cnn", LabelCNN, LabelCNNTask, "label")
+register("transcribe-cnn", TranscribeCNN, TranscribeCNNTask, "transcribe")

@@ -19,7 +19,7 @@ from typing import Any
 
 from ndrnn.app.commands import evaluate, train
 from ndrnn.app.recipe import read
-from ndrnn.learn.training import BEST, LAST
+from ndrnn.learn import BEST, LAST
 from ndrnn.saving import models as checkpoint
 from ndrnn.saving.atomic import replacing
 

@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from matplotlib import get_data_path
 from matplotlib.figure import Figure
-from ndrnn.data.readers.registry.labelmaps import palette
 from PIL import Image, ImageDraw, ImageFont
 from skimage import data as photographs
 from sklearn.datasets import load_digits
@@ -25,6 +24,7 @@ from sklearn.datasets import load_digits
 from ndrnn.app.cli import main
 from ndrnn.app.figures import label_maps
 from ndrnn.data import DigitImages
+from ndrnn.data.formats.labelmaps import palette
 from ndrnn.saving import models as checkpoint
 from ndrnn.tasks import ClassifyBatch
 

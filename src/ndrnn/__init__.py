@@ -3,17 +3,17 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .inspect import conformance as testing
-from .inspect.diagnose import Diagnosis, diagnose
-from .inspect.estimate import Estimate, estimate
-from .nn.layers import MDGRU, MDLSTM, MDRNN, LeakyMDLSTM, SpatialLSTM, StableMDLSTM
-from .scan import available_backends, backend, release_memory
+from . import builtin as _builtin  # noqa: F401  # fills the registry
+from .version import __version__
 
 if TYPE_CHECKING:
+    from . import data, density, learn, nn, registry, saving, scan, tasks, testing
     from .density import MCGSM, RIDE, CausalNeighborhood
+    from .inspect.diagnose import Diagnosis, diagnose
+    from .inspect.estimate import Estimate, estimate
+    from .nn import MDGRU, MDLSTM, MDRNN, Hierarchy, LeakyMDLSTM, SpatialLSTM, StableMDLSTM
     from .saving.models import load, save
-
-__version__ = "0.1.0"
+    from .scan import available_backends, backend, release_memory
 
 __all__ = [
     "MCGSM",
@@ -24,31 +24,54 @@ __all__ = [
     "CausalNeighborhood",
     "Diagnosis",
     "Estimate",
+    "Hierarchy",
     "LeakyMDLSTM",
     "SpatialLSTM",
     "StableMDLSTM",
+    "__version__",
     "available_backends",
     "backend",
+    "data",
+    "density",
     "diagnose",
     "estimate",
+    "learn",
     "load",
+    "nn",
+    "registry",
     "release_memory",
     "save",
+    "saving",
+    "scan",
+    "tasks",
     "testing",
 ]
 
-# imported when first asked for, so that `import ndrnn` costs little more than `import torch`
-_ON_DEMAND = {
-    "CausalNeighborhood": "density",
-    "MCGSM": "density",
-    "RIDE": "density",
-    "load": "checkpoint",
-    "save": "checkpoint",
+# Everything is imported when it is first asked for, so that a word of the command line does not wait for torch. Public
+# functions come before the modules that share their names.
+_HOMES = {
+    **dict.fromkeys(
+        ("MDGRU", "MDLSTM", "MDRNN", "Hierarchy", "LeakyMDLSTM", "SpatialLSTM", "StableMDLSTM"), "nn"
+    ),
+    **dict.fromkeys(("MCGSM", "RIDE", "CausalNeighborhood"), "density"),
+    **dict.fromkeys(("Diagnosis", "diagnose"), "inspect.diagnose"),
+    **dict.fromkeys(("Estimate", "estimate"), "inspect.estimate"),
+    **dict.fromkeys(("available_backends", "backend", "release_memory"), "scan"),
+    **dict.fromkeys(("load", "save"), "saving.models"),
 }
+_MODULES = {"data", "density", "learn", "nn", "registry", "saving", "scan", "tasks", "testing"}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ON_DEMAND:
+    if name in _HOMES:
+        value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    elif name in _MODULES:
+        value = import_module(f".{name}", __name__)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f".{_ON_DEMAND[name]}", __name__), name)
+    globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -7,7 +7,8 @@ import torch
 from torch.autograd import gradcheck
 
 import ndrnn
-from ndrnn.nn.hierarchy import LAYERS, Hierarchy
+from ndrnn.nn.hierarchy import Hierarchy
+from ndrnn.registry import layers
 
 pytestmark = pytest.mark.filterwarnings("ignore:backend")
 
@@ -95,7 +96,7 @@ def test_the_layers_of_directions_are_summed_into_one_output():
 
 
 def test_three_axes_and_every_layer():
-    for name in LAYERS:
+    for name in layers:
         model = Hierarchy(1, 2, hidden=(2,), ndim=3, layer=name, blocks=((2, 1, 2),), expand=True)
         assert model(torch.randn(1, 3, 2, 3, 1)).shape == (1, 3, 2, 3, 2)
 
@@ -153,7 +154,7 @@ def test_a_layer_of_ones_own_has_a_name(monkeypatch):
         def forward(self, x, sizes=None):
             return self.linear(x)
 
-    monkeypatch.setitem(LAYERS, "Mine", Mine)
+    monkeypatch.setitem(layers._objects, "Mine", Mine)
     assert weights(Hierarchy(1, 2, hidden=(3,), layer="Mine")) == (1 + 1) * 3 + (3 + 1) * 2
 
 

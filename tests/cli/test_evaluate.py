@@ -9,12 +9,11 @@ from statistics import fmean, stdev
 import pytest
 import torch
 
-from ndrnn.app import uses
 from ndrnn.app.cli import main
 from ndrnn.data.pipeline.gather import gather
 from ndrnn.data.pipeline.module import collate
-from ndrnn.data.readers.registry import reader_class
 from ndrnn.data.sampler import step_seed
+from ndrnn.registry import readers, tasks
 from ndrnn.tasks import Augment, Classify, Density, Label, Network, Transcribe
 from ndrnn.tasks.distorted import distorted, evaluate_distorted
 
@@ -45,9 +44,9 @@ def parts(request):
 
     def make(purpose):
         folder = request.getfixturevalue(FOLDERS[purpose])
-        reader = reader_class(FORMATS[purpose])(path=str(folder), held_out=0.5)
+        reader = readers[FORMATS[purpose]](path=str(folder), held_out=0.5)
         gathered = gather(reader, purpose)
-        return uses.build(purpose, SETTINGS[purpose], gathered.facts), gathered
+        return tasks[purpose].task(SETTINGS[purpose], gathered.facts), gathered
 
     return make
 

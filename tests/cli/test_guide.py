@@ -44,7 +44,7 @@ def test_commands_of_the_guide_are_understood(words, tmp_path, monkeypatch):
     for name in ("recipe.toml", "runs/first/config.toml"):
         (tmp_path / name).write_text(text, encoding="utf-8")
     (tmp_path / "my_parts.py").write_text(
-        'from ndrnn.nn.hierarchy import LAYERS\nfrom ndrnn.nn.layers import MDRNN\nLAYERS["MyLayer"] = MDRNN\n',
+        'from ndrnn.registry import layers\nfrom ndrnn.nn.layers import MDRNN\nlayers.register(MDRNN, "MyLayer")\n',
         encoding="utf-8",
     )
     if command in ("check", "train"):

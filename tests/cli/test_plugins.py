@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from ndrnn.app.uses import register_task
+from ndrnn.tasks import register as register_task
 from ndrnn.data import Raw, Reader, Source, register
-from ndrnn.nn.hierarchy import LAYERS
+from ndrnn.registry import layers
 from ndrnn.nn.layers import MDRNN
 from ndrnn.tasks import Label, LabelTask
 
@@ -27,7 +27,7 @@ class Doubled(MDRNN):
         return super().forward(2 * x, *args, **kwargs)
 
 
-LAYERS[NAME] = Doubled
+layers.register(Doubled, NAME)
 
 
 class Dots(Source):
@@ -124,8 +124,8 @@ def test_own_parts_train_and_are_used(ending, module, ndrnn, tmp_path):
 
 
 def test_a_name_that_is_taken(ndrnn):
-    from ndrnn.app.uses import register_task
     from ndrnn.tasks import Label, LabelTask
+    from ndrnn.tasks import register as register_task
 
     with pytest.raises(ValueError, match="task 'label' already stands for another"):
         register_task("label", Label, LabelTask, "label")

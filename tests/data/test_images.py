@@ -6,13 +6,13 @@ import io
 
 import numpy as np
 import pytest
-from ndrnn.data.readers.registry.channels import to_channels
-from ndrnn.data.readers.registry.intensities import Intensities
-from ndrnn.data.readers.registry.labelmaps import palette, write_map, write_overlay
 from PIL import Image
 
 from ndrnn.data import BadFile
-from ndrnn.data.readers.registry import images
+from ndrnn.data.formats import images
+from ndrnn.data.formats.channels import to_channels
+from ndrnn.data.formats.intensities import Intensities
+from ndrnn.data.formats.labelmaps import palette, write_map, write_overlay
 
 
 def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:

@@ -7,17 +7,17 @@ import struct
 
 import numpy as np
 import pytest
-from ndrnn.data.readers.registry.storage import open_storage
 from PIL import Image
 
 from ndrnn.data import BadFile, Raw, Reader, Source, register
+from ndrnn.data.formats.storage import open_storage
 from ndrnn.data.readers.arrays import Arrays
 from ndrnn.data.readers.digit_files import Idx
 from ndrnn.data.readers.folders import Classes, Images
 from ndrnn.data.readers.lines import Lines
 from ndrnn.data.readers.pairs import Masks
 from ndrnn.data.readers.place import locate
-from ndrnn.data.readers.registry import name_of, reader_class
+from ndrnn.registry import readers
 
 nibabel = pytest.importorskip("nibabel")
 
@@ -125,7 +125,7 @@ def test_volumes_with_labels(ending, tmp_path, packed):
 
 
 def test_scaled_volumes_channels_and_damage(tmp_path):
-    from ndrnn.data.readers.registry import volumes
+    from ndrnn.data.formats import volumes
 
     stored = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
     image = nibabel.Nifti1Image(stored, np.diag([2, 3, 4, 1]))
@@ -145,7 +145,7 @@ def test_scaled_volumes_channels_and_damage(tmp_path):
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
 def test_written_volumes_are_read_by_nibabel(ending, tmp_path):
-    from ndrnn.data.readers.registry import volumes
+    from ndrnn.data.formats import volumes
 
     labels = np.random.default_rng(0).integers(0, 300, (3, 4, 5))
     volumes.write(labels, tmp_path / f"v{ending}", np.diag([2, 3, 4, 1]))
@@ -327,14 +327,14 @@ def test_a_format_of_ones_own():
 
     register(DotReader, "dots")
     register(DotReader, "dots")
-    assert reader_class("dots") is DotReader
-    assert name_of(DotReader()) == "dots"
+    assert readers["dots"] is DotReader
+    assert readers.name_of(DotReader) == "dots"
     with pytest.raises(ValueError, match="format 'masks' already stands for another"):
         register(DotReader, "masks")
     with pytest.raises(TypeError, match="derived from ndrnn"):
         register(dict, "dicts")
-    with pytest.raises(ValueError, match="got 'mask'; did you mean 'masks'"):
-        reader_class("mask")
+    with pytest.raises(ValueError, match="'mask' is not known; did you mean 'masks'"):
+        readers.find("mask")
 
 
 @pytest.mark.parametrize(

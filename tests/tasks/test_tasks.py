@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 import ndrnn
 from ndrnn.data.sampler import BatchOrder, shuffled
 from ndrnn.lattice import inside
-from ndrnn.learn.training import Options, evaluate, fit
+from ndrnn.learn import Options, evaluate, fit
 from ndrnn.saving import models as checkpoint
 from ndrnn.tasks import (
     IGNORE,

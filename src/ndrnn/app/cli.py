@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from .. import __version__
 from ..data.faults import BadFile
-from ..saving.config import nearest
+from ..registry import nearest
+from ..version import __version__
 
 COMMANDS = {
     "info": "versions, backends and formats here; or what a trained model is",

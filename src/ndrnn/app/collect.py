@@ -9,9 +9,9 @@ import torch
 
 from ..data.pipeline.gather import Gathered, gather
 from ..data.readers.source import Raw
+from ..registry import tasks
 from ..tasks import Facts
 from ..tasks.decoding import frames_needed
-from . import uses
 from .output import Output
 from .recipe import Recipe
 
@@ -103,7 +103,7 @@ def _refusal(recipe: Recipe) -> Callable[[Raw], str | None] | None:
 def _alignable(recipe: Recipe) -> Callable[[Raw], str | None]:
     """Whether a line has enough frames for its text, as CTC needs them: one a character, and one between equals."""
     # how many frames there are does not depend on channels and alphabet
-    task: Any = uses.build(recipe.task, recipe.config, Facts(2, 1, alphabet="a"))
+    task: Any = tasks.find(recipe.task).task(recipe.config, Facts(2, 1, alphabet="a"))
 
     def refusal(raw: Raw) -> str | None:
         extent = raw.values.shape[:-1]

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..saving.atomic import replacing
-from . import uses
+from ..tasks.use import use_of
 from .trained import load
 
 
@@ -21,7 +21,7 @@ def load_density(path: Path) -> tuple[Any, Any]:
         ValueError: the model is for something else.
     """
     task, reader, file = load(path)
-    if (purpose := uses.purpose_of(task)) != "density":
+    if (purpose := use_of(task).purpose) != "density":
         raise ValueError(f"{file}: must be a model of density, got one to {purpose}")
     return task, reader
 

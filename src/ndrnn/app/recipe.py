@@ -30,11 +30,11 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from ..data.pipeline.gather import Purpose
-from ..data.readers.registry import name_of, reader_class
 from ..data.readers.source import Reader
+from ..registry import readers, tasks
 from ..saving.atomic import replacing
 from ..saving.config import from_dict, to_dict
-from . import toml, uses
+from . import toml
 
 FILE = "config.toml"
 """A run's own recipe in its folder."""
@@ -57,14 +57,14 @@ class Recipe:
     @property
     def purpose(self) -> Purpose:
         """Which task of the library it is, or resembles."""
-        return uses.use(self.task).purpose
+        return tasks.find(self.task).purpose
 
     def dumps(self) -> str:
         """The recipe as TOML."""
         values: dict[str, Any] = {"task": self.task}
         if self.plugins:
             values["plugins"] = self.plugins
-        data = {"format": name_of(self.data), **to_dict(self.data)}
+        data = {"format": readers.name_of(type(self.data)), **to_dict(self.data)}
         expected = {"expected": self.expected} if self.expected else {}
         return toml.dumps({**values, **to_dict(self.config), "data": data, **expected})
 
@@ -190,8 +190,8 @@ def _make(table: Mapping[str, Any], where: str) -> Recipe:
         load_plugin(plugin)
     task = rest.pop("task", None)
     if not isinstance(task, str):
-        raise ValueError(f"{where}: task must be one of {', '.join(uses.names())}, got {task!r}")
-    settings = uses.use(task).settings
+        raise ValueError(f"{where}: task must be one of {', '.join(tasks)}, got {task!r}")
+    settings = tasks.find(task).settings
     expected = rest.pop("expected", {})
     if not isinstance(expected, Mapping) or not all(
         type(value) in (int, float) for value in expected.values()
@@ -203,7 +203,7 @@ def _make(table: Mapping[str, Any], where: str) -> Recipe:
     data = dict(data)
     if "format" not in data:
         raise ValueError(f"{where}: data.format is missing")
-    reader = reader_class(data.pop("format"))
+    reader = readers.find(data.pop("format"), "data.format")
     try:
         return Recipe(task, from_dict(settings, rest), from_dict(reader, data, "data"), plugins, expected)
     except TypeError as error:  # a value of the wrong kind is the user's error, not ours

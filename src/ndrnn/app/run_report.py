@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from .. import __version__
 from ..data.formats.labelmaps import palette
 from ..data.pipeline.gather import Gathered
 from ..data.pipeline.module import collate, in_order
 from ..data.pipeline.samples import Sample, Samples
 from ..learn.callbacks.record import Record
+from ..version import __version__
 from .recipe import Recipe
 from .report import Report, Section
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.readers.source import Reader
-from ..learn.training import BEST
+from ..learn import BEST
 from ..saving import models as checkpoint
 from .recipe import FILE, read
 

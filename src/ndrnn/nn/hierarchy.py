@@ -5,21 +5,16 @@ With one level on single points it is the labelling network of Graves, Fernandez
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..registry import layers
 from .blocks import Blocks, Collapse, DCTBlocks, How, Subsample, Unblocks
-from .layers import MDGRU, MDLSTM, MDRNN, Directions, LeakyMDLSTM, SpatialLSTM, StableMDLSTM
-
-LAYERS: dict[str, Callable[..., nn.Module]] = {
-    layer.__name__: layer for layer in (MDRNN, MDLSTM, StableMDLSTM, LeakyMDLSTM, SpatialLSTM, MDGRU)
-}
-"""Layers that a hierarchy can name. Add your own: it is made as ``layer(input_size, hidden_size, ndim, directions=...)``,
-called as ``layer(x, sizes=sizes)``, and has ``output_size``."""
+from .layers import Directions
 
 
 class Hierarchy(nn.Module):
@@ -42,7 +37,7 @@ class Hierarchy(nn.Module):
         blocks: how many points become one before each level, for every level one number an axis; empty for single
             points throughout.
         ndim: number n of lattice axes.
-        layer: the kind of layer, a name in ``LAYERS``.
+        layer: the kind of layer, a name in :data:`ndrnn.registry.layers`.
         peepholes: of MDLSTM layers; by default they have them, as published.
         directions: corners to scan from, see :class:`ndrnn.MDLSTM`.
         dct: instead of its points, this many cosine coefficients of each lowest block.
@@ -106,9 +101,9 @@ class Hierarchy(nn.Module):
                 window = Blocks(steps[level])
                 features *= prod(steps[level])
             self.windows.append(window)
-            scan = LAYERS[layer](features, units, ndim, **options)
+            scan = layers.find(layer)(features, units, ndim, **options)
             self.layers.append(scan)
-            features = int(scan.output_size)  # type: ignore[arg-type]
+            features = int(scan.output_size)
             widths.append(features)
         self.dropout = nn.Dropout(dropout)
         self.collapse = Collapse(ndim, collapse, how) if collapse else None
@@ -238,7 +233,6 @@ def _check(
         raise ValueError(
             f"blocks must have {ndim} numbers for each of the {levels} levels, or be empty, got {blocks}"
         )
-    if layer not in LAYERS:
-        raise ValueError(f"layer must be one of {', '.join(LAYERS)}, got {layer!r}")
+    layers.find(layer)
     if peepholes and layer != "MDLSTM":
         raise ValueError(f"peepholes belong to the layer MDLSTM, got peepholes={peepholes} for {layer}")

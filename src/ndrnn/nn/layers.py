@@ -144,6 +144,20 @@ class ScanLayer(nn.Module):
             if self.bias is not None:
                 self.bias[:, rows] += start
 
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments as plain values."""
+        every = self.directions == all_directions(self.ndim)
+        return {
+            "input_size": self.input_size,
+            "hidden_size": self.hidden_size,
+            "ndim": self.ndim,
+            "directions": "all" if every else self.directions,
+            "merge": self.merge,
+            "bias": self.bias is not None,
+            "checkpoint": self.checkpoint,
+            **vars(self.cell),
+        }
+
     def extra_repr(self) -> str:
         directions = "all" if self.directions == all_directions(self.ndim) else list(self.directions)
         shown = f"{self.input_size}, {self.hidden_size}, ndim={self.ndim}, directions={directions!r}, merge={self.merge!r}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
-from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from ..registry import nearest
 
 Settings = TypeVar("Settings")
 
@@ -36,12 +37,6 @@ def from_dict(cls: type[Settings], values: Mapping[str, Any], where: str = "") -
         return cls(**given)
     except TypeError as error:
         raise ValueError(f"{where or cls.__name__}: {error}") from error
-
-
-def nearest(name: str, known: Any) -> str:
-    """What to add to a message that ``name`` is not known."""
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(known))}"
 
 
 def _read(hint: Any, value: Any, name: str) -> Any:

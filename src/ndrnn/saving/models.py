@@ -16,8 +16,6 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
-from importlib import import_module
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -25,9 +23,8 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import torch
 from torch import Tensor, nn
 
-from .. import __version__
-from ..lattice import all_directions
-from ..nn.layers import ScanLayer
+from ..registry import models, nearest
+from ..version import __version__
 from .atomic import replacing
 
 try:
@@ -40,25 +37,6 @@ Class = TypeVar("Class", bound=type[nn.Module])
 
 _FORMAT = 1
 _KEYS = ("format", "ndrnn", "model", "config")
-_registered: dict[str, type[nn.Module]] = {}
-# imported when a file asks for them, so that loading a layer does not import the density models
-_own = {
-    "MDRNN": "ndrnn.nn.layers",
-    "MDLSTM": "ndrnn.nn.layers",
-    "StableMDLSTM": "ndrnn.nn.layers",
-    "LeakyMDLSTM": "ndrnn.nn.layers",
-    "SpatialLSTM": "ndrnn.nn.layers",
-    "MDGRU": "ndrnn.nn.layers",
-    "Hierarchy": "ndrnn.nn.hierarchy",
-    "ClassifyTask": "ndrnn.tasks.classify",
-    "LabelTask": "ndrnn.tasks.label",
-    "TranscribeTask": "ndrnn.tasks.transcribe",
-    "DensityTask": "ndrnn.tasks.density",
-    "MCGSM": "ndrnn.density",
-    "RIDE": "ndrnn.density",
-    "MultiscaleRIDE": "ndrnn.density",
-    "LumaChromaRIDE": "ndrnn.density",
-}
 
 
 def register(cls: Class, name: str | None = None) -> Class:
@@ -67,13 +45,7 @@ def register(cls: Class, name: str | None = None) -> Class:
     Raises:
         ValueError: another class has this name.
     """
-    name = name or cls.__name__
-    taken = _registered.get(name)
-    # a notebook cell that is run again defines its class anew, and should replace it
-    if name in _own or (taken is not None and _origin(taken) != _origin(cls)):
-        raise ValueError(f"name {name!r} already stands for another class of models")
-    _registered[name] = cls
-    return cls
+    return models.register(cls, name)
 
 
 def save(model: nn.Module, path: str | PathLike[str]) -> None:
@@ -128,7 +100,7 @@ def load(path: str | PathLike[str], device: torch.device | str = "cpu") -> nn.Mo
         if name not in tensors:
             raise ValueError(f"{weights_path}: tensor {name!r} is missing")
         if name not in targets:
-            raise ValueError(f"{weights_path}: unexpected tensor {name!r}{_nearest(name, targets)}")
+            raise ValueError(f"{weights_path}: unexpected tensor {name!r}{nearest(name, targets)}")
         expected, got = tuple(targets[name].shape), tuple(tensors[name].shape)
         if expected != got:
             raise ValueError(f"{weights_path}: tensor {name!r} must have shape {expected}, got {got}")
@@ -145,38 +117,20 @@ def _pair(path: str | PathLike[str]) -> tuple[Path, Path]:
     return path, path.with_suffix(".json")
 
 
-def _origin(cls: type) -> tuple[str, str]:
-    return cls.__module__, cls.__qualname__
-
-
 def name_of(model: nn.Module) -> str:
     """The name under which a model is saved.
 
     Raises:
         TypeError: its class is not registered.
     """
-    cls = type(model)
-    for name, known in _registered.items():
-        if known is cls:
-            return name
-    if getattr(import_module(_own.get(cls.__name__, "ndrnn")), cls.__name__, None) is cls:
-        return cls.__name__
-    raise TypeError(f"{cls.__name__} is not registered: call ndrnn.saving.models.register({cls.__name__})")
+    name = models.name_of(type(model))
+    if name is None:
+        cls = type(model).__name__
+        raise TypeError(f"{cls} is not registered: call ndrnn.registry.models.register({cls})")
+    return name
 
 
 def _config_of(model: nn.Module) -> dict[str, Any]:
-    if isinstance(model, ScanLayer):
-        every = model.directions == all_directions(model.ndim)
-        return {
-            "input_size": model.input_size,
-            "hidden_size": model.hidden_size,
-            "ndim": model.ndim,
-            "directions": "all" if every else model.directions,
-            "merge": model.merge,
-            "bias": model.bias is not None,
-            "checkpoint": model.checkpoint,
-            **vars(model.cell),
-        }
     config: Callable[[], dict[str, Any]] | None = getattr(model, "config", None)
     if config is None:
         raise TypeError(f"{type(model).__name__} must have a method config() to be saved")
@@ -199,12 +153,11 @@ def _read_config(path: Path) -> tuple[type[nn.Module], dict[str, Any]]:
             f"{path}: format must be {_FORMAT}, got {content['format']!r} (ndrnn {content['ndrnn']})"
         )
     name, config = content["model"], content["config"]
-    known = {**dict.fromkeys(_own), **_registered}
-    if not isinstance(name, str) or name not in known:
-        raise ValueError(f"{path}: no registered model has the name {name!r}{_nearest(str(name), known)}")
+    if not isinstance(name, str) or name not in models:
+        raise ValueError(f"{path}: no registered model has the name {name!r}{nearest(str(name), models)}")
     if not isinstance(config, dict):
         raise ValueError(f"{path}: config must be an object, got {type(config).__name__}")
-    cls = known[name] or getattr(import_module(_own[name]), name)
+    cls = models[name]
     _check_keys(path, config, _arguments(cls))
     return cls, config
 
@@ -224,13 +177,7 @@ def _arguments(cls: type) -> set[str]:
 def _check_keys(path: Path, found: dict[str, Any], known: Iterable[str]) -> None:
     for key in found:
         if key not in known:
-            raise ValueError(f"{path}: unknown key {key!r}{_nearest(key, known)}")
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    """What to add to a message that ``name`` is not known."""
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(sorted(known))}"
+            raise ValueError(f"{path}: unknown key {key!r}{nearest(key, known)}")
 
 
 def _check_finite(tensor: Tensor, name: str, where: str) -> None:

@@ -5,8 +5,8 @@ facts of the data, :class:`Facts`, which the data module knows::
 
     data = ...                                        # a LightningDataModule with the attribute ``facts``
     task = build(Label(), data.facts)                 # LabelTask, a LightningModule; task.model is plain PyTorch
-    record = ndrnn.learn.training.fit(task, data, folder)   # trains, shows, records; ``resume=True`` goes on
-    ndrnn.saving.models.save(task, "model.safetensors")  # weights, configuration and facts
+    record = ndrnn.learn.fit(task, data, folder)   # trains, shows, records; ``resume=True`` goes on
+    ndrnn.save(task, "model.safetensors")  # weights, configuration and facts
     task = ndrnn.load("model.safetensors")            # ready for task.predict_step(batch)
 
 | task       | configuration        | module                   | batch                     | target of a batch            |
@@ -17,14 +17,14 @@ facts of the data, :class:`Facts`, which the data module knows::
 | density    | :class:`Density`     | :class:`DensityTask`     | :class:`DensityBatch`     | none                         |
 
 Configurations nest three more frozen dataclasses: ``network`` (:class:`Network`), ``training``
-(:class:`ndrnn.learn.training.Options`) and ``augment`` (:class:`Augment`); fields are int, float, bool, str, None, or
+(:class:`ndrnn.learn.Options`) and ``augment`` (:class:`Augment`); fields are int, float, bool, str, None, or
 tuples of these, so that TOML and tyro can hold them.
 
 What every batch has in common: ``x`` (N, D1, ..., Dn, C) float32, images scaled to 0 ... 1, 0 beyond ``sizes``;
 ``sizes`` (N, n) int64, or None when all samples fill the lattice; ``names``, one str a sample (its file, for messages
 and reports), may be empty. Volumes are (N, D1, D2, D3, C).
 
-A data module's training loader takes its batches from :class:`ndrnn.learn.training.BatchOrder`, so that what a step sees
+A data module's training loader takes its batches from :class:`ndrnn.data.sampler.BatchOrder`, so that what a step sees
 depends on seed and step alone: that is what makes a resumed run equal an uninterrupted one. Augmentation, dropout and
 noise are the task's, on the batch; a data set only reads.
 """
@@ -34,20 +34,21 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .. import registry
 from ..data.batches import IGNORE, ClassifyBatch, DensityBatch, Facts, LabelBatch, TranscribeBatch
 
 if TYPE_CHECKING:
-    from ..learn.training import Task
+    from ..learn.task import Task
     from .augmentation import Augment
     from .classify import Classify, ClassifyTask
     from .density import Density, DensityTask
     from .label import Label, LabelTask
     from .network import Network
     from .transcribe import Transcribe, TranscribeTask
+    from .use import Use, register
 
 __all__ = [
     "IGNORE",
-    "TASKS",
     "Augment",
     "Classify",
     "ClassifyBatch",
@@ -63,27 +64,31 @@ __all__ = [
     "Transcribe",
     "TranscribeBatch",
     "TranscribeTask",
+    "Use",
     "build",
+    "register",
 ]
 
-TASKS = {
-    "label": ("Label", "LabelTask"),
-    "classify": ("Classify", "ClassifyTask"),
-    "transcribe": ("Transcribe", "TranscribeTask"),
-    "density": ("Density", "DensityTask"),
-}
-"""Configuration and module of every task, by name; both are attributes of this package."""
-
 # batches are of use without Lightning: what needs it is imported when asked for
-_homes = {name: f".{task}" for task, names in TASKS.items() for name in names} | {
-    "Augment": ".augment",
+_HOMES = {
+    "Augment": ".augmentation",
+    "Classify": ".classify",
+    "ClassifyTask": ".classify",
+    "Density": ".density",
+    "DensityTask": ".density",
+    "Label": ".label",
+    "LabelTask": ".label",
     "Network": ".network",
+    "Transcribe": ".transcribe",
+    "TranscribeTask": ".transcribe",
+    "Use": ".use",
+    "register": ".use",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in _homes:
-        return getattr(import_module(_homes[name], __name__), name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -94,9 +99,9 @@ def build(settings: Any, facts: Facts) -> Task:
         TypeError: ``settings`` is no configuration of a task.
         ValueError: configuration and facts do not fit.
     """
-    for configuration, module in TASKS.values():
-        if type(settings).__name__ == configuration and type(settings) is __getattr__(configuration):
-            task: Task = __getattr__(module)(settings, facts)
+    for use in registry.tasks.values():
+        if type(settings) is use.settings:
+            task: Task = use.task(settings, facts)
             return task
-    known = ", ".join(configuration for configuration, _ in TASKS.values())
+    known = ", ".join(use.settings.__name__ for use in registry.tasks.values())
     raise TypeError(f"settings must be one of {known}, got {type(settings).__name__}")

@@ -11,12 +11,14 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from ..data.batches import IGNORE, ClassifyBatch, Facts
 from ..lattice import inside
-from ..learn.training import Options, Task
+from ..learn.options import Options
+from ..learn.task import Task
 from ..nn.hierarchy import Hierarchy
 from .augmentation import Augment
 from .label import label_loss
 from .network import Network
 from .supervision import check_supervision, supervised
+from .use import Use
 
 
 @dataclass(frozen=True)
@@ -160,3 +162,6 @@ def name_samples(scores: Tensor, num_classes: int, sizes: Tensor | None = None) 
     total = probabilities.flatten(1, -2).sum(1)
     # where no point has a say every class is as likely
     return (total + torch.finfo(total.dtype).tiny) / (total + torch.finfo(total.dtype).tiny).sum(-1, True)
+
+
+USE = Use(Classify, ClassifyTask, "classify")

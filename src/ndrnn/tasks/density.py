@@ -14,7 +14,9 @@ from ..data.batches import DensityBatch, Facts
 from ..density.lattices.neighborhood import CausalNeighborhood
 from ..density.ride.model import RIDE
 from ..lattice import inside
-from ..learn.training import Options, Task
+from ..learn.options import Options
+from ..learn.task import Task
+from .use import Use
 
 
 @dataclass(frozen=True)
@@ -177,3 +179,6 @@ class DensityTask(Task):
                 row, column = (int(torch.randint(n - size + 1, (), generator=generator)) for n in own)
                 patches.append(image[row : row + size, column : column + size])
         return torch.stack(patches)
+
+
+USE = Use(Density, DensityTask, "density")

@@ -10,7 +10,8 @@ from ..data.pipeline.distorted import Distorted
 from ..data.pipeline.gather import Gathered, Purpose
 from ..data.pipeline.module import DataModule, collate
 from ..data.pipeline.samples import Sample
-from ..learn.training import Task, evaluate
+from ..learn.task import Task
+from ..learn.training import evaluate
 from .augmentation import Augment
 
 

@@ -19,11 +19,13 @@ from torchmetrics.classification import (
 
 from ..data.batches import IGNORE, Facts, LabelBatch
 from ..lattice import inside
-from ..learn.training import Options, Task
+from ..learn.options import Options
+from ..learn.task import Task
 from ..nn.hierarchy import Hierarchy
 from .augmentation import Augment
 from .network import Network
 from .supervision import check_supervision, supervised
+from .use import Use
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ def label_loss(
     Args:
         scores: (N, D1, ..., Dn, L), before the softmax.
         target: (N, D1, ..., Dn) int64, a label or ``IGNORE``.
-        share: makes the count of points the divisor, see :meth:`ndrnn.learn.training.Task.share`.
+        share: makes the count of points the divisor, see :meth:`ndrnn.learn.Task.share`.
 
     Raises:
         ValueError: the shapes do not fit.
@@ -182,3 +184,6 @@ def _counted(batch: LabelBatch) -> Tensor:
     if batch.sizes is None:
         return batch.target
     return batch.target.masked_fill(~inside(batch.sizes, batch.target.shape[1:]), IGNORE)
+
+
+USE = Use(Label, LabelTask, "label")

@@ -12,11 +12,13 @@ from torch import Tensor
 from torchmetrics.text import CharErrorRate, WordErrorRate
 
 from ..data.batches import Facts, TranscribeBatch
-from ..learn.training import Options, Task
+from ..learn.options import Options
+from ..learn.task import Task
 from ..nn.hierarchy import Hierarchy
 from .augmentation import Augment
 from .decoding import BLANK, Labelling, beam_search, frames_needed, greedy
 from .network import Network
+from .use import Use
 
 
 def _published() -> Network:
@@ -170,3 +172,6 @@ class TranscribeTask(Task):
             reduction="sum",
         )
         return self.decode(labels), float((-loss).exp())
+
+
+USE = Use(Transcribe, TranscribeTask, "transcribe")

@@ -13,9 +13,9 @@ import torch
 import tyro
 from torch import nn
 
-from ... import __version__, available_backends, backend
-from ...nn.hierarchy import LAYERS
-from ...saving.config import nearest
+from ...registry import layers
+from ...scan import available_backends, backend
+from ...version import __version__
 from ..output import Output
 
 
@@ -41,8 +41,7 @@ class Bench:
     """Print one JSON object."""
 
     def __post_init__(self) -> None:
-        if self.layer not in LAYERS:
-            raise ValueError(f"layer {self.layer!r} is not known{nearest(self.layer, LAYERS)}")
+        layers.find(self.layer)
         for name in ("batch", "inputs", "hidden", "seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
@@ -55,7 +54,7 @@ def run(argv: Sequence[str]) -> int:
     options = tyro.cli(Bench, prog="ndrnn bench", args=argv)
     out = Output(options.json)
     torch.manual_seed(0)
-    layer = LAYERS[options.layer](options.inputs, options.hidden, len(options.size)).to(options.device)
+    layer = layers[options.layer](options.inputs, options.hidden, len(options.size)).to(options.device)
     x = torch.randn(options.batch, *options.size, options.inputs, device=options.device)
     machine = (
         f"ndrnn {__version__}, torch {torch.__version__}, {torch.get_num_threads()} threads, {options.device}"

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ...data.pipeline.module import DataModule
-from ...learn.training import evaluate as measure
+from ...learn import evaluate as measure
 from ...tasks.augmentation import Augment
 from ...tasks.distorted import Repeats, evaluate_distorted
-from .. import uses
+from ...tasks.use import use_of
 from ..collect import collect
 from ..output import Output
 from ..recipe import FILE, parse
@@ -68,7 +68,7 @@ def run(argv: Sequence[str]) -> int:
         gathered = collect(recipe, out, strict=options.strict, facts=task.facts, seed=settings.seed)
         split = options.split or ("test" if "test" in gathered.splits else "validation")
         gathered.samples(split)
-        purpose = uses.purpose_of(task)
+        purpose = use_of(task).purpose
         repeated = None
         if options.warp.active:
             repeated = evaluate_distorted(

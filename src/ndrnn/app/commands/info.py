@@ -12,11 +12,11 @@ from typing import Annotated, Any
 import torch
 import tyro
 
-from ... import __version__, available_backends
 from ...data.readers.place import VARIABLE
-from ...data.readers.registry import formats
+from ...registry import readers, tasks
 from ...saving.config import to_dict
-from .. import uses
+from ...scan import available_backends
+from ...version import __version__
 from ..output import Output
 
 
@@ -51,8 +51,8 @@ def _here() -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
         "cuda": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         "backends": backends,
-        "tasks": uses.names(),
-        "formats": formats(),
+        "tasks": list(tasks),
+        "formats": sorted(readers),
         "data": os.environ.get(VARIABLE, f"{VARIABLE} is not set"),
     }
 

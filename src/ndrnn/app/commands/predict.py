@@ -23,7 +23,7 @@ from ...data.formats.labelmaps import write_map, write_overlay
 from ...data.pipeline.grouping import group_by_size
 from ...data.pipeline.samples import pad
 from ...nn.tiled import tiles
-from .. import uses
+from ...tasks.use import use_of
 from ..inputs import Input, Loader, find
 from ..output import Output
 from ..recipe import load_plugin
@@ -80,7 +80,7 @@ def run(argv: Sequence[str]) -> int:
         load_plugin(options.plugin)
     task, reader, _ = load(options.model)
     task.to(options.device)
-    purpose = uses.purpose_of(task)
+    purpose = use_of(task).purpose
     if purpose == "label" and options.out is None:
         raise ValueError("--out must name a folder for the label maps, got none")
     files = find(options.inputs)

@@ -13,9 +13,10 @@ from torch import distributed
 
 from ...data import BadFile
 from ...data.pipeline.module import DataModule
-from ...learn.training import BEST, LAST, DivergedError, Record, fit
+from ...learn import BEST, LAST, DivergedError, Record, fit
+from ...registry import tasks
 from ...saving import models as checkpoint
-from .. import run_report, uses
+from .. import run_report
 from ..collect import collect, tell
 from ..logs import Table
 from ..output import Output
@@ -75,7 +76,7 @@ def _train(recipe: Recipe, train: Train, folder: Path, out: Output) -> tuple[int
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / FILE).exists():  # the recipe of a run that goes on is that with which it began
             recipe.save(folder)
-    task = uses.build(recipe.task, recipe.config, gathered.facts)
+    task = tasks.find(recipe.task).task(recipe.config, gathered.facts)
     out.say(f"{sum(weight.numel() for weight in task.model.parameters()):,} weights; the run is in {folder}")
     data = DataModule(gathered, recipe.purpose, options.batch_size, seed=options.seed)
     loggers: list[Any] = [Table(folder, train.resume)]

@@ -15,13 +15,13 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from ... import __version__
 from ...data import Split, digits
 from ...data.formats import idx
-from ...learn.training import Options, Record, fit
+from ...learn import Options, Record, fit
 from ...saving import models as checkpoint
 from ...tasks.classify import Classify, ClassifyTask
 from ...tasks.network import Network
+from ...version import __version__
 from .. import figures as pictures
 from ..report import Report
 

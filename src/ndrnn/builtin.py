@@ -1,0 +1,48 @@
+"""Where the library's own layers, models, tasks and readers are.
+
+This module stands above all others: it names them, and none of them names it. ``import ndrnn`` reads it.
+"""
+
+from __future__ import annotations
+
+from . import registry
+
+_LAYERS = {
+    name: f"ndrnn.nn.layers:{name}"
+    for name in ("MDRNN", "MDLSTM", "StableMDLSTM", "LeakyMDLSTM", "SpatialLSTM", "MDGRU")
+}
+
+registry.layers.declare(_LAYERS)
+registry.models.declare(
+    {
+        **_LAYERS,
+        "Hierarchy": "ndrnn.nn.hierarchy:Hierarchy",
+        "MCGSM": "ndrnn.density.mixture.mcgsm:MCGSM",
+        "RIDE": "ndrnn.density.ride.model:RIDE",
+        "MultiscaleRIDE": "ndrnn.density.ride.multiscale:MultiscaleRIDE",
+        "LumaChromaRIDE": "ndrnn.density.ride.color:LumaChromaRIDE",
+        "LabelTask": "ndrnn.tasks.label:LabelTask",
+        "ClassifyTask": "ndrnn.tasks.classify:ClassifyTask",
+        "TranscribeTask": "ndrnn.tasks.transcribe:TranscribeTask",
+        "DensityTask": "ndrnn.tasks.density:DensityTask",
+    }
+)
+registry.tasks.declare(
+    {
+        "label": "ndrnn.tasks.label:USE",
+        "classify": "ndrnn.tasks.classify:USE",
+        "transcribe": "ndrnn.tasks.transcribe:USE",
+        "density": "ndrnn.tasks.density:USE",
+    }
+)
+registry.readers.declare(
+    {
+        "arrays": "ndrnn.data.readers.arrays:Arrays",
+        "classes": "ndrnn.data.readers.folders:Classes",
+        "idx": "ndrnn.data.readers.digit_files:Idx",
+        "images": "ndrnn.data.readers.folders:Images",
+        "lines": "ndrnn.data.readers.lines:Lines",
+        "masks": "ndrnn.data.readers.pairs:Masks",
+        "pages": "ndrnn.data.readers.pages:Pages",
+    }
+)

@@ -1,0 +1,46 @@
+"""How long, how fast and in what portions a network is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import cos, isfinite, pi
+
+
+@dataclass(frozen=True)
+class Options:
+    """How long, how fast and in what portions a network is trained, by Adam."""
+
+    epochs: int = 40
+    """Passes over the training data."""
+    minutes: float | None = None
+    """Train for this long instead, however many passes that makes."""
+    batch_size: int = 32
+    """Samples per step, in each process."""
+    learning_rate: float = 1e-2
+    """At its highest: it rises over the first 5 % of the training and falls to 0 along half a cosine."""
+    clip: float = 1.0
+    """Longest gradient, as the norm over all weights."""
+    weight_decay: float = 0.0
+    """Share of each weight that a step at the full learning rate of 1 would take away."""
+    weight_noise: float = 0.0
+    """Standard deviation of Gaussian noise on the weights, new in each step (Graves 2011)."""
+    steps_between_checks: int | None = None
+    """Steps from one look at held-out data, and one checkpoint, to the next; by default a pass."""
+    seed: int = 0
+    """Of first weights, order, augmentation and noise."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "learning_rate", "clip", "minutes", "steps_between_checks"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and isfinite(value)):
+                raise ValueError(f"{name} must be above 0 and finite, got {value}")
+        for name in ("weight_decay", "weight_noise", "seed"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be below 0, got {getattr(self, name)}")
+
+    def rate(self, progress: float) -> float:
+        """Share of the learning rate after this share of the training."""
+        rise = 0.05
+        if progress < rise:
+            return progress / rise
+        return 0.5 + 0.5 * cos(pi * min(1.0, (progress - rise) / (1 - rise)))

@@ -1,0 +1,219 @@
+"""The base of all tasks: a network with what it is trained for, as a module of Lightning."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..data.batches import Facts
+from ..data.sampler import step_seed
+from ..lattice import inside
+from ..nn.hierarchy import Hierarchy
+from ..nn.init import balance
+from ..saving.config import from_dict, to_dict
+from .options import Options
+
+try:
+    from lightning import LightningModule
+except ModuleNotFoundError as error:
+    raise ImportError("training needs Lightning and rich: pip install 'ndrnn[train]'") from error
+
+
+class Task(LightningModule):
+    """A network with what it is trained for: the base of all tasks, and of your own.
+
+    A task of your own gives ``make_model``, ``loss`` and ``check``, and what a check gathers in ``results``; it logs
+    nothing itself. To save it, register it: :func:`ndrnn.saving.models.register`.
+
+    Args:
+        settings: the task's configuration, a frozen dataclass with the field ``training``.
+        facts: what has to be known of the data.
+    """
+
+    monitor: ClassVar[str]
+    """The metric whose lowest value marks the best weights."""
+    settings_class: ClassVar[type[Any]]
+    """The dataclass of ``settings``."""
+    settings: Any
+    model: nn.Module
+
+    def __init__(self, settings: Any, facts: Facts) -> None:
+        super().__init__()
+        if not isinstance(settings, self.settings_class):
+            raise TypeError(f"settings must be {self.settings_class.__name__}, got {type(settings).__name__}")
+        self.settings = settings
+        self.facts = facts
+        self.options: Options = settings.training
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.options.seed)
+            self.model = self.make_model()
+        self.batch: Any = None
+        self._seconds_before = 0.0
+        self._started: float | None = None
+        self._clean: list[Tensor] = []
+
+    # what a task gives
+
+    def make_model(self) -> nn.Module:
+        """The network, with fresh weights."""
+        raise NotImplementedError
+
+    def loss(self, batch: Any) -> Tensor:
+        """The loss of a batch, a scalar."""
+        raise NotImplementedError
+
+    def check(self, batch: Any) -> None:
+        """Take a batch of held-out data into account for :meth:`results`."""
+        raise NotImplementedError
+
+    def results(self) -> dict[str, Tensor | float]:
+        """Metrics over all batches checked since the last call; shares of 1 unless named otherwise."""
+        raise NotImplementedError
+
+    def augmented(self, batch: Any) -> Any:
+        """A batch as it is learned from; random numbers come from torch's global generator, seeded for each step."""
+        return batch
+
+    def prepare(self, batches: Iterable[Any]) -> None:
+        """Look at training data before the first step; by default a model that has ``standardize(mean, std)``, as a
+        :class:`ndrnn.nn.hierarchy.Hierarchy` does, hears of the moments (C,) of its features."""
+        standardize = getattr(self.model, "standardize", None)
+        if standardize is not None:
+            standardize(*_moments(batches, self.facts.channels))
+        if isinstance(self.model, Hierarchy) and getattr(self.settings.network, "balance", False):
+            first = next(iter(batches))
+            balance(self.model, first.x, first.sizes)
+
+    # configuration, for ndrnn.save
+
+    def config(self) -> dict[str, Any]:
+        """Settings and facts as what JSON can hold."""
+        return {"settings": to_dict(self.settings), "facts": to_dict(self.facts)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Task:
+        """The task of a saved :meth:`config`."""
+        settings = from_dict(cls.settings_class, config["settings"], "settings")
+        return cls(settings, from_dict(Facts, config["facts"], "facts"))
+
+    # Lightning's part
+
+    @property
+    def steps_per_pass(self) -> int:
+        """Steps of one pass over the training data."""
+        sampler = getattr(self.trainer.train_dataloader, "batch_sampler", None)
+        return getattr(sampler, "steps_per_pass", None) or int(self.trainer.num_training_batches)
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is done."""
+        if self._started is None:
+            return 0.0
+        if self.options.minutes is not None:
+            return min(1.0, self._seconds() / (60 * self.options.minutes))
+        return min(1.0, self.trainer.global_step / (self.options.epochs * self.steps_per_pass))
+
+    def configure_optimizers(self) -> Any:
+        optimizer = torch.optim.AdamW(
+            self.parameters(), lr=self.options.learning_rate, weight_decay=self.options.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: self.options.rate(self.progress))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        self._started = time.monotonic()
+        if self.progress >= 1:  # resumed after its end
+            self.trainer.should_stop = True
+
+    @torch.no_grad()
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        self.batch = batch
+        torch.manual_seed(step_seed(self.options.seed, self.trainer.global_step, self.trainer.global_rank))
+        if self.options.weight_noise:
+            for weight in self.parameters():
+                self._clean.append(weight.clone())
+                weight.add_(torch.randn_like(weight), alpha=self.options.weight_noise)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        self.batch = self.augmented(batch)
+        loss = self.loss(self.batch)
+        # the mean since the check before, beside what the check says
+        self.log("loss", loss.detach(), on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch.x))
+        return loss
+
+    @torch.no_grad()
+    def on_after_backward(self) -> None:
+        for weight, clean in zip(self.parameters(), self._clean, strict=False):
+            weight.copy_(clean)
+        self._clean.clear()
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.check(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_dict({name: torch.as_tensor(value) for name, value in self.results().items()})
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self.check(batch)
+
+    def on_test_epoch_end(self) -> None:
+        self.on_validation_epoch_end()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["ndrnn"] = {"seconds": self._seconds(), **self.config()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        saved = checkpoint["ndrnn"]
+        for part, value in self.config().items():
+            before = saved[part]
+            if part == "settings":  # an option that is newer than the training had its default
+                before = to_dict(from_dict(self.settings_class, before, part))
+            _check_same(before, _as_saved(value), part)
+        self._seconds_before = saved["seconds"]
+
+    def share(self, count: Tensor) -> Tensor:
+        """A count of what a mean is over, averaged over the processes: the divisor that makes the mean of their
+        gradients the gradient of the mean over all their samples."""
+        count = count.to(torch.get_default_dtype())
+        if self._trainer is not None and self.trainer.world_size > 1 and self.trainer.training:
+            count = self.trainer.strategy.reduce(count, reduce_op="mean")
+        return count
+
+    def _seconds(self) -> float:
+        return self._seconds_before + (0.0 if self._started is None else time.monotonic() - self._started)
+
+
+@torch.no_grad()
+def _moments(batches: Iterable[Any], channels: int, most: int = 200) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of every feature over the points of at most so many batches."""
+    count, total, squares = 0, torch.zeros(channels, dtype=torch.float64), torch.zeros(channels).double()
+    for number, batch in enumerate(batches):
+        if number == most:
+            break
+        x = batch.x if batch.sizes is None else batch.x[inside(batch.sizes, batch.x.shape[1:-1])]
+        x = x.flatten(0, -2).double()
+        count, total, squares = count + len(x), total + x.sum(0), squares + (x * x).sum(0)
+    mean = total / max(1, count)
+    variance = (squares / max(1, count) - mean * mean).clamp(min=0)
+    # rounding leaves a constant feature some variance
+    std = torch.where(variance > 1e-12 * (1 + mean * mean), variance, 0).sqrt()
+    return mean, std
+
+
+def _as_saved(value: Any) -> Any:
+    """A configuration as it comes back from a file, with lists for tuples."""
+    if isinstance(value, dict):
+        return {key: _as_saved(entry) for key, entry in value.items()}
+    return [_as_saved(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
+def _check_same(saved: Any, given: Any, where: str) -> None:
+    if isinstance(saved, dict) and isinstance(given, dict):
+        for key in saved.keys() | given.keys():
+            _check_same(saved.get(key), given.get(key), f"{where}.{key}")
+    elif _as_saved(saved) != given:
+        raise ValueError(f"{where} must be {saved!r} as when the training began, got {given!r}")
