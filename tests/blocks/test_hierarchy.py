@@ -167,7 +167,7 @@ def test_a_layer_of_ones_own_has_a_name(monkeypatch):
             "subsample must have one entry between each two of the 2 levels.*got 2",
         ),
         ({"hidden": (2,), "blocks": ((2,),)}, "blocks must have 2 numbers for each of the 1 levels"),
-        ({"hidden": (2,), "layer": "LSTM"}, "layer must be one of MDRNN.*got 'LSTM'"),
+        ({"hidden": (2,), "layer": "LSTM"}, "layer 'LSTM' is not known; did you mean 'MDLSTM'"),
         ({"hidden": (2,), "layer": "MDGRU", "peepholes": True}, "peepholes belong to the layer MDLSTM"),
         ({"hidden": (2,), "collapse": (0,), "expand": True}, "expand must be False"),
         (

@@ -27,7 +27,7 @@ class Doubled(MDRNN):
         return super().forward(2 * x, *args, **kwargs)
 
 
-layers.register(Doubled, NAME)
+layers.register(Doubled, "NAME")
 
 
 class Dots(Source):
@@ -84,7 +84,7 @@ def module(tmp_path, monkeypatch):
     """The name of the module, in the current folder; what it registers has names of its own, too."""
     number = next(_numbers)
     monkeypatch.chdir(tmp_path)
-    text = MODULE.replace("[NAME]", f'["Doubled{number}"]').replace("FORMAT", f"dots{number}")
+    text = MODULE.replace('"NAME"', f'"Doubled{number}"').replace("FORMAT", f"dots{number}")
     text = text.replace("TASK", f"weighted{number}").replace("WeightedTask", f"WeightedTask{number}")
     (tmp_path / f"own_parts_{number}.py").write_text(text, encoding="utf-8")
     return number

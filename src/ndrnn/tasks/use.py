@@ -34,8 +34,10 @@ def register(name: str, settings: type, task: type[Task], purpose: Purpose) -> U
     known = Purpose.__args__  # type: ignore[attr-defined]
     if purpose not in known:
         raise ValueError(f"purpose must be one of {', '.join(known)}, got {purpose!r}")
-    models.register(task)
-    return tasks.register(Use(settings, task, purpose), name)
+    use = tasks.register(Use(settings, task, purpose), name)
+    if models.name_of(task) is None:
+        models.register(task)
+    return use
 
 
 def use_of(task: Task) -> Use:
