@@ -11,17 +11,16 @@ import pytest
 import tyro
 from PIL import Image
 
-from ndrnn.app import recipe
+from ndrnn.app import options, recipe
 from ndrnn.app.cli import COMMANDS
-from ndrnn.app.commands import check, compress, decompress, evaluate, inpaint, predict, sample, train
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guide"
 MODEL_COMMANDS = {
-    "predict": predict.Predict,
-    "sample": sample.Sample,
-    "inpaint": inpaint.Inpaint,
-    "compress": compress.Compress,
-    "decompress": decompress.Decompress,
+    "predict": options.Predict,
+    "sample": options.Sample,
+    "inpaint": options.Inpaint,
+    "compress": options.Compress,
+    "decompress": options.Decompress,
 }
 FORMATS = {"label": "masks", "classify": "classes", "transcribe": "lines", "density": "images"}
 
@@ -48,7 +47,7 @@ def test_commands_of_the_guide_are_understood(words, tmp_path, monkeypatch):
         encoding="utf-8",
     )
     if command in ("check", "train"):
-        cls = check.Check if command == "check" else train.Train
+        cls = options.Check if command == "check" else options.Train
         parsed, _ = recipe.parse(rest, cls, f"ndrnn {command}")
         if "--task" in rest:
             assert parsed.task == rest[rest.index("--task") + 1]
@@ -56,7 +55,7 @@ def test_commands_of_the_guide_are_understood(words, tmp_path, monkeypatch):
     elif command == "evaluate":
         (tmp_path / rest[0]).mkdir(parents=True, exist_ok=True)
         (tmp_path / rest[0] / "config.toml").write_text(text, encoding="utf-8")
-        recipe.parse(rest, evaluate.Evaluate, "ndrnn evaluate", data_only=True)
+        recipe.parse(rest, options.Evaluate, "ndrnn evaluate", data_only=True)
     elif command in MODEL_COMMANDS:
         assert tyro.cli(MODEL_COMMANDS[command], args=rest).model == Path(rest[0])
 

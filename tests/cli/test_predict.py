@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ndrnn.app.commands.train import Train
+from ndrnn.app.options import Train
 from ndrnn.app.recipe import parse
 from ndrnn.saving import models as checkpoint
 from ndrnn.tasks import Facts, build

@@ -29,7 +29,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from ..data.pipeline.gather import Purpose
+from ..data.batches import Purpose
 from ..data.readers.source import Reader
 from ..registry import readers, tasks
 from ..saving.atomic import replacing
@@ -53,6 +53,8 @@ class Recipe:
     plugins: tuple[str, ...] = ()
     expected: Mapping[str, float] = field(default_factory=dict)
     """Metrics that a model trained with this configuration, whatever the seed, had on the test samples."""
+    source: Path | None = field(default=None, compare=False)
+    """The file or the run's folder that it was read from."""
 
     @property
     def purpose(self) -> Purpose:
@@ -100,8 +102,10 @@ def parse(
     """
     words = list(argv)
     table: dict[str, Any] = {}
+    source = None
     if words and not words[0].startswith("-"):
-        table = _table(Path(words.pop(0)))
+        source = Path(words.pop(0))
+        table = _table(source)
     task, data_format = _pull(words, "--task"), _pull(words, "--data.format")
     plugins = [*table.get("plugins", ())]
     while (plugin := _pull(words, "--plugin")) is not None:
@@ -137,7 +141,8 @@ def parse(
     expected = (
         recipe.expected if task is None and _but_for_seed(config) == _but_for_seed(recipe.config) else {}
     )
-    return Recipe(recipe.task, config, result.data, recipe.plugins, expected), result.arguments
+    parsed = Recipe(recipe.task, config, result.data, recipe.plugins, expected, source)
+    return parsed, result.arguments
 
 
 def load_plugin(name: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from math import log
 from typing import NamedTuple
 
@@ -14,47 +13,8 @@ from ..data.batches import DensityBatch, Facts
 from ..density.lattices.neighborhood import CausalNeighborhood
 from ..density.ride.model import RIDE
 from ..lattice import inside
-from ..learn.options import Options
 from ..learn.task import Task
-from .use import Use
-
-
-@dataclass(frozen=True)
-class Density:
-    """Learn the density of images."""
-
-    hidden: int = 64
-    """Units of each spatial LSTM layer."""
-    layers: int = 1
-    """Spatial LSTM layers."""
-    window: int = 5
-    """Width of the causal neighbourhood; it has half as many rows, rounded up."""
-    components: int = 32
-    """Components of the mixture."""
-    scales: int = 4
-    """Scales of each component."""
-    features: int = 32
-    """Quadratic features that the components share."""
-    patch: int = 32
-    """Height and width of the patches that are learned from."""
-    patches: int = 8
-    """Patches taken of an image each time."""
-    levels: int = 256
-    """Grey levels of the images; uniform noise within a level makes values continuous. 0: they are so already."""
-    flip: bool = True
-    """Whether half of the patches are mirrored."""
-    training: Options = field(default_factory=lambda: Options(batch_size=8, learning_rate=3e-3))
-
-    def __post_init__(self) -> None:
-        for name in ("hidden", "layers", "window", "components", "scales", "features", "patch", "patches"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.window % 2 == 0:
-            raise ValueError(f"window must be odd, got {self.window}")
-        if self.levels < 0 or self.levels == 1:
-            raise ValueError(f"levels must be 0 or at least 2, got {self.levels}")
-        if self.patch <= self.window:
-            raise ValueError(f"patch must be above window, {self.window}, got {self.patch}")
+from .configuration import Density
 
 
 class Surprise(NamedTuple):
@@ -179,6 +139,3 @@ class DensityTask(Task):
                 row, column = (int(torch.randint(n - size + 1, (), generator=generator)) for n in own)
                 patches.append(image[row : row + size, column : column + size])
         return torch.stack(patches)
-
-
-USE = Use(Density, DensityTask, "density")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -12,33 +11,10 @@ from torch import Tensor
 from torchmetrics.text import CharErrorRate, WordErrorRate
 
 from ..data.batches import Facts, TranscribeBatch
-from ..learn.options import Options
 from ..learn.task import Task
 from ..nn.hierarchy import Hierarchy
-from .augmentation import Augment
+from .configuration import Transcribe
 from .decoding import BLANK, Labelling, beam_search, frames_needed, greedy
-from .network import Network
-from .use import Use
-
-
-def _published() -> Network:
-    return Network(hidden=(2, 10, 50), subsample=(6, 20), blocks=("4x3", "4x3", "4x2"), layer="MDLSTM")
-
-
-@dataclass(frozen=True)
-class Transcribe:
-    """Read the text of each image."""
-
-    network: Network = field(default_factory=_published)
-    """By default that of Graves & Schmidhuber 2009; frames are as wide as the blocks of all levels together."""
-    beam: int = 0
-    """Prefixes that decoding keeps; 0 for the most probable path alone."""
-    augment: Augment = field(default_factory=Augment)
-    training: Options = field(default_factory=Options)
-
-    def __post_init__(self) -> None:
-        if not self.beam >= 0:
-            raise ValueError(f"beam must not be below 0, got {self.beam}")
 
 
 class Transcribed(NamedTuple):
@@ -172,6 +148,3 @@ class TranscribeTask(Task):
             reduction="sum",
         )
         return self.decode(labels), float((-loss).exp())
-
-
-USE = Use(Transcribe, TranscribeTask, "transcribe")

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
-
 import torch
-import tyro
 
 from ...data.faults import BadFile
 from ...data.formats import images
@@ -16,26 +10,12 @@ from ...density.use.codec import compress
 from ...saving.atomic import replacing
 from ..density_model import load_density
 from ..inputs import find
+from ..options import Compress
 from ..output import Output
 
 
-@dataclass(frozen=True)
-class Compress:
-    """Compress IMAGE, 8-bit grey, without loss, by a density model; decompress needs the same model and machine."""
-
-    model: Annotated[Path, tyro.conf.Positional]
-    """A run's folder, or weights (.safetensors)."""
-    image: Annotated[Path, tyro.conf.Positional]
-    """The image."""
-    out: Path | None = None
-    """The compressed file; the image's name with the ending .ndrnn if not given."""
-    json: bool = False
-    """Print one JSON object."""
-
-
-def run(argv: Sequence[str]) -> int:
+def run(options: Compress) -> int:
     """Run the command; returns the exit status."""
-    options = tyro.cli(Compress, prog="ndrnn compress", args=argv)
     out = Output(options.json)
     task, reader = load_density(options.model)
     if task.settings.levels != 256:

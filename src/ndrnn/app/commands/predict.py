@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from itertools import islice
 from math import prod
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Any
 
 import numpy as np
 import torch
-import tyro
 from torch import Tensor
 
 from ...data.batches import ClassifyBatch, DensityBatch, LabelBatch, TranscribeBatch
@@ -25,6 +23,7 @@ from ...data.pipeline.samples import pad
 from ...nn.tiled import tiles
 from ...tasks.use import use_of
 from ..inputs import Input, Loader, find
+from ..options import Predict
 from ..output import Output
 from ..recipe import load_plugin
 from ..trained import load
@@ -33,48 +32,8 @@ LINES = "predictions.jsonl"
 """The table of all predictions, a JSON object a line, in the order of the files."""
 
 
-@dataclass(frozen=True)
-class Predict:
-    """Use a trained model on files. MODEL is a run's folder or weights; INPUT an image, a volume, a folder or a zip
-    archive. Labels become PNG maps with a palette, or NIfTI volumes; of everything predictions.jsonl tells, a JSON
-    object a line: labels and their confidence, class and probabilities, text and confidence, or bits per pixel."""
-
-    model: Annotated[Path, tyro.conf.Positional]
-    """A run's folder, or weights (.safetensors)."""
-    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT [INPUT ...]")]
-    """Images, volumes, folders, zip archives."""
-    out: Path | None = None
-    """Folder for the results; without it the lines are printed, and maps cannot be had."""
-    overlay: bool = False
-    """Also draw the labels over the images, as NAME.overlay.png."""
-    tile: int = 512
-    """Label images with more than TILE x TILE points in tiles of about so many, so that memory stays bounded."""
-    overlap: int = 64
-    """Points by which tiles overlap where states cannot be handed from one to the next."""
-    batch_size: int = 16
-    """Files at a time; large ones are taken singly."""
-    strict: bool = False
-    """Stop at the first file that cannot be used."""
-    plugin: str = ""
-    """Module with the model's class, where the run's recipe does not name it."""
-    device: str = "cpu"
-    """Where the network runs."""
-    json: bool = False
-    """Print nothing but one JSON object at the end."""
-
-    def __post_init__(self) -> None:
-        for name in ("tile", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.inputs:
-            raise ValueError("INPUT must name at least one image, volume, folder or zip archive, got none")
-        if self.overlap < 0:
-            raise ValueError(f"overlap must not be negative, got {self.overlap}")
-
-
-def run(argv: Sequence[str]) -> int:
+def run(options: Predict) -> int:
     """Run the command; returns the exit status: 1 if a file could not be used."""
-    options = tyro.cli(Predict, prog="ndrnn predict", args=argv)
     out = Output(options.json)
     if options.plugin:
         load_plugin(options.plugin)

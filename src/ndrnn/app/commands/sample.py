@@ -2,46 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
-
 import torch
-import tyro
 
 from ..density_model import load_density, write_image
+from ..options import Sample
 from ..output import Output
 
 
-@dataclass(frozen=True)
-class Sample:
-    """Draw images from a density model, exactly by its probabilities, pixel after pixel."""
-
-    model: Annotated[Path, tyro.conf.Positional]
-    """A run's folder, or weights (.safetensors)."""
-    out: Path = Path("samples")
-    """Folder for the images, 0.png, 1.png, ..."""
-    n: int = 4
-    """Images."""
-    height: int = 64
-    width: int = 64
-    margin: int = 8
-    """Pixels around an image that are drawn too and cut off, so that it does not begin at noise."""
-    seed: int = 0
-    """Equal seeds give equal images."""
-    json: bool = False
-    """Print one JSON object."""
-
-    def __post_init__(self) -> None:
-        for name in ("n", "height", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-
-
-def run(argv: Sequence[str]) -> int:
+def run(options: Sample) -> int:
     """Run the command; returns the exit status."""
-    options = tyro.cli(Sample, prog="ndrnn sample", args=argv)
     out = Output(options.json)
     task, reader = load_density(options.model)
     options.out.mkdir(parents=True, exist_ok=True)

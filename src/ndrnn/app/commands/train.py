@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,41 +17,19 @@ from ...saving import models as checkpoint
 from .. import run_report
 from ..collect import collect, tell
 from ..logs import Table
+from ..options import Train
 from ..output import Output
-from ..recipe import FILE, Recipe, parse
+from ..recipe import FILE, Recipe
 
 LAST_WEIGHTS = "last.safetensors"
 """A run's weights at its end."""
 
 
-@dataclass(frozen=True)
-class Train:
-    """Train by a recipe. The run's folder gets the recipe (config.toml), metrics.csv, TensorBoard's logs where it is
-    installed, best.safetensors and last.safetensors, the state to resume from (last.ckpt), and report.html."""
-
-    out: Path = Path("runs/latest")
-    """Folder of the run."""
-    resume: bool = False
-    """Go on with the run in that folder, or begin it."""
-    strict: bool = False
-    """Stop at the first file that cannot be used, rather than leave it out."""
-    devices: int = 1
-    """Processors of the kind that is used, on each machine."""
-    nodes: int = 1
-    """Machines."""
-    precision: str = "32-true"
-    """Lightning's name of the arithmetic: 32-true, bf16-mixed, 16-mixed or 64-true."""
-    json: bool = False
-    """Print one JSON object at the end, and everything else on standard error."""
-
-
-def run(argv: Sequence[str]) -> int:
+def run(recipe: Recipe, train: Train) -> int:
     """Run the command; returns the exit status."""
-    words = list(argv)
-    recipe, train = parse(words, Train, "ndrnn train")
     folder = train.out
-    if words and not words[0].startswith("-") and Path(words[0]).is_dir() and folder == Train.out:
-        folder = Path(words[0])  # a run's own folder, to go on with
+    if recipe.source is not None and recipe.source.is_dir() and folder == Train.out:
+        folder = recipe.source  # a run's own folder, to go on with
     out = Output(train.json)
     if _is_first() and (folder / FILE).exists() and not train.resume:
         raise ValueError(

@@ -15,11 +15,13 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from ...data import Split, digits
+from ...data import digits
+from ...data.digit_images import Split
 from ...data.formats import idx
 from ...learn import Options, Record, fit
 from ...saving import models as checkpoint
-from ...tasks.classify import Classify, ClassifyTask
+from ...tasks.classify import ClassifyTask
+from ...tasks.configuration import Classify
 from ...tasks.network import Network
 from ...version import __version__
 from .. import figures as pictures

@@ -16,7 +16,7 @@ from typing import IO
 import numpy as np
 import torch
 
-from .. import DigitImages, Split
+from ..digit_images import DigitImages, Split
 
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _CHUNK = 1 << 20

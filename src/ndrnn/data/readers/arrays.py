@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import zipfile
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-
+from ...later import Later
 from ..faults import BadFile
 from .pairs import relabel
 from .place import locate
 from .source import Raw, Reader, Source
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = Later("numpy")
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ..formats import idx
+from ...later import Later
 from .place import locate
 from .source import Raw, Reader, Source
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..formats import idx
+else:
+    np = Later("numpy")
+    idx = Later("ndrnn.data.formats.idx")
 
 
 @dataclass(frozen=True)

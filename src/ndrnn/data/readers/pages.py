@@ -6,18 +6,25 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree
 
-import numpy as np
-from PIL import Image, ImageDraw
-
+from ...later import Later
 from ..faults import BadFile
-from ..formats import images
 from ..formats.storage import Storage, open_storage
 from .lines import Lines
 from .place import locate
 from .source import Raw, Source, split_called
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    from ..formats import images
+else:
+    np = Later("numpy")
+    Image, ImageDraw = Later("PIL.Image"), Later("PIL.ImageDraw")
+    images = Later("ndrnn.data.formats.images")
 
 Point = tuple[float, float]
 
