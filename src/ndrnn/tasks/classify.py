@@ -45,7 +45,8 @@ class ClassifyTask(Task):
         if len(facts.classes) < 2:
             raise ValueError(f"facts must name at least two classes, got {facts.classes}")
         super().__init__(settings, facts)
-        self.confusion = MulticlassConfusionMatrix(len(facts.classes))
+        with torch.device("cpu"):  # its sums have memory also where the weights have none yet
+            self.confusion = MulticlassConfusionMatrix(len(facts.classes))
         self._wrong_points = self._points = 0
 
     @property

@@ -56,14 +56,15 @@ class LabelTask(Task):
             )
         super().__init__(settings, facts)
         count = len(facts.classes)
-        self.metrics = MetricCollection(
-            {
-                "accuracy": MulticlassAccuracy(count, average="micro", ignore_index=IGNORE),
-                "iou": MulticlassJaccardIndex(count, average="none", ignore_index=IGNORE),
-                "dice": MulticlassF1Score(count, average="none", ignore_index=IGNORE),
-                "confusion": MulticlassConfusionMatrix(count, ignore_index=IGNORE),
-            }
-        )
+        with torch.device("cpu"):  # their sums have memory also where the weights have none yet
+            self.metrics = MetricCollection(
+                {
+                    "accuracy": MulticlassAccuracy(count, average="micro", ignore_index=IGNORE),
+                    "iou": MulticlassJaccardIndex(count, average="none", ignore_index=IGNORE),
+                    "dice": MulticlassF1Score(count, average="none", ignore_index=IGNORE),
+                    "confusion": MulticlassConfusionMatrix(count, ignore_index=IGNORE),
+                }
+            )
         self.confusion: Tensor | None = None
         """Of the last check: points of each true class (rows) by the label that they got."""
 

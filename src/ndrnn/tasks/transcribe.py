@@ -43,7 +43,8 @@ class TranscribeTask(Task):
         if not facts.alphabet:
             raise ValueError("facts must have an alphabet of at least one character, got none")
         super().__init__(settings, facts)
-        self.cer, self.wer = CharErrorRate(), WordErrorRate()
+        with torch.device("cpu"):  # their sums have memory also where the weights have none yet
+            self.cer, self.wer = CharErrorRate(), WordErrorRate()
         self.scorer: Callable[[str], Sequence[float]] | None = None
         """A language model for beam search: from the text so far to log-weights of its end and of each next character,
         in the order of the alphabet."""

@@ -50,7 +50,7 @@ class Demo:
     photographs: bool = True
     """Whether to model photographs too, by their densities."""
     out: Path = Path("demo")
-    """Folder for model.safetensors, model.json and report.html."""
+    """Folder for model.safetensors and report.html."""
 
 
 @dataclass(frozen=True)
