@@ -205,14 +205,16 @@ JSON = st.recursive(
 )
 OWN = ["MDLSTM", "MDRNN", "SpatialLSTM", "Hierarchy", "RIDE", "MultiscaleRIDE", "LabelTask", "DensityTask"]
 
+KNOWN = {name: sorted(checkpoint._arguments(models[name])) for name in OWN}
+
 
 def arguments(name):
-    known = sorted(checkpoint._arguments(models[name]))
     nested = st.dictionaries(
         st.sampled_from(["network", "training", "ndim", "hidden", "channels"]), JSON, max_size=3
     )
     return st.tuples(
-        st.just(name), st.dictionaries(st.sampled_from(known), st.one_of(JSON, st.integers(1, 3), nested))
+        st.just(name),
+        st.dictionaries(st.sampled_from(KNOWN[name]), st.one_of(JSON, st.integers(1, 3), nested)),
     )
 
 

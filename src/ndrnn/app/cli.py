@@ -76,12 +76,15 @@ def _parse(command: str, words: Sequence[str]) -> tuple[object, ...]:
     """What the command line says: a command's options, and where it works by a recipe that before them."""
     import tyro
 
-    from . import options, recipe
+    from . import options, plugins, recipe
 
     kind = getattr(options, command.capitalize())
     if command in _WITH_RECIPE:
         return recipe.parse(words, kind, f"ndrnn {command}", data_only=command == "evaluate")
-    return (tyro.cli(kind, prog=f"ndrnn {command}", args=words),)
+    words = list(words)
+    recipe.load_named(words)
+    note = f"{kind.__doc__}\n\n{plugins.NOTE}"
+    return (tyro.cli(kind, prog=f"ndrnn {command}", args=words, description=note),)
 
 
 def _missing(error: ModuleNotFoundError) -> BaseException:

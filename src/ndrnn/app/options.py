@@ -112,8 +112,6 @@ class Predict:
     """Files at a time; large ones are taken singly."""
     strict: bool = False
     """Stop at the first file that cannot be used."""
-    plugin: str = ""
-    """Module with the model's class, where the run's recipe does not name it."""
     device: str = "cpu"
     """Where the network runs."""
     json: bool = False

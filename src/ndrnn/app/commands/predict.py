@@ -25,7 +25,6 @@ from ...tasks.use import use_of
 from ..inputs import Input, Loader, find
 from ..options import Predict
 from ..output import Output
-from ..recipe import load_plugin
 from ..trained import load
 
 LINES = "predictions.jsonl"
@@ -35,8 +34,6 @@ LINES = "predictions.jsonl"
 def run(options: Predict) -> int:
     """Run the command; returns the exit status: 1 if a file could not be used."""
     out = Output(options.json)
-    if options.plugin:
-        load_plugin(options.plugin)
     task, reader, _ = load(options.model)
     task.to(options.device)
     purpose = use_of(task).purpose
