@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -290,17 +289,36 @@ def test_a_failed_save_leaves_the_old_files(saved, monkeypatch):
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["layer.safetensors"]
 
 
-def test_what_a_killed_process_left_is_swept_up(tmp_path):
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    left = tmp_path / f".last.ckpt.{gone.pid}.part"
-    left.touch()
+def test_only_what_a_killed_process_of_ones_own_left_is_swept_up(tmp_path):
+    program = (
+        "import os, sys\nfrom ndrnn.saving.atomic import replacing\n"
+        "with replacing(sys.argv[1]) as temporary:\n"
+        "    temporary.write_text('half')\n    os._exit(1)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "last.ckpt")], check=False)
+    (left,) = tmp_path.iterdir()
+    machine, process, part = left.name.split(".")[-3:]
+    assert part == "part"
+    others = [
+        f".last.ckpt.{process}.part",  # of another program
+        f".last.ckpt.{int(machine, 16) ^ 1:08x}.{process}.part",  # of another machine
+        f".last.ckpt.{machine}.download.part",
+        f"{left.name}.txt",
+    ]
+    for name in others:
+        (tmp_path / name).touch()
     with replacing(tmp_path / "file") as temporary:
         temporary.touch()
         sweep(tmp_path)
         assert temporary.exists()  # its process is alive
-    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
-    assert os.path.exists(tmp_path / "file")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted([*others, "file"])
+
+
+def test_a_file_may_have_as_long_a_name_as_the_disk_takes(tmp_path):
+    with replacing(tmp_path / ("n" * 255)) as temporary:
+        temporary.write_text("whole")
+    (found,) = tmp_path.iterdir()
+    assert found.read_text() == "whole"
 
 
 class Own(torch.nn.Module):

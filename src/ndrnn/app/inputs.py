@@ -15,6 +15,9 @@ from ..data.formats.intensities import Intensities
 from ..data.formats.storage import Folder, Storage, open_storage
 from ..data.readers.source import Reader
 
+OVERLAY = ".overlay"
+"""What the name of an image with its labels laid over it has before its ending."""
+
 
 @dataclass(frozen=True)
 class Input:
@@ -24,6 +27,11 @@ class Input:
     name: str
     where: str
     place: str
+
+    @property
+    def path(self) -> Path:
+        """The file itself, or the archive that holds it."""
+        return self.storage.path if self.storage.path.is_file() else self.storage.path / self.name
 
     @property
     def is_volume(self) -> bool:
@@ -116,8 +124,9 @@ def _placed(found: Sequence[tuple[Storage, str]]) -> Iterator[Input]:
             if name.lower().endswith(".nii.gz")
             else str(PurePosixPath(name).with_suffix(""))
         )
-        # a.png and a.jpg, or files of one name from two folders, must not write over each other
-        choices = (stem, name, *(f"{name}.{number}" for number in range(2, len(found) + 2)))
-        place = next(choice for choice in choices if choice not in taken)
-        taken.add(place)
+        # a.png and a.jpg, or files of one name from two folders, must not write over each other, nor may the overlay
+        # of a.png and the map of a.overlay.png
+        choices = (stem, name, *(f"{name}.{number}" for number in range(2, 2 * len(found) + 2)))
+        place = next(choice for choice in choices if not taken & {choice, choice + OVERLAY})
+        taken |= {place, place + OVERLAY}
         yield Input(storage, name, storage.where(name), place)

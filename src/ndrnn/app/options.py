@@ -52,6 +52,8 @@ class Train:
     """Machines."""
     precision: str = "32-true"
     """Lightning's name of the arithmetic: 32-true, bf16-mixed, 16-mixed or 64-true."""
+    force: bool = False
+    """Begin anew in a folder that holds a run or other files; the files of the old run are lost."""
     json: bool = False
     """Print one JSON object at the end, and everything else on standard error."""
 
@@ -114,6 +116,8 @@ class Predict:
     """Stop at the first file that cannot be used."""
     device: str = "cpu"
     """Where the network runs."""
+    force: bool = False
+    """Overwrite results that are there already."""
     json: bool = False
     """Print nothing but one JSON object at the end."""
 
@@ -143,6 +147,8 @@ class Sample:
     """Pixels around an image that are drawn too and cut off, so that it does not begin at noise."""
     seed: int = 0
     """Equal seeds give equal images."""
+    force: bool = False
+    """Overwrite results that are there already."""
     json: bool = False
     """Print one JSON object."""
 
@@ -172,6 +178,8 @@ class Inpaint:
     """Independent fillings, of which the most probable is kept."""
     seed: int = 0
     """Equal seeds give equal images."""
+    force: bool = False
+    """Overwrite results that are there already."""
     json: bool = False
     """Print one JSON object."""
 
@@ -186,6 +194,8 @@ class Compress:
     """The image."""
     out: Path | None = None
     """The compressed file; the image's name with the ending .ndrnn if not given."""
+    force: bool = False
+    """Overwrite results that are there already."""
     json: bool = False
     """Print one JSON object."""
 
@@ -200,6 +210,8 @@ class Decompress:
     """The compressed file."""
     out: Path | None = None
     """The image, PNG; the file's name with the ending .png if not given."""
+    force: bool = False
+    """Overwrite results that are there already."""
     json: bool = False
     """Print one JSON object."""
 

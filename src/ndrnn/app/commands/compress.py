@@ -12,11 +12,14 @@ from ..density_model import load_density
 from ..inputs import find
 from ..options import Compress
 from ..output import Output
+from ..outputs import Outputs
 
 
 def run(options: Compress) -> int:
     """Run the command; returns the exit status."""
     out = Output(options.json)
+    target = options.out or options.image.with_suffix(".ndrnn")
+    Outputs(force=options.force, originals=(options.model, options.image)).claim(target)
     task, reader = load_density(options.model)
     if task.settings.levels != 256:
         raise ValueError(f"{options.model}: must be a model of 256 levels, got levels {task.settings.levels}")
@@ -29,7 +32,6 @@ def run(options: Compress) -> int:
     image = torch.from_numpy(array)
     # the model's values may be those of the negative
     data = compress(task.model, 255 - image if reader is not None and reader.invert else image)
-    target = options.out or options.image.with_suffix(".ndrnn")
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as path:
         path.write_bytes(data)

@@ -10,11 +10,14 @@ from ...saving.atomic import replacing
 from ..density_model import load_density
 from ..options import Decompress
 from ..output import Output
+from ..outputs import Outputs
 
 
 def run(options: Decompress) -> int:
     """Run the command; returns the exit status."""
     out = Output(options.json)
+    target = options.out or options.file.with_suffix(".png")
+    Outputs(force=options.force, originals=(options.model, options.file)).claim(target)
     task, reader = load_density(options.model)
     try:
         image = decompress(task.model, options.file.read_bytes())
@@ -22,7 +25,6 @@ def run(options: Decompress) -> int:
         raise BadFile(str(options.file), str(error)) from error
     if reader is not None and reader.invert:
         image = 255 - image
-    target = options.out or options.file.with_suffix(".png")
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as path:
         Image.fromarray(image.numpy()).save(path, format="PNG")

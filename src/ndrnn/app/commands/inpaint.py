@@ -11,12 +11,15 @@ from ..density_model import load_density, write_image
 from ..inputs import Loader, find
 from ..options import Inpaint
 from ..output import Output
+from ..outputs import Outputs
 
 
 def run(options: Inpaint) -> int:
     """Run the command; returns the exit status."""
     out = Output(options.json)
     task, reader = load_density(options.model)
+    originals = (options.model, options.image, options.mask)
+    Outputs(force=options.force, originals=originals).claim(options.out)
     loader = Loader(reader, task.facts.channels, task.facts.ndim)
     (file,), (hidden,) = find([options.image]), find([options.mask])
     values, _ = loader.read(file)

@@ -22,9 +22,10 @@ from ...data.pipeline.grouping import group_by_size
 from ...data.pipeline.samples import pad
 from ...nn.tiled import tiles
 from ...tasks.use import use_of
-from ..inputs import Input, Loader, find
+from ..inputs import OVERLAY, Input, Loader, find
 from ..options import Predict
 from ..output import Output
+from ..outputs import Outputs
 from ..trained import load
 
 LINES = "predictions.jsonl"
@@ -42,9 +43,10 @@ def run(options: Predict) -> int:
     files = find(options.inputs)
     use = _Use(task, purpose, Loader(reader, task.facts.channels, task.facts.ndim), options)
     faults = Faults(options.strict)
+    usable = use.claim(files, faults)
     done = 0
     with out.others(), _lines(options.out) as lines:
-        for file, result in use.results(out.progress(files, "reading", len(files)), faults):
+        for file, result in use.results(out.progress(usable, "reading", len(usable)), faults):
             line = json.dumps({"file": file.where, **result}, ensure_ascii=False)
             if lines is None:
                 out.say(line)
@@ -92,6 +94,35 @@ class _Use:
             "transcribe": self._transcribe,
             "density": self._density,
         }[purpose]
+
+    def claim(self, files: Sequence[Input], faults: Faults) -> list[Input]:
+        """The files whose results may be written where they belong; the others go to ``faults``.
+
+        Raises:
+            ValueError: a result would overwrite an original, or without ``--force`` an older result.
+        """
+        if self.options.out is None:
+            return list(files)
+        originals = [self.options.model, *(file.path for file in files)]
+        outputs = Outputs(force=self.options.force, originals=originals, folder=self.options.out)
+        outputs.claim(self.options.out / LINES)
+        usable = []
+        for file in files:
+            try:
+                for path in self._paths(file) if self.purpose == "label" else ():
+                    outputs.claim(path, file.where)
+                usable.append(file)
+            except BadFile as fault:
+                faults.add(fault)
+        return usable
+
+    def _paths(self, file: Input) -> tuple[Path, ...]:
+        """Where the labels of a file go, and the picture with them laid over it where there is one."""
+        assert self.options.out is not None  # run() has seen to it
+        if self.task.facts.ndim == 3:
+            return (self.options.out / f"{file.place}.nii.gz",)
+        overlay = self.options.out / f"{file.place}{OVERLAY}.png"
+        return (self.options.out / f"{file.place}.png", *([overlay] if self.options.overlay else []))
 
     def results(self, files: Iterable[Input], faults: Faults) -> Iterator[tuple[Input, dict[str, Any]]]:
         """Each file with what to tell of it, in order; files that cannot be used go to ``faults``."""
@@ -172,18 +203,15 @@ class _Use:
     def _write(
         self, file: Input, labels: np.ndarray, confidence: float, values: np.ndarray, data: bytes
     ) -> dict[str, Any]:
-        assert self.options.out is not None  # run() has seen to it
-        place = self.options.out / file.place
-        place.parent.mkdir(parents=True, exist_ok=True)
+        path, *overlay = self._paths(file)
+        path.parent.mkdir(parents=True, exist_ok=True)
         classes = self.task.facts.classes
-        ending = ".nii.gz" if labels.ndim == 3 else ".png"
-        path = place.with_name(place.name + ending)
         if labels.ndim == 3:
             volumes.write(labels, path, volumes.affine(data) if file.is_volume else None)
         else:
             write_map(labels, path, len(classes))
-            if self.options.overlay:
-                write_overlay(values, labels, place.with_name(place.name + ".overlay.png"), len(classes))
+            if overlay:
+                write_overlay(values, labels, overlay[0], len(classes))
         # in parts: bincount makes eight bytes of every label
         parts = np.array_split(labels.reshape(-1), labels.size // 2**20 + 1)
         counts = np.sum([np.bincount(part, minlength=len(classes)) for part in parts], axis=0)

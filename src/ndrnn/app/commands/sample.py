@@ -7,19 +7,21 @@ import torch
 from ..density_model import load_density, write_image
 from ..options import Sample
 from ..output import Output
+from ..outputs import Outputs
 
 
 def run(options: Sample) -> int:
     """Run the command; returns the exit status."""
     out = Output(options.json)
     task, reader = load_density(options.model)
+    outputs = Outputs(force=options.force)
+    paths = [outputs.claim(options.out / f"{number}.png") for number in range(options.n)]
     options.out.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(options.seed)
     with torch.no_grad():
         images = task.model.sample(
             options.n, options.height, options.width, margin=options.margin, generator=generator
         )
-    paths = [options.out / f"{number}.png" for number in range(options.n)]
     for image, path in zip(images, paths, strict=True):
         write_image(image, task.settings.levels, reader is not None and reader.invert, path)
         out.say(str(path))

@@ -16,6 +16,7 @@ from ...registry import tasks
 from ...saving import models as checkpoint
 from .. import run_report
 from ..collect import collect, tell
+from ..logs import FILE as METRICS
 from ..logs import Table
 from ..options import Train
 from ..output import Output
@@ -23,6 +24,8 @@ from ..recipe import FILE, Recipe
 
 LAST_WEIGHTS = "last.safetensors"
 """A run's weights at its end."""
+REPORT = "report.html"
+"""A run's page."""
 
 
 def run(recipe: Recipe, train: Train) -> int:
@@ -31,14 +34,34 @@ def run(recipe: Recipe, train: Train) -> int:
     if recipe.source is not None and recipe.source.is_dir() and folder == Train.out:
         folder = recipe.source  # a run's own folder, to go on with
     out = Output(train.json)
-    if _is_first() and (folder / FILE).exists() and not train.resume:
-        raise ValueError(
-            f"out: {folder} holds a run; --resume goes on with it, another --out begins a new one"
-        )
+    if _is_first():
+        _check_room(folder, train)
     with out.others():
         status, result = _train(recipe, train, folder, out)
     out.result(result)
     return status
+
+
+def _check_room(folder: Path, train: Train) -> None:
+    """See that a run can be in a folder.
+
+    Raises:
+        ValueError: there are other files in it, or a run that is neither gone on with nor given up.
+    """
+    if train.force and train.resume:
+        raise ValueError("--resume goes on with a run, --force begins anew: only one of them can be given")
+    holds_run = (folder / FILE).exists()
+    if train.force:
+        return
+    if holds_run and not train.resume:
+        raise ValueError(
+            f"out: {folder} holds a run; --resume goes on with it, --force begins anew in its place, another --out "
+            f"begins a new one"
+        )
+    if not holds_run and folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(
+            f"out: {folder} holds files that are none of a run; name another --out, or add the run to them by --force"
+        )
 
 
 def _train(recipe: Recipe, train: Train, folder: Path, out: Output) -> tuple[int, dict[str, Any]]:
@@ -50,6 +73,9 @@ def _train(recipe: Recipe, train: Train, folder: Path, out: Output) -> tuple[int
             raise BadFile(recipe.data.path, f"has no samples for {split}")
     if _is_first():
         folder.mkdir(parents=True, exist_ok=True)
+        if train.force:  # of a run that is given up nothing may be taken for a part of the new one
+            for name in (FILE, LAST, BEST, LAST_WEIGHTS, METRICS, REPORT):
+                (folder / name).unlink(missing_ok=True)
         if not (folder / FILE).exists():  # the recipe of a run that goes on is that with which it began
             recipe.save(folder)
     task = tasks.find(recipe.task).task(recipe.config, gathered.facts)
@@ -80,7 +106,7 @@ def _train(recipe: Recipe, train: Train, folder: Path, out: Output) -> tuple[int
         return 0, {}
     checkpoint.save(task, folder / LAST_WEIGHTS)
     best = checkpoint.load(folder / BEST) if (folder / BEST).exists() else task
-    run_report.write(folder / "report.html", recipe, best, gathered, record)
+    run_report.write(folder / REPORT, recipe, best, gathered, record)
     return _finish(record, folder, out)
 
 
@@ -88,7 +114,7 @@ def _finish(record: Record, folder: Path, out: Output) -> tuple[int, dict[str, A
     last = record.marks[-1].metrics if record.marks else {}
     if record.interrupted:
         out.say(f"interrupted after {record.seconds:.0f} s; ndrnn train {folder} --resume goes on")
-    for name in (BEST, LAST_WEIGHTS, "metrics.csv", "report.html"):
+    for name in (BEST, LAST_WEIGHTS, METRICS, REPORT):
         if (folder / name).exists():
             out.say(f"  {folder / name}")
     result = {
