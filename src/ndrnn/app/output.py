@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from math import isfinite
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
@@ -40,7 +41,8 @@ class Output:
     def result(self, values: dict[str, Any]) -> None:
         """The object for programs."""
         if self.as_json and values:
-            print(json.dumps(values, ensure_ascii=False, allow_nan=False, default=str), flush=True)
+            text = json.dumps(_plain(values), ensure_ascii=False, allow_nan=False, default=str)
+            print(text, flush=True)
 
     @contextmanager
     def others(self) -> Iterator[None]:
@@ -66,3 +68,12 @@ class Output:
             yield item
             if number % step == 0 and number < count:
                 print(f"{what}: {number:,} of {count:,}", flush=True)
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no word for numbers that are not finite: they become null."""
+    if isinstance(value, float) and not isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value

@@ -85,6 +85,7 @@ class ClassifyTask(Task):
 
     def check(self, batch: ClassifyBatch) -> None:
         scores = self.model(batch.x, batch.sizes)
+        self.watch(scores, batch)
         if self.by_points:
             target = self.point_labels(batch)
             counted = target != IGNORE

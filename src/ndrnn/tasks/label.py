@@ -87,7 +87,9 @@ class LabelTask(Task):
         return supervised(self.model, batch, self.settings.deep_supervision, loss_of)
 
     def check(self, batch: LabelBatch) -> None:
-        self.metrics.update(self.model(batch.x, batch.sizes).argmax(-1), _counted(batch))
+        scores = self.model(batch.x, batch.sizes)
+        self.watch(scores, batch)
+        self.metrics.update(scores.argmax(-1), _counted(batch))
 
     def results(self) -> dict[str, Tensor | float]:
         found = self.metrics.compute()

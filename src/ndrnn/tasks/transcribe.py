@@ -100,7 +100,9 @@ class TranscribeTask(Task):
         return total / self.share(lengths.sum()).clamp(min=1)
 
     def check(self, batch: TranscribeBatch) -> None:
-        texts = [text for text, _ in self._read(batch)]
+        log_probs, frames = self._log_probs(batch)
+        self.watch(log_probs, batch)
+        texts = [text for text, _ in self._read(log_probs, frames)]
         self.cer.update(texts, list(batch.target))
         self.wer.update(texts, list(batch.target))
 
@@ -114,7 +116,7 @@ class TranscribeTask(Task):
         """The text of each sample; its ``target`` is not looked at."""
         names = batch.names or ("",) * len(batch.x)
         with torch.no_grad():
-            read = self._read(batch)
+            read = self._read(*self._log_probs(batch))
         return [Transcribed(name, *found) for name, found in zip(names, read, strict=True)]
 
     def _log_probs(self, batch: TranscribeBatch) -> tuple[Tensor, Tensor]:
@@ -125,8 +127,7 @@ class TranscribeTask(Task):
         )
         return self.model(x, batch.sizes).log_softmax(-1), self.frames(sizes).cpu()
 
-    def _read(self, batch: TranscribeBatch) -> list[tuple[str, float]]:
-        log_probs, frames = self._log_probs(batch)
+    def _read(self, log_probs: Tensor, frames: Tensor) -> list[tuple[str, float]]:
         return [
             self._read_one(sample[:available].cpu())
             for sample, available in zip(log_probs, frames.tolist(), strict=True)

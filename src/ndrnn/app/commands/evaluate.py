@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from math import isfinite
 from typing import Any
 
 from ...data.pipeline.module import DataModule
@@ -71,7 +72,10 @@ def run(recipe: Recipe, options: Evaluate) -> int:
     if expected:
         result["expected"] = dict(expected)
     out.result(result if repeated is None else result | _warped(options, repeated))
-    return 0
+    wrong = [name for name, value in metrics.items() if "/" not in name and not isfinite(value)]
+    if wrong:
+        out.warn(f"error: {', '.join(wrong)} are no finite numbers")
+    return 1 if wrong else 0
 
 
 def _told(options: Evaluate, repeated: Repeats) -> str:

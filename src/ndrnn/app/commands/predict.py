@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import islice
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +20,7 @@ from ...data.formats import volumes
 from ...data.formats.labelmaps import write_map, write_overlay
 from ...data.pipeline.grouping import group_by_size
 from ...data.pipeline.samples import pad
+from ...learn.task import NOT_FINITE
 from ...nn.tiled import tiles
 from ...tasks.use import use_of
 from ..inputs import OVERLAY, Input, Loader, find
@@ -47,7 +48,7 @@ def run(options: Predict) -> int:
     done = 0
     with out.others(), _lines(options.out) as lines:
         for file, result in use.results(out.progress(usable, "reading", len(usable)), faults):
-            line = json.dumps({"file": file.where, **result}, ensure_ascii=False)
+            line = json.dumps({"file": file.where, **result}, ensure_ascii=False, allow_nan=False)
             if lines is None:
                 out.say(line)
             else:
@@ -161,7 +162,10 @@ class _Use:
             for (index, values, data, _), one in zip(
                 members, self._predict([x for *_, x in members]), strict=True
             ):
-                found[index] = self.describe(chunk[index], one, values, data)
+                try:
+                    found[index] = self.describe(chunk[index], one, values, data)
+                except BadFile as fault:
+                    faults.add(fault)
 
     def _large(self, file: Input, values: np.ndarray, data: bytes) -> dict[str, Any]:
         if self.purpose != "label":
@@ -203,6 +207,7 @@ class _Use:
     def _write(
         self, file: Input, labels: np.ndarray, confidence: float, values: np.ndarray, data: bytes
     ) -> dict[str, Any]:
+        _check_finite(file, confidence)
         path, *overlay = self._paths(file)
         path.parent.mkdir(parents=True, exist_ok=True)
         classes = self.task.facts.classes
@@ -226,6 +231,7 @@ class _Use:
     def _classify(self, file: Input, one: Any, values: np.ndarray, data: bytes) -> dict[str, Any]:
         classes = self.task.facts.classes
         probabilities = one.probabilities.tolist()
+        _check_finite(file, *probabilities)
         return {
             "class": classes[one.label],
             "confidence": round(probabilities[one.label], 4),
@@ -235,7 +241,14 @@ class _Use:
         }
 
     def _transcribe(self, file: Input, one: Any, values: np.ndarray, data: bytes) -> dict[str, Any]:
+        _check_finite(file, float(one.confidence))
         return {"text": one.text, "confidence": round(float(one.confidence), 4)}
 
     def _density(self, file: Input, one: Any, values: np.ndarray, data: bytes) -> dict[str, Any]:
+        _check_finite(file, float(one.bits_per_pixel))
         return {"bits_per_pixel": round(float(one.bits_per_pixel), 4)}
+
+
+def _check_finite(file: Input, *values: float) -> None:
+    if not all(map(isfinite, values)):
+        raise BadFile(file.where, NOT_FINITE)

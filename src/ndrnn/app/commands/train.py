@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,10 @@ def _finish(record: Record, folder: Path, out: Output) -> tuple[int, dict[str, A
         "loss": record.marks[-1].loss if record.marks else None,
         "metrics": last,
     }
-    return (1 if record.interrupted else 0), result
+    wrong = [name for name, value in last.items() if "/" not in name and not isfinite(value)]
+    if wrong:
+        out.warn(f"error: {', '.join(wrong)} of the last check are no finite numbers")
+    return (1 if record.interrupted or wrong else 0), result
 
 
 def _part() -> None:
