@@ -9,6 +9,8 @@ from contextlib import contextmanager, redirect_stdout
 from math import isfinite
 from typing import Any, TypeVar
 
+from ..progress import Progress
+
 Item = TypeVar("Item")
 
 
@@ -55,19 +57,12 @@ class Output:
 
     def progress(self, items: Iterable[Item], what: str, count: int) -> Iterator[Item]:
         """The items, with a bar on a terminal; elsewhere a line every tenth of the way where there are many."""
-        if self.as_json or count < 2:
-            yield from items
-            return
-        if sys.stdout.isatty():
-            from rich.progress import track
-
-            yield from track(items, what, count, transient=True)
-            return
         step = max(200, -(-count // 10))
-        for number, item in enumerate(items, start=1):
-            yield item
-            if number % step == 0 and number < count:
-                print(f"{what}: {number:,} of {count:,}", flush=True)
+        with Progress(what, count, shown=not self.as_json and count > 1, transient=True) as progress:
+            for number, item in enumerate(items, start=1):
+                yield item
+                if progress.is_bar or (number % step == 0 and number < count):
+                    progress.update(number, f"{number:,} of {count:,}")
 
 
 def _plain(value: Any) -> Any:

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from ..data.batches import Facts
 from ..data.faults import BadFile
-from ..data.sampler import step_seed
 from ..lattice import inside
 from ..nn.hierarchy import Hierarchy
 from ..nn.init import balance
 from ..saving.config import from_dict, to_dict
+from ..seeds import step_seed
 from .options import Options
 
 try:

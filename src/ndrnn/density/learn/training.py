@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ...saving import snapshot
+from ...seeds import step_seed
 from ..lattices.images import dequantize
-from .course import Course, Look, RideReport, patch_size, step_seed
+from .course import Course, Look, RideReport, patch_size
 from .keeping import Keeper
 from .patches import PatchSource, Pictures
 from .schedule import Modern, Published, Schedule
