@@ -57,7 +57,9 @@ def test_commands_of_the_guide_are_understood(words, tmp_path, monkeypatch):
         (tmp_path / rest[0] / "config.toml").write_text(text, encoding="utf-8")
         recipe.parse(rest, options.Evaluate, "ndrnn evaluate", data_only=True)
     elif command in MODEL_COMMANDS:
-        assert tyro.cli(MODEL_COMMANDS[command], args=rest).model == Path(rest[0])
+        words = list(rest)
+        recipe.load_named(words)
+        assert tyro.cli(MODEL_COMMANDS[command], args=words).model == Path(rest[0])
 
 
 def test_there_are_commands():
