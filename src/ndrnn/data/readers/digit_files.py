@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..faults import printable
 from ..formats import idx
 from .place import locate
 from .source import Raw, Reader, Source
@@ -31,7 +32,7 @@ class _Idx(Source):
         self._labels = np.concatenate([labels, test_labels])
         self.splits = [*[""] * len(images), *["test"] * len(test_images)]
         self.names = [
-            f"{folder}/{part}[{index}]"
+            f"{printable(str(folder))}/{part}[{index}]"
             for part, count in (("train", len(images)), ("t10k", len(test_images)))
             for index in range(count)
         ]
