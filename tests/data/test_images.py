@@ -6,13 +6,16 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from ndrnn.app.inputs import Loader, find
 from ndrnn.data import BadFile
 from ndrnn.data.formats import images
 from ndrnn.data.formats.channels import to_channels
 from ndrnn.data.formats.intensities import Intensities
 from ndrnn.data.formats.labelmaps import palette, write_map, write_overlay
+from ndrnn.data.readers.folders import Images
 
 
 def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -118,3 +121,30 @@ def test_an_overlay_colours_labels_and_leaves_the_background(tmp_path):
 
 def test_colours_of_a_palette_differ():
     assert len({tuple(color) for color in palette(40)}) == 40
+
+
+def test_what_has_no_white_is_not_converted():
+    signed = np.array([[[100, 300]]], np.int16)
+    assert np.array_equal(to_channels(signed, 2), signed)
+    with pytest.raises(ValueError, match="has 2 channels of int16, expected 1; only unsigned integers"):
+        to_channels(signed, 1)
+    wide = np.array([[[2**32 - 1, 2**32 - 1]]], np.uint32)
+    assert to_channels(wide, 1).tolist() == [[[2**32 - 1]]]
+
+
+@pytest.mark.parametrize("scale", ["type", "sample"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize(("stored", "wanted"), [(2, 1), (4, 3), (4, 1), (3, 1)])
+def test_parts_of_an_image_are_as_the_whole(stored, wanted, dtype, scale, tmp_path):
+    generator = np.random.default_rng(0)
+    largest = 1 if dtype is np.float32 else np.iinfo(dtype).max
+    values = (generator.random((9, 7, stored)) * largest).astype(dtype)
+    loader = Loader(Images(path="unused", scale=scale, invert=True), wanted, 2)
+    Image.new("L", (1, 1)).save(tmp_path / "a.png")
+    (file,) = find([tmp_path / "a.png"])
+    whole = loader.features(values, file)
+    window = loader.window(values, file)
+    for part in ((slice(0, 4), slice(2, 5)), (slice(8, 9), slice(0, 7))):
+        assert torch.equal(window(part), whole[part])
+    if scale == "sample":
+        assert (float(whole.min()), float(whole.max())) == pytest.approx((0, 1))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..data.faults import BadFile, Faults, naming, printable
 from ..data.formats import images, volumes
-from ..data.formats.intensities import Intensities
+from ..data.formats.intensities import Intensities, Span
 from ..data.formats.storage import Folder, Storage, open_storage
 from ..data.readers.pages import SUFFIX, FoundPage, Pages, find_page
 from ..data.readers.pictures import PictureReader, decode, is_volume
@@ -75,32 +75,24 @@ class Loader:
                 raise BadFile(file.where, f"has {values.ndim - 1} axes, the model is for {self.ndim}")
             return values if self.reader is None else self.reader.prepare(values), data
 
-    def features(self, values: np.ndarray, file: Input) -> Tensor:
-        """Features (D1, ..., Dn, C) float32."""
-        return self.window(values, file, whole=True)(())
+    def features(self, values: np.ndarray, file: Input, span: Span | None = None) -> Tensor:
+        """Features (D1, ..., Dn, C) float32; of a part of a sample with the ``span`` of the whole.
 
-    def window(
-        self, values: np.ndarray, file: Input, *, whole: bool = False
-    ) -> Callable[[tuple[slice, ...]], Tensor]:
-        """Gives the features of parts, so that those of all points need not be in memory at once.
-
-        With ``whole`` there is one part, and what is asked of all points is not asked beforehand.
+        Raises:
+            BadFile: the values make no features.
         """
-        colour = not file.is_volume
         try:
-            # the range is that of the whole sample, whatever its parts'
-            sample = self.intensities.scale == "sample" and not whole
-            span = self.intensities.span(values, colour=colour) if sample else None
+            return self.intensities.convert(values, colour=not file.is_volume, span=span)
         except ValueError as error:
             raise BadFile(file.where, str(error)) from error
 
-        def part_of(part: tuple[slice, ...]) -> Tensor:
-            try:
-                return self.intensities.convert(values[part], colour=colour, span=span)
-            except ValueError as error:
-                raise BadFile(file.where, str(error)) from error
-
-        return part_of
+    def window(self, values: np.ndarray, file: Input) -> Callable[[tuple[slice, ...]], Tensor]:
+        """Gives the features of parts, so that those of all points need not be in memory at once."""
+        span = None
+        if self.intensities.scale == "sample":
+            with naming(file.where):
+                span = self.intensities.span(values, colour=not file.is_volume)
+        return lambda part: self.features(values[part], file, span)
 
     def _line(self, page: FoundPage, number: int) -> np.ndarray:
         if self._page is None or self._page[0] is not page:
@@ -176,25 +168,24 @@ def _page_lines(storage: Storage, faults: Faults) -> Iterator[Input]:
     only = storage.only if isinstance(storage, _Near) else None
     described: set[str] = set()
     for name in storage.under("", (SUFFIX,)):
-        # what is not asked for may be damaged
-        if only not in (None, name) and PurePosixPath(name).stem != PurePosixPath(only or "").stem:
-            continue
-        described.add(_stem(name))
         try:
             page = find_page(storage, name)
         except BadFile as fault:
-            faults.add(fault)
+            # what was not asked for may be damaged
+            if only is None or name == only or PurePosixPath(name).stem == PurePosixPath(only).stem:
+                faults.add(fault)
+                described.add(_stem(name))
             continue
         if page is None or only not in (None, name, page.image):
             continue
-        described.add(page.image)
+        described |= {name, page.image}
         stem = _stem(name if only is None else PurePosixPath(name).name)
         for number in range(len(page.layout.lines)):
             where = page.line_name(number)
             place = f"{stem}.{where.rpartition('#')[2].replace('/', '_')}"
             yield Input(storage, page.image, where, place, page, number)
     for name in [only] if only is not None else storage.under("", images.SUFFIXES):
-        if name not in described and _stem(name) not in described:
+        if not {name, _stem(name)} & described:
             faults.add(BadFile(storage.where(name), f"no PAGE or ALTO file (*{SUFFIX}) describes its lines"))
 
 
