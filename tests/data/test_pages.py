@@ -145,7 +145,7 @@ def test_pages_that_were_measured_on_a_larger_image(page, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (alto_file(alto_line(), unit="mm10"), r"a\.xml: is measured in mm10 .* a\.png of 12 x 10 pixels"),
+        (alto_file(alto_line(), unit="mm10"), r"a\.xml: is measured in mm10 .*a\.png of 12 x 10 pixels"),
         (alto_file(alto_line(), unit="furlong"), "must be one of pixel, mm10, inch1200, got 'furlong'"),
         (
             alto_file(alto_line(), unit="mm10", page=' WIDTH="50" HEIGHT="60"'),

@@ -91,15 +91,15 @@ class Archive(Storage):
         members = Counter(
             info.filename
             for info in self._archive().infolist()
-            if not info.is_dir()
-            and not info.filename.startswith("__MACOSX/")
-            and not PurePosixPath(info.filename).name.startswith(".")
+            if not info.is_dir() and not info.filename.startswith("__MACOSX/")
         )
         for name, times in sorted(members.items()):
             if _leads_out(name):
                 self.faults.append(
                     BadFile(self.where(name), "the name of this member leads out of the archive")
                 )
+                continue
+            if PurePosixPath(name).name.startswith("."):
                 continue
             self.names.append(name)
             if times > 1:
