@@ -20,6 +20,7 @@ from ndrnn.data.formats import idx, images, volumes
 from ndrnn.data.formats.limits import VARIABLE, largest
 from ndrnn.data.formats.storage import open_storage
 from ndrnn.data.readers.arrays import Arrays
+from ndrnn.data.readers.lines import Lines
 
 nibabel = pytest.importorskip("nibabel")
 
@@ -219,3 +220,10 @@ def test_large_files_are_not_read(small, tmp_path):
         file.truncate(1 << 40)
     with pytest.raises(BadFile, match=r"a\.png: announces 1,099,511,627,776 bytes"):
         open_storage(tmp_path).read("a.png")
+
+
+def test_a_row_that_would_become_too_wide(small, tmp_path):
+    Image.new("L", (20_000, 1)).save(tmp_path / "a.png")
+    (tmp_path / "a.gt.txt").write_text("a")
+    with pytest.raises(BadFile, match=r"a\.png: .*scaled to 48 rows it would be 960,000 wide"):
+        Lines(path=str(tmp_path), height=48).open().read(0)

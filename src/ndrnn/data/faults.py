@@ -7,10 +7,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 
+def printable(name: str) -> str:
+    """A file's name as it can be printed and written: bytes that are no UTF-8, and control characters, as ``\\xff``."""
+    return "".join(_escaped(letter) for letter in name)
+
+
+def _escaped(letter: str) -> str:
+    code = ord(letter)
+    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte of a name that is no UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    if 0xD800 <= code <= 0xDFFF:
+        return f"\\u{code:04x}"
+    return f"\\x{code:02x}" if code < 0x20 or 0x7F <= code < 0xA0 else letter
+
+
 class BadFile(ValueError):
-    """A file that cannot be used, and why."""
+    """A file that cannot be used, and why; both can be printed, whatever the file or its name holds."""
 
     def __init__(self, file: str, reason: str) -> None:
+        file, reason = printable(file), printable(" ".join(reason.splitlines()))
         super().__init__(f"{file}: {reason}")
         self.file = file
         self.reason = reason
@@ -60,17 +75,3 @@ def _told(error: Exception) -> str:
     if text and isinstance(error, (OSError, ValueError, SyntaxError, EOFError)):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def printable(name: str) -> str:
-    """A file's name as it can be printed and written: bytes that are no UTF-8, and control characters, as ``\\xff``."""
-    return "".join(_escaped(letter) for letter in name)
-
-
-def _escaped(letter: str) -> str:
-    code = ord(letter)
-    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte of a name that is no UTF-8
-        return f"\\x{code - 0xDC00:02x}"
-    if 0xD800 <= code <= 0xDFFF:
-        return f"\\u{code:04x}"
-    return f"\\x{code:02x}" if code < 0x20 or 0x7F <= code < 0xA0 else letter

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..faults import BadFile, naming, printable
 from ..formats import images
+from ..formats.limits import largest
 from ..formats.storage import Storage, open_storage
 from ..formats.table import find, rows
 from .place import locate
@@ -42,6 +43,11 @@ class Lines(Reader):
         if self.height in (0, values.shape[0]):
             return values
         width = max(1, round(values.shape[1] * self.height / values.shape[0]))
+        # a file may be a row of many pixels
+        if 4 * self.height * width * values.shape[2] > largest():
+            raise ValueError(
+                f"scaled to {self.height} rows it would be {width:,} wide, more than may be read"
+            )
         return images.resized(values, self.height, width)
 
     def open(self) -> Source:
@@ -128,7 +134,8 @@ class _Lines(Source):
         text = unicodedata.normalize("NFC", text).strip()
         if not text:
             raise BadFile(file, "its transcript is empty")
-        return Raw(self.options.prepare(images.decode(self.storage.read(image), file)), text)
+        with naming(file):
+            return Raw(self.options.prepare(images.decode(self.storage.read(image), file)), text)
 
     def remarks(self) -> list[str]:
         if not self._beside:

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ..faults import BadFile
+from ..faults import BadFile, naming
 from ..formats import images, pagexml
 from ..formats.storage import Storage, open_storage
 from .lines import Lines
@@ -132,7 +132,8 @@ class _Pages(Source):
             raise BadFile(self.names[index], "its text is empty")
         if self._page is None or self._page[0] is not page:
             self._page = page, page.pixels()
-        return Raw(self.options.prepare(page.cut(self._page[1], number)), text)
+        with naming(self.names[index]):
+            return Raw(self.options.prepare(page.cut(self._page[1], number)), text)
 
 
 def cut_out(page: np.ndarray, outline: Sequence[pagexml.Point], file: str) -> np.ndarray:
