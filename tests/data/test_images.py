@@ -78,6 +78,33 @@ def test_damaged_images_are_refused_with_their_name(keep, write_png):
         images.decode(whole[:cut], "a.png")
 
 
+@pytest.mark.parametrize("options", [{}, {"predictor": True}, {"tile": (16, 16)}, {"byteorder": ">"}])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_deep_colour_in_a_tiff(compression, options):
+    tifffile = pytest.importorskip("tifffile")
+    if compression is None and options.get("predictor"):
+        pytest.skip("there is nothing to predict")
+    array = np.random.default_rng(0).integers(0, 65536, (20, 23, 3)).astype(np.uint16)
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, array, photometric="rgb", compression=compression, **options)
+    assert np.array_equal(images.decode(buffer.getvalue()), array)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_deep_planes_apart_are_refused(compression):
+    tifffile = pytest.importorskip("tifffile")
+    options = {"photometric": "rgb", "planarconfig": "separate", "compression": compression}
+    array = np.random.default_rng(0).integers(0, 256, (3, 20, 23), np.uint8)
+    for values in (array, array.astype(np.uint16)):
+        buffer = io.BytesIO()
+        tifffile.imwrite(buffer, values, **options)
+        if values is array:
+            assert np.array_equal(images.decode(buffer.getvalue()), np.moveaxis(array, 0, -1))
+        else:
+            with pytest.raises(BadFile, match=r"a\.tif: keeps planes of more than 8 bits apart"):
+                images.decode(buffer.getvalue(), "a.tif")
+
+
 def test_channels_by_hand():
     colour = np.array([[[255, 0, 0, 255], [0, 0, 0, 0], [100, 100, 100, 51]]], np.uint8)
     # luma of red; nothing on white; 0.2 of 100 and 0.8 of white

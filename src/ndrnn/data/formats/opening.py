@@ -26,6 +26,7 @@ MOST = 4096
 
 _ORIENTATION = 0x0112  # of EXIF
 _SUBFILE = 254  # of TIFF: bit 0, a smaller version of another picture; bit 2, a mask of another
+_DEPTH, _PLANES = 258, 284  # of TIFF: bits of a value; 1, the values of a pixel lie together
 _BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}  # a pixel in memory, else 4
 _BITS = {"1": 1, "L": 1, "P": 1, "RGB": 24, "RGBA": 32}  # a pixel of a PNG at least, else 8
 
@@ -55,6 +56,12 @@ class Pictures:
         if image.tell() != self.frames[index]:
             image.seek(self.frames[index])
         _check(image, self._file)
+        tags = getattr(image, "tag_v2", {})
+        if tags.get(_PLANES, 1) != 1 and max(np.ravel(tags.get(_DEPTH, 1))) > 8:
+            # Pillow takes their bytes for pixels
+            raise BadFile(
+                self._file, "keeps planes of more than 8 bits apart; store the values of a pixel together"
+            )
         image.load()
         return image
 
