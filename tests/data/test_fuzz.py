@@ -31,7 +31,7 @@ from ndrnn.data.readers.pages import Pages
 nibabel = pytest.importorskip("nibabel")
 
 MANY = os.environ.get("HYPOTHESIS_PROFILE") == "explore"
-fuzz = settings(max_examples=3000 if MANY else 60)
+fuzz = settings(max_examples=3000 if MANY else 100)
 LIMIT = 16 << 20
 ROOM = 6 * LIMIT
 """What may be taken at a time: a picture is copied a few times on its way from Pillow to an array."""

@@ -99,10 +99,10 @@ def test_a_volume_that_unfolds_to_more_than_it_announces():
     data = nibabel.Nifti1Image(array, np.eye(4)).to_bytes()
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     bomb = packer.compress(data)
-    for _ in range(600):
+    for _ in range(200):
         bomb += packer.compress(bytes(1 << 20))
     bomb += packer.flush()
-    assert len(bomb) < 700_000
+    assert len(bomb) < 250_000
     assert np.array_equal(volumes.decode(bomb)[..., 0], array)
 
 
@@ -131,7 +131,7 @@ def test_an_idx_file_that_announces_more_than_there_is(pack, tmp_path):
 def test_an_idx_file_that_unfolds_to_more_than_it_announces(tmp_path):
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     bomb = packer.compress(struct.pack(">HBB1I", 0, 8, 1, 4))
-    for _ in range(300):
+    for _ in range(100):
         bomb += packer.compress(bytes(1 << 20))
     (tmp_path / "x").write_bytes(bomb + packer.flush())
     with pytest.raises(BadFile, match=r"must hold 4 bytes of numbers for the shape \(4,\), got more"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
@@ -143,10 +144,10 @@ def _lines(
 ) -> tuple[PageLine | BadFile, ...]:
     elements = list(root.iter("TextLine"))
     names = [element.get(key, "") for element in elements]
-    taken = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+    times = Counter(names)
     found: list[PageLine | BadFile] = []
     for number, (element, name) in enumerate(zip(elements, names, strict=True)):
-        called = str(number) if not name or name in taken else name
+        called = str(number) if not name or times[name] > 1 else name
         try:
             corners = tuple(outline(element))
             if len(corners) < 3:

@@ -9,6 +9,7 @@ import zipfile
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from ..faults import BadFile, naming, printable
@@ -26,6 +27,11 @@ class Storage(ABC):
         self.path = path
         self.names: list[str] = []
         self.faults: list[BadFile] = []
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """The names, to look for one of them."""
+        return frozenset(self.names)
 
     @abstractmethod
     def read(self, name: str, *, text: bool = False) -> bytes:

@@ -162,11 +162,11 @@ def cut_out(page: np.ndarray, outline: Sequence[pagexml.Point], file: str) -> np
 
 def _image_of(storage: Storage, name: str, called: str) -> str | None:
     """The image that a file names, beside it, or the one of its own name."""
-    folder, known = PurePosixPath(name).parent, set(storage.names)
+    folder = PurePosixPath(name).parent
     base = PurePosixPath(called.replace("\\", "/")).name
     choices = [str(folder / base)] if base else []
     # PAGE files often lie in a folder of their own
     choices += [str(folder.parent / base)] if base else []
     stem = str(PurePosixPath(name).with_suffix(""))
     choices += [stem + suffix for suffix in images.SUFFIXES]
-    return next((choice for choice in choices if choice in known), None)
+    return next((choice for choice in choices if choice in storage.known), None)
