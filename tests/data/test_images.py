@@ -90,6 +90,23 @@ def test_deep_colour_in_a_tiff(compression, options):
     assert np.array_equal(images.decode(buffer.getvalue()), array)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_tiff_whose_zero_is_white(dtype):
+    tifffile = pytest.importorskip("tifffile")
+    array = np.array([[0, 1, 100, 200]], dtype)
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, array, photometric="miniswhite")
+    assert np.array_equal(images.decode(buffer.getvalue())[..., 0], np.iinfo(dtype).max - array)
+
+
+def test_signed_bytes_are_refused():
+    tifffile = pytest.importorskip("tifffile")
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, np.array([[-1, 1]], np.int8), photometric="minisblack")
+    with pytest.raises(BadFile, match="holds signed bytes"):
+        images.decode(buffer.getvalue())
+
+
 @pytest.mark.parametrize("compression", [None, "zlib"])
 def test_deep_planes_apart_are_refused(compression):
     tifffile = pytest.importorskip("tifffile")

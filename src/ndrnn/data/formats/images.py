@@ -12,7 +12,7 @@ from PIL import Image
 from ..faults import BadFile
 from .channels import to_channels
 from .limits import check_size
-from .opening import FORMATS, Pictures, opened, orientation, upright
+from .opening import FORMATS, Pictures, opened, orientation, upright, white_is_zero
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".webp", ".pgm", ".ppm", ".pbm")
 """Endings of the files that are taken for images."""
@@ -92,7 +92,8 @@ def _values(pictures: Pictures, index: int, data: bytes, file: str) -> np.ndarra
     image = pictures.load(index)
     turn = orientation(image)
     if image.mode in _GREYS:
-        return upright(_sixteen(np.asarray(image), file), turn)[..., None]
+        array = _sixteen(np.asarray(image), file)
+        return upright(65535 - array if white_is_zero(image) else array, turn)[..., None]
     if image.mode == "F":
         return upright(np.array(image, np.float32), turn)[..., None]
     low = _low_bytes(data, image, pictures.frames[index]) if image.mode in ("RGB", "RGBA") else None

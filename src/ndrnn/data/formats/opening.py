@@ -26,7 +26,12 @@ MOST = 4096
 
 _ORIENTATION = 0x0112  # of EXIF
 _SUBFILE = 254  # of TIFF: bit 0, a smaller version of another picture; bit 2, a mask of another
-_DEPTH, _PLANES = 258, 284  # of TIFF: bits of a value; 1, the values of a pixel lie together
+_DEPTH, _PLANES, _KIND = (
+    258,
+    284,
+    339,
+)  # of TIFF: bits of a value; 1, a pixel's values lie together; 2, they are signed
+_PHOTOMETRIC = 262  # of TIFF: 0, the lowest value is white
 _BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "I;16N": 2}  # a pixel in memory, else 4
 _BITS = {"1": 1, "L": 1, "P": 1, "RGB": 24, "RGBA": 32}  # a pixel of a PNG at least, else 8
 
@@ -57,6 +62,8 @@ class Pictures:
             image.seek(self.frames[index])
         _check(image, self._file)
         tags = getattr(image, "tag_v2", {})
+        if image.mode == "L" and 2 in np.ravel(tags.get(_KIND, 1)):
+            raise BadFile(self._file, "holds signed bytes, which are not read")
         if tags.get(_PLANES, 1) != 1 and max(np.ravel(tags.get(_DEPTH, 1))) > 8:
             # Pillow takes their bytes for pixels
             raise BadFile(
@@ -87,7 +94,9 @@ def opened(data: bytes, file: str) -> Iterator[Pictures]:
     except BadFile as fault:
         cause = fault.__cause__
         if isinstance(cause, UnidentifiedImageError):
-            raise BadFile(file, f"not an image, or of none of the formats {', '.join(FORMATS)}") from cause
+            raise BadFile(
+                file, f"not an image, or of a kind that is not read (formats: {', '.join(FORMATS)})"
+            ) from cause
         if isinstance(cause, Image.DecompressionBombError):
             raise BadFile(file, f"has more pixels than may be read ({VARIABLE} sets the limit)") from cause
         raise
@@ -103,6 +112,11 @@ def orientation(image: Image.Image) -> int:
     except Exception:
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def white_is_zero(image: Image.Image) -> bool:
+    """Whether the lowest value of a TIFF means white. Pillow minds it with 8 bits and less."""
+    return bool(getattr(image, "tag_v2", {}).get(_PHOTOMETRIC, 1) == 0)
 
 
 def upright(array: np.ndarray, orientation: int) -> np.ndarray:
