@@ -138,6 +138,21 @@ def test_small_versions_in_a_tiff_are_no_pictures_of_their_own():
     assert np.array_equal(images.decode(buffer.getvalue())[..., 0], array)
 
 
+def test_what_lies_beside_a_photograph_in_its_file_is_left_aside():
+    seen = np.zeros((16, 32, 3), np.uint8)
+    seen[:8, :16] = 255
+    main, preview = Image.fromarray(np.ascontiguousarray(STORED[6](seen))), Image.new("RGB", (8, 8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    main.save(buffer, "MPO", save_all=True, append_images=[preview], exif=exif)
+    with Image.open(buffer) as image:
+        assert image.n_frames == 2
+    decoded = images.decode(buffer.getvalue())
+    assert decoded.shape == seen.shape
+    assert np.abs(decoded.astype(int) - seen).max() < 20
+
+
 def test_volumes_of_pictures_are_labelled(tmp_path):
     array, data = several("TIFF")
     for part in ("images", "masks"):
