@@ -88,3 +88,17 @@ def test_a_run_is_not_overwritten(ndrnn, square_folder, tmp_path):
     ran = ndrnn("train", *LABEL, square_folder, "--out", tmp_path)
     assert ran.status == 2
     assert "holds a run; --resume goes on with it" in ran.err
+
+
+def test_what_should_be_known_of_good_data_is_told(ndrnn, tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    for part in ("imagesTr", "labelsTr"):
+        (tmp_path / part).mkdir()
+        for index, axis in enumerate((1, 1, -1)):
+            volume = nibabel.Nifti1Image(np.ones((3, 4, 5), np.uint8), np.diag([axis, 1, 1, 1]))
+            nibabel.save(volume, tmp_path / f"{part}/{index}.nii")
+    ran = ndrnn("check", *LABEL, tmp_path)
+    assert ran.status == 0
+    assert "note: the axes of the volumes point in 2 ways (2 RAS, 1 LAS; LAS: " in ran.err
+    assert "all 3 samples can be used" in ran.out
+    assert len(ndrnn("check", *LABEL, tmp_path, "--json").json["remarks"]) == 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 import zipfile
 
 import numpy as np
@@ -191,3 +193,14 @@ def test_numbers_that_are_not_finite_name_the_file(ndrnn, label_run, tmp_path, t
     assert "NaN" not in line
     assert json.loads(line)["labels"].endswith("good.png")
     assert not (tmp_path / "out/bad.png").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file systems elsewhere refuse such names")
+def test_a_name_that_is_no_text_is_printed_escaped(ndrnn, label_run, tmp_path):
+    write(tmp_path / "in/a.png", 9, 7)
+    (tmp_path / "in/a.png").rename(tmp_path / "in" / os.fsdecode(b"a\xff\n.png"))
+    ran = ndrnn("predict", label_run, tmp_path / "in", "--out", tmp_path / "out")
+    assert ran.status == 0, ran.err
+    (line,) = (tmp_path / "out/predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["file"].endswith(r"in/a\xff\x0a.png")
+    assert labels_of(tmp_path / r"out/a\xff\x0a.png").shape == (9, 7)

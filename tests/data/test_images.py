@@ -6,13 +6,16 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from ndrnn.app.inputs import Loader, find
 from ndrnn.data import BadFile
 from ndrnn.data.formats import images
 from ndrnn.data.formats.channels import to_channels
 from ndrnn.data.formats.intensities import Intensities
 from ndrnn.data.formats.labelmaps import palette, write_map, write_overlay
+from ndrnn.data.readers.folders import Images
 
 
 def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -75,6 +78,50 @@ def test_damaged_images_are_refused_with_their_name(keep, write_png):
         images.decode(whole[:cut], "a.png")
 
 
+@pytest.mark.parametrize("options", [{}, {"predictor": True}, {"tile": (16, 16)}, {"byteorder": ">"}])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_deep_colour_in_a_tiff(compression, options):
+    tifffile = pytest.importorskip("tifffile")
+    if compression is None and options.get("predictor"):
+        pytest.skip("there is nothing to predict")
+    array = np.random.default_rng(0).integers(0, 65536, (20, 23, 3)).astype(np.uint16)
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, array, photometric="rgb", compression=compression, **options)
+    assert np.array_equal(images.decode(buffer.getvalue()), array)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_tiff_whose_zero_is_white(dtype):
+    tifffile = pytest.importorskip("tifffile")
+    array = np.array([[0, 1, 100, 200]], dtype)
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, array, photometric="miniswhite")
+    assert np.array_equal(images.decode(buffer.getvalue())[..., 0], np.iinfo(dtype).max - array)
+
+
+def test_signed_bytes_are_refused():
+    tifffile = pytest.importorskip("tifffile")
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, np.array([[-1, 1]], np.int8), photometric="minisblack")
+    with pytest.raises(BadFile, match="holds signed bytes"):
+        images.decode(buffer.getvalue())
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_deep_planes_apart_are_refused(compression):
+    tifffile = pytest.importorskip("tifffile")
+    options = {"photometric": "rgb", "planarconfig": "separate", "compression": compression}
+    array = np.random.default_rng(0).integers(0, 256, (3, 20, 23), np.uint8)
+    for values in (array, array.astype(np.uint16)):
+        buffer = io.BytesIO()
+        tifffile.imwrite(buffer, values, **options)
+        if values is array:
+            assert np.array_equal(images.decode(buffer.getvalue()), np.moveaxis(array, 0, -1))
+        else:
+            with pytest.raises(BadFile, match=r"a\.tif: keeps planes of more than 8 bits apart"):
+                images.decode(buffer.getvalue(), "a.tif")
+
+
 def test_channels_by_hand():
     colour = np.array([[[255, 0, 0, 255], [0, 0, 0, 0], [100, 100, 100, 51]]], np.uint8)
     # luma of red; nothing on white; 0.2 of 100 and 0.8 of white
@@ -118,3 +165,30 @@ def test_an_overlay_colours_labels_and_leaves_the_background(tmp_path):
 
 def test_colours_of_a_palette_differ():
     assert len({tuple(color) for color in palette(40)}) == 40
+
+
+def test_what_has_no_white_is_not_converted():
+    signed = np.array([[[100, 300]]], np.int16)
+    assert np.array_equal(to_channels(signed, 2), signed)
+    with pytest.raises(ValueError, match="has 2 channels of int16, expected 1; only unsigned integers"):
+        to_channels(signed, 1)
+    wide = np.array([[[2**32 - 1, 2**32 - 1]]], np.uint32)
+    assert to_channels(wide, 1).tolist() == [[[2**32 - 1]]]
+
+
+@pytest.mark.parametrize("scale", ["type", "sample"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize(("stored", "wanted"), [(2, 1), (4, 3), (4, 1), (3, 1)])
+def test_parts_of_an_image_are_as_the_whole(stored, wanted, dtype, scale, tmp_path):
+    generator = np.random.default_rng(0)
+    largest = 1 if dtype is np.float32 else np.iinfo(dtype).max
+    values = (generator.random((9, 7, stored)) * largest).astype(dtype)
+    loader = Loader(Images(path="unused", scale=scale, invert=True), wanted, 2)
+    Image.new("L", (1, 1)).save(tmp_path / "a.png")
+    (file,) = find([tmp_path / "a.png"])
+    whole = loader.features(values, file)
+    window = loader.window(values, file)
+    for part in ((slice(0, 4), slice(2, 5)), (slice(8, 9), slice(0, 7))):
+        assert torch.equal(window(part), whole[part])
+    if scale == "sample":
+        assert (float(whole.min()), float(whole.max())) == pytest.approx((0, 1))

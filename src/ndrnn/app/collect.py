@@ -42,6 +42,8 @@ def collect(
     )
     for fault in gathered.faults.found:
         out.warn(f"left out: {fault}")
+    for remark in gathered.remarks:
+        out.warn(f"note: {remark}")
     if gathered.faults:
         out.warn(f"{len(gathered.faults)} of {len(gathered.faults) + count(gathered)} samples are left out")
     return gathered
@@ -71,6 +73,7 @@ def summary(gathered: Gathered) -> dict[str, Any]:
         "alphabet": facts.alphabet,
         "splits": splits,
         "faults": [{"file": fault.file, "reason": fault.reason} for fault in gathered.faults.found],
+        "remarks": list(gathered.remarks),
     }
 
 

@@ -1,4 +1,4 @@
-"""Files to use a model on: single ones, folders, archives."""
+"""Files to use a model on: single ones, folders, archives; or the lines of pages."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from torch import Tensor
 
-from ..data.faults import BadFile
+from ..data.faults import BadFile, Faults, naming, printable
 from ..data.formats import images, volumes
-from ..data.formats.intensities import Intensities
+from ..data.formats.intensities import Intensities, Span
 from ..data.formats.storage import Folder, Storage, open_storage
+from ..data.readers.pages import SUFFIX, FoundPage, Pages, find_page
+from ..data.readers.pictures import PictureReader, decode, is_volume
 from ..data.readers.source import Reader
 
 OVERLAY = ".overlay"
@@ -27,6 +29,10 @@ class Input:
     name: str
     where: str
     place: str
+    page: FoundPage | None = None
+    """The page of which this is a line; ``name`` is its image then."""
+    line: int = 0
+    """The number of the line on its page."""
 
     @property
     def path(self) -> Path:
@@ -35,7 +41,17 @@ class Input:
 
     @property
     def is_volume(self) -> bool:
-        return self.name.lower().endswith(volumes.SUFFIXES)
+        return is_volume(self.name)
+
+    @property
+    def described(self) -> dict[str, str | int]:
+        """What a result tells of its origin, beside ``where``: of a line its page, its image, and its number there."""
+        if self.page is None:
+            return {}
+        line = self.page.layout.lines[self.line]
+        name = {} if isinstance(line, BadFile) else {"line": line.name}
+        image = self.storage.where(self.name)
+        return {"page": self.page.where, "image": image, **name, "number": self.line}
 
 
 class Loader:
@@ -47,86 +63,153 @@ class Loader:
         self.intensities = (
             Intensities(channels) if reader is None else Intensities(channels, reader.scale, reader.invert)
         )
+        self._page: tuple[FoundPage, np.ndarray] | None = None  # the lines of a page follow each other
 
     def read(self, file: Input) -> tuple[np.ndarray, bytes]:
-        """The values (D1, ..., Dn, C) and the file's bytes.
+        """The values (D1, ..., Dn, C) and the file's bytes, none for a line of a page.
 
         Raises:
             BadFile: the file is damaged, or of another kind than the model's data.
         """
-        data = file.storage.read(file.name)
-        values = (volumes if file.is_volume else images).decode(data, file.where)
-        if values.ndim - 1 != self.ndim:
-            raise BadFile(file.where, f"has {values.ndim - 1} axes, the model is for {self.ndim}")
-        return values if self.reader is None else self.reader.prepare(values), data
+        with naming(file.where):
+            data = b""
+            if file.page is not None:
+                values = self._line(file.page, file.line)
+            else:
+                data = file.storage.read(file.name)
+                stacked = isinstance(self.reader, PictureReader) and self.reader.stacked
+                values = decode(file.name, data, file.where, stacked=stacked)
+            if values.ndim - 1 != self.ndim:
+                raise BadFile(file.where, f"has {values.ndim - 1} axes, the model is for {self.ndim}")
+            return values if self.reader is None else self.reader.prepare(values), data
 
-    def features(self, values: np.ndarray, file: Input) -> Tensor:
-        """Features (D1, ..., Dn, C) float32."""
+    def features(self, values: np.ndarray, file: Input, span: Span | None = None) -> Tensor:
+        """Features (D1, ..., Dn, C) float32; of a part of a sample with the ``span`` of the whole.
+
+        Raises:
+            BadFile: the values make no features.
+        """
         try:
-            return self.intensities.convert(values)
+            return self.intensities.convert(values, colour=not file.is_volume, span=span)
         except ValueError as error:
             raise BadFile(file.where, str(error)) from error
 
     def window(self, values: np.ndarray, file: Input) -> Callable[[tuple[slice, ...]], Tensor]:
         """Gives the features of parts, so that those of all points need not be in memory at once."""
-        scale = self.intensities
-        if scale.scale == "type":
-            return lambda part: self.features(values[part], file)
-        # the range is that of the whole sample, whatever its parts'
-        low, high = (float(value) for value in self._range(values, file))
+        span = None
+        if self.intensities.scale == "sample":
+            with naming(file.where):
+                span = self.intensities.span(values, colour=not file.is_volume)
+        return lambda part: self.features(values[part], file, span)
 
-        def part_of(part: tuple[slice, ...]) -> Tensor:
-            x = replace(scale, scale="type", invert=False).convert(values[part].astype(np.float32))
-            x = (x - low) / (high - low if high > low else 1)
-            return 1 - x if scale.invert else x
-
-        return part_of
-
-    def _range(self, values: np.ndarray, file: Input) -> tuple[float, float]:
-        plain = replace(self.intensities, scale="type", invert=False)
-        rows = [plain.convert(row.astype(np.float32)) for row in values]
-        return min(float(row.min()) for row in rows), max(float(row.max()) for row in rows)
+    def _line(self, page: FoundPage, number: int) -> np.ndarray:
+        if self._page is None or self._page[0] is not page:
+            self._page = page, page.pixels()
+        return page.cut(self._page[1], number)
 
 
-def find(paths: Sequence[Path]) -> list[Input]:
+def find(paths: Sequence[Path], reader: Reader | None = None, faults: Faults | None = None) -> list[Input]:
     """The images and volumes that paths name: files, or all within folders and zip archives.
+
+    For the ``reader`` of a model that learned from pages, the lines of the pages that PAGE and ALTO files describe, be
+    it that a path names such a file, the image that it describes, or a folder or an archive with both.
+
+    Args:
+        paths: what is looked at.
+        reader: that of the model's data.
+        faults: gets what cannot be used, such as a page without a description; without it that is passed over.
 
     Raises:
         FileNotFoundError: there is nothing at a path.
-        BadFile: a folder or an archive holds no image and no volume.
+        BadFile: a folder or an archive holds nothing to use the model on.
     """
-    found: list[tuple[Storage, str]] = []
+    faults = Faults() if faults is None else faults
+    found: list[Input] = []
     for path in paths:
-        if path.is_file() and path.suffix.lower() != ".zip":
-            found.append((_One(path), path.name))
+        single = path.exists() and not path.is_dir() and path.suffix.lower() != ".zip"
+        if isinstance(reader, Pages):
+            found += _page_lines(_Near(path) if single else open_storage(path), faults)
             continue
-        storage = open_storage(path)
-        names = storage.under("", images.SUFFIXES + volumes.SUFFIXES)
+        storage = _One(path) if single else open_storage(path)
+        for fault in storage.faults:
+            faults.add(fault)
+        names = storage.names if single else storage.under("", images.SUFFIXES + volumes.SUFFIXES)
         if not names:
             raise BadFile(str(path), "holds no images and no volumes")
-        found += [(storage, name) for name in names]
+        found += [Input(storage, name, storage.where(name), _stem(name)) for name in names]
     return list(_placed(found))
 
 
 class _One(Folder):
     """A file without its neighbours."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path.parent
-        self.names = [path.name]
+    def _walk(self) -> None:
+        self.names, self.path = [self.path.name], self.path.parent
 
 
-def _placed(found: Sequence[tuple[Storage, str]]) -> Iterator[Input]:
+class _Near(Folder):
+    """An image or a description of a page, with those files that may belong to it: in its folder, the one above, and
+    those below that are called so."""
+
+    _BELOW = ("page", "alto")
+
+    def _walk(self) -> None:
+        self.chosen = self.path
+        here = self.path.absolute().parent
+        self.path = here.parent
+        for folder in (here.parent, here, *(here / name for name in self._BELOW)):
+            if folder.is_dir():
+                inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
+                self.names += [path.relative_to(self.path).as_posix() for path in inside if not path.is_dir()]
+        self.names = sorted(set(self.names))
+
+    @property
+    def only(self) -> str:
+        """The file that was named."""
+        return self.chosen.absolute().relative_to(self.path).as_posix()
+
+
+def _page_lines(storage: Storage, faults: Faults) -> Iterator[Input]:
+    """The lines of all pages of a storage, or of the one that was chosen of it."""
+    for fault in storage.faults:
+        faults.add(fault)
+    only = storage.only if isinstance(storage, _Near) else None
+    described: set[str] = set()
+    for name in storage.under("", (SUFFIX,)):
+        try:
+            page = find_page(storage, name)
+        except BadFile as fault:
+            # what was not asked for may be damaged
+            if only is None or name == only or PurePosixPath(name).stem == PurePosixPath(only).stem:
+                faults.add(fault)
+                described.add(_stem(name))
+            continue
+        if page is None or only not in (None, name, page.image):
+            continue
+        described |= {name, page.image}
+        stem = _stem(name if only is None else PurePosixPath(name).name)
+        for number in range(len(page.layout.lines)):
+            where = page.line_name(number)
+            place = f"{stem}.{where.rpartition('#')[2].replace('/', '_')}"
+            yield Input(storage, page.image, where, place, page, number)
+    for name in [only] if only is not None else storage.under("", images.SUFFIXES):
+        if not {name, _stem(name)} & described:
+            faults.add(BadFile(storage.where(name), f"no PAGE or ALTO file (*{SUFFIX}) describes its lines"))
+
+
+def _stem(name: str) -> str:
+    if name.lower().endswith(".nii.gz"):
+        return name[: -len(".nii.gz")]
+    return str(PurePosixPath(name).with_suffix(""))
+
+
+def _placed(found: Sequence[Input]) -> Iterator[Input]:
     taken: set[str] = set()
-    for storage, name in found:
-        stem = (
-            name[: -len(".nii.gz")]
-            if name.lower().endswith(".nii.gz")
-            else str(PurePosixPath(name).with_suffix(""))
-        )
+    for file in found:
         # a.png and a.jpg, or files of one name from two folders, must not write over each other, nor may the overlay
         # of a.png and the map of a.overlay.png
-        choices = (stem, name, *(f"{name}.{number}" for number in range(2, 2 * len(found) + 2)))
-        place = next(choice for choice in choices if not taken & {choice, choice + OVERLAY})
+        named = file.place if file.page else file.name
+        choices = (file.place, named, *(f"{named}.{number}" for number in range(2, 2 * len(found) + 2)))
+        place = next(choice for choice in map(printable, choices) if not taken & {choice, choice + OVERLAY})
         taken |= {place, place + OVERLAY}
-        yield Input(storage, name, storage.where(name), place)
+        yield replace(file, place=place)

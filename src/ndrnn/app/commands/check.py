@@ -15,7 +15,7 @@ def run(recipe: Recipe, check: Check) -> int:
     try:
         gathered = collect(recipe, out, strict=check.strict, seed=recipe.config.training.seed)
     except BadFile as fault:
-        out.result({"faults": [{"file": fault.file, "reason": fault.reason}], "splits": {}})
+        out.result({"faults": [{"file": fault.file, "reason": fault.reason}], "splits": {}, "remarks": []})
         raise
     tell(gathered, out)
     if not gathered.faults:

@@ -41,14 +41,16 @@ def run(options: Predict) -> int:
     purpose = use_of(task).purpose
     if purpose == "label" and options.out is None:
         raise ValueError("--out must name a folder for the label maps, got none")
-    files = find(options.inputs)
-    use = _Use(task, purpose, Loader(reader, task.facts.channels, task.facts.ndim), options)
     faults = Faults(options.strict)
+    files = find(options.inputs, reader, faults)
+    count = len(files) + len(faults)
+    use = _Use(task, purpose, Loader(reader, task.facts.channels, task.facts.ndim), options)
     usable = use.claim(files, faults)
     done = 0
     with out.others(), _lines(options.out) as lines:
         for file, result in use.results(out.progress(usable, "reading", len(usable)), faults):
-            line = json.dumps({"file": file.where, **result}, ensure_ascii=False, allow_nan=False)
+            told = {"file": file.where, **file.described, **result}
+            line = json.dumps(told, ensure_ascii=False, allow_nan=False)
             if lines is None:
                 out.say(line)
             else:
@@ -58,12 +60,12 @@ def run(options: Predict) -> int:
     for fault in faults.found:
         out.warn(f"left out: {fault}")
     if options.out is not None:
-        out.say(f"{done:,} of {len(files):,} files; results are in {options.out}")
+        out.say(f"{done:,} of {count:,} files; results are in {options.out}")
     if faults:
-        out.warn(f"{len(faults):,} of {len(files):,} files could not be used")
+        out.warn(f"{len(faults):,} of {count:,} files could not be used")
     out.result(
         {
-            "files": len(files),
+            "files": count,
             "predicted": done,
             "left_out": [{"file": fault.file, "reason": fault.reason} for fault in faults.found],
             "out": None if options.out is None else str(options.out),

@@ -4,32 +4,39 @@ from __future__ import annotations
 
 import numpy as np
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
     """An image (..., C) with 1, 2, 3 or 4 channels in their place; what is transparent is seen on white.
 
-    Other numbers of channels stay as they are where C is already ``channels``.
+    White is the largest value of an unsigned integer type, and 1 of a floating-point type. Other numbers of channels,
+    and other types, stay as they are where C is already ``channels``.
 
     Raises:
-        ValueError: there is no meaning of C channels as ``channels``.
+        ValueError: there is no meaning of C channels as ``channels``, or of the type's values as grey and colour.
     """
     got = image.shape[-1]
     if got == channels:
         return image
     if got not in (1, 2, 3, 4) or channels not in (1, 2, 3, 4):
         raise ValueError(f"has {got} channels, expected {channels}")
-    full = np.float32(np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1)
-    values = image.astype(np.float32)
+    if image.dtype.kind not in "uf":
+        raise ValueError(
+            f"has {got} channels of {image.dtype}, expected {channels}; only unsigned integers and floating-point "
+            "values have a white, and can be converted"
+        )
+    working = np.float64 if image.dtype.itemsize > 2 and image.dtype.kind == "u" else np.float32
+    full = working(np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1)
+    values = image.astype(working)
     color: np.ndarray = values
-    alpha: np.ndarray = np.full((*image.shape[:-1], 1), full, np.float32)
+    alpha: np.ndarray = np.full((*image.shape[:-1], 1), full, working)
     if got in (2, 4):
         color, alpha = values[..., :-1], values[..., -1:]
     if channels in (1, 3):
         color = color * (alpha / full) + (full - alpha)
     if channels in (1, 2) and color.shape[-1] == 3:
-        color = (color @ _LUMA)[..., None]
+        color = (color @ np.array(_LUMA, working))[..., None]
     elif channels in (3, 4) and color.shape[-1] == 1:
         color = np.repeat(color, 3, -1)
     result = np.concatenate([color, alpha], -1) if channels in (2, 4) else color

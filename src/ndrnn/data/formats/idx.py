@@ -6,20 +6,20 @@ big-endian 32-bit integer, and the numbers, big-endian and row-major.
 
 from __future__ import annotations
 
-import gzip
 import math
 import struct
-import zlib
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
 
 from ..digit_images import DigitImages, Split
+from ..faults import BadFile, naming, printable
+from .limits import Unfolded
+from .storage import read_file
 
 _TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-_CHUNK = 1 << 20
+_AXES = 64  # as many as NumPy has
 
 
 def read(path: str | Path) -> np.ndarray:
@@ -27,19 +27,40 @@ def read(path: str | Path) -> np.ndarray:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is truncated, or not an IDX file; the message names it and what is wrong.
+        BadFile: the file is truncated, no IDX file, or larger than may be read; the message names it and what is
+            wrong.
     """
     path = Path(path)
-    with path.open("rb") as plain:
-        compressed = plain.read(2) == b"\x1f\x8b"
-        plain.seek(0)
-        if not compressed:
-            return _parse(plain, path)
-        try:
-            with gzip.open(plain) as stream:
-                return _parse(stream, path)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"{path}: damaged gzip file ({error})") from error
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    return decode(read_file(path), printable(str(path)))
+
+
+def decode(data: bytes, file: str = "array") -> np.ndarray:
+    """The array in the bytes of a file; raises as :func:`read`."""
+    content = Unfolded(data, file)
+    with naming(file, "damaged gzip file" if content.compressed else "not an IDX file"):
+        head = content.upto(4)
+        if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _TYPES or head[3] == 0:
+            raise BadFile(file, f"not an IDX file, it starts with {head.hex(' ') or 'nothing'}")
+        axes = head[3]
+        start = 4 + 4 * axes
+        if len(content.upto(start)) < start:
+            raise BadFile(file, f"truncated within the sizes of its {axes} axes")
+        if axes > _AXES:
+            raise BadFile(file, f"has {axes} axes, more than {_AXES} are not read")
+        shape = struct.unpack(f">{axes}I", content.data[4:start])
+        dtype = np.dtype(_TYPES[head[2]])
+        expected = math.prod(shape) * dtype.itemsize
+        numbers = content.upto(start + expected)[start:]
+        if len(numbers) != expected or content.goes_on(start + expected):
+            found = "more" if len(numbers) == expected else f"{len(numbers)}"
+            raise BadFile(file, f"must hold {expected} bytes of numbers for the shape {shape}, got {found}")
+        return (
+            np.frombuffer(bytearray(numbers), dtype)
+            .reshape(shape)
+            .astype(dtype.newbyteorder("="), copy=False)
+        )
 
 
 def load(folder: str | Path) -> Split:
@@ -49,7 +70,7 @@ def load(folder: str | Path) -> Split:
 
     Raises:
         FileNotFoundError: the folder or one of the files is missing.
-        ValueError: a file is damaged, or they do not fit each other.
+        BadFile: a file is damaged, or they do not fit each other.
     """
     (train_images, train_labels), (test_images, test_labels) = read_splits(folder)
     num_classes = 1 + int(max(train_labels.max(), test_labels.max()))
@@ -71,31 +92,11 @@ def read_splits(folder: str | Path) -> tuple[tuple[np.ndarray, np.ndarray], tupl
         raise FileNotFoundError(f"{folder} is not a folder")
     train, test = _read_pair(folder, "train"), _read_pair(folder, "t10k")
     if train[0].shape[1:] != test[0].shape[1:]:
-        raise ValueError(
-            f"{folder}: training images have {train[0].shape[1:]} pixels, test images {test[0].shape[1:]}"
+        raise BadFile(
+            printable(str(folder)),
+            f"training images have {train[0].shape[1:]} pixels, test images {test[0].shape[1:]}",
         )
     return train, test
-
-
-def _parse(stream: IO[bytes] | gzip.GzipFile, path: Path) -> np.ndarray:
-    head = stream.read(4)
-    if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _TYPES or head[3] == 0:
-        raise ValueError(f"{path}: not an IDX file, it starts with {head.hex(' ') or 'nothing'}")
-    axes = head[3]
-    sizes = stream.read(4 * axes)
-    if len(sizes) < 4 * axes:
-        raise ValueError(f"{path}: truncated within the sizes of its {axes} axes")
-    shape = struct.unpack(f">{axes}I", sizes)
-    dtype = np.dtype(_TYPES[head[2]])
-    expected = math.prod(shape) * dtype.itemsize
-    data = bytearray()
-    # piece by piece: a foreign file may announce more than any memory holds
-    while len(data) <= expected and (piece := stream.read(min(_CHUNK, expected + 1 - len(data)))):
-        data += piece
-    if len(data) != expected:
-        found = "more" if len(data) > expected else f"{len(data)}"
-        raise ValueError(f"{path}: must hold {expected} bytes of numbers for the shape {shape}, got {found}")
-    return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 
 def _read_pair(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
@@ -104,14 +105,15 @@ def _read_pair(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
         path = _find(folder, f"{part}-{kind}", f"idx{axes}-ubyte")
         array = read(path)
         if array.dtype != np.uint8 or array.ndim != axes or 0 in array.shape:
-            raise ValueError(
-                f"{path}: {kind} must be unsigned bytes on {axes} axes, none of them empty, "
-                f"got {array.dtype} of shape {array.shape}"
+            raise BadFile(
+                printable(str(path)),
+                f"{kind} must be unsigned bytes on {axes} axes, none of them empty, "
+                f"got {array.dtype} of shape {array.shape}",
             )
         arrays.append(array)
     images, labels = arrays
     if len(images) != len(labels):
-        raise ValueError(f"{folder}: {part} has {len(images)} images but {len(labels)} labels")
+        raise BadFile(printable(str(folder)), f"{part} has {len(images)} images but {len(labels)} labels")
     return images, labels
 
 

@@ -3,110 +3,51 @@
 from __future__ import annotations
 
 import io
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable
 
 import numpy as np
+from PIL import Image
 
 from ..faults import BadFile
-
-try:
-    from PIL import Image, UnidentifiedImageError
-except ModuleNotFoundError as error:
-    raise ImportError("reading images needs Pillow: pip install 'ndrnn[vision]'") from error
+from .channels import to_channels
+from .limits import check_size
+from .opening import FORMATS, Pictures, opened, orientation, upright, white_is_zero
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".webp", ".pgm", ".ppm", ".pbm")
 """Endings of the files that are taken for images."""
 
-_SWAPPED = {";16B": ";16L", ";16L": ";16B"}
+_GREYS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+_SWAPPED = {
+    ";16B": ";16L",
+    ";16L": ";16B",
+    ";16N": ";16B" if sys.byteorder == "little" else ";16L",
+}
 
 
-def decode(data: bytes, file: str = "image") -> np.ndarray:
+def decode(data: bytes, file: str = "image", *, stacked: bool = False) -> np.ndarray:
     """An image as (H, W, C): uint8, uint16 or float32; C is 1 grey, 2 grey and alpha, 3 colour, 4 colour and alpha.
 
-    Palettes become the colours that they stand for. ``file`` is what errors call the image.
+    Palettes become the colours that they stand for. The image is turned as its EXIF data say. ``file`` is what errors
+    call the image. With ``stacked`` the pictures of the file, be it one, are the slices of a volume (D, H, W, C).
 
     Raises:
-        BadFile: the bytes are no whole image.
+        BadFile: the bytes are no whole image, or several without ``stacked``.
     """
-    with _opened(data, file) as image:
-        if image.mode == "P":
-            image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-        elif image.mode == "1":
-            image = image.convert("L")
-        elif image.mode in ("I", "I;16", "I;16B", "I;16L", "I;16N"):
-            return _sixteen(np.asarray(image), file)[..., None]
-        elif image.mode == "F":
-            return np.array(image, np.float32)[..., None]
-        elif image.mode not in ("L", "LA", "RGB", "RGBA"):
-            image = image.convert("RGBA" if image.mode in ("PA", "La", "RGBa") else "RGB")
-        low = _low_bytes(data, image) if image.mode in ("RGB", "RGBA") else None
-        array = np.array(image)
-    if low is not None:
-        array = array.astype(np.uint16) << 8 | low
-    return array if array.ndim == 3 else array[..., None]
+    with opened(data, file) as pictures:
+        return _stacked(pictures, lambda index: _values(pictures, index, data, file), file, stacked)
 
 
-def decode_mask(data: bytes, file: str = "mask") -> np.ndarray:
+def decode_mask(data: bytes, file: str = "mask", *, stacked: bool = False) -> np.ndarray:
     """The labels of an image's pixels, (H, W) int64: grey levels, or the entries of a palette as numbers.
 
+    The mask is turned as its EXIF data say, and ``stacked`` as with :func:`decode`.
+
     Raises:
-        BadFile: the bytes are no whole image, or one in colour, whose labels are not known.
+        BadFile: the bytes are no whole image, one in colour, whose labels are not known, or several pictures.
     """
-    with _opened(data, file) as image:
-        if image.mode == "1":
-            return np.asarray(image).astype(np.int64)
-        if image.mode in ("L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N"):
-            return np.asarray(image).astype(np.int64)
-        if image.mode in ("LA", "RGB", "RGBA"):
-            array = np.asarray(image).astype(np.int64)
-            grey = array[..., : 1 if image.mode == "LA" else 3]
-            if (grey == grey[..., :1]).all():
-                return grey[..., 0]
-        raise BadFile(file, f"a mask must hold labels as grey levels or palette entries, got {image.mode}")
-
-
-@contextmanager
-def _opened(data: bytes, file: str) -> Iterator[Image.Image]:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large scans are common here
-            with Image.open(io.BytesIO(data)) as image:
-                image.load()
-                if 0 in image.size:
-                    raise BadFile(file, f"image of {image.size[1]} x {image.size[0]} pixels")
-                yield image
-    except UnidentifiedImageError as error:
-        raise BadFile(file, "not an image, or one of an unknown format") from error
-    except BadFile:
-        raise
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise BadFile(file, f"damaged image ({error})") from error
-
-
-def _sixteen(array: np.ndarray, file: str) -> np.ndarray:
-    low, high = int(array.min()), int(array.max())
-    if low < 0 or high > 65535:
-        raise BadFile(file, f"values must lie in [0, 65535], got {low} to {high}")
-    return array.astype(np.uint16)
-
-
-def _low_bytes(data: bytes, image: Image.Image) -> np.ndarray | None:
-    """The second byte of each value of a 16-bit colour image, of which Pillow keeps only the first."""
-    again = Image.open(io.BytesIO(data))
-    if not again.tile or again.mode != image.mode:
-        return None
-    tiles = []
-    for tile in again.tile:
-        args = (tile.args,) if isinstance(tile.args, str) else tile.args or ("",)
-        mode, rest = str(args[0]), args[1:]
-        if mode[-4:] not in _SWAPPED or mode[:-4] != image.mode:
-            return None
-        swapped = mode[:-4] + _SWAPPED[mode[-4:]]
-        tiles.append(tile._replace(args=swapped if isinstance(tile.args, str) else (swapped, *rest)))
-    again.tile = tiles
-    return np.array(again).astype(np.uint16)
+    with opened(data, file) as pictures:
+        return _stacked(pictures, lambda index: _labels(pictures, index, file), file, stacked)
 
 
 def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -121,3 +62,95 @@ def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
     ]
     result = np.stack(planes, -1)
     return result if image.dtype.kind == "f" else np.rint(result).astype(image.dtype)
+
+
+def _stacked(pictures: Pictures, read: Callable[[int], np.ndarray], file: str, stacked: bool) -> np.ndarray:
+    if not stacked:
+        if len(pictures.frames) > 1:
+            raise BadFile(
+                file,
+                f"holds {pictures.count} pictures, of which one is expected; "
+                "data.stacked reads such files as volumes",
+            )
+        return read(0)
+    first = read(0)
+    check_size(first.nbytes * len(pictures.frames), file)
+    slices = [first, *(read(index) for index in range(1, len(pictures.frames)))]
+    if first.ndim == 3:  # an animation may begin with grey and go on in colour
+        channels = max(one.shape[-1] for one in slices)
+        slices = [to_channels(one, channels) for one in slices]
+    for index, one in enumerate(slices):
+        if one.shape != first.shape[:2] + one.shape[2:] or one.dtype != first.dtype:
+            expected, got = (
+                f"{' x '.join(map(str, part.shape[:2]))} of {part.dtype}" for part in (first, one)
+            )
+            raise BadFile(file, f"its pictures must be alike, the first is {expected}, number {index} {got}")
+    return np.stack(slices)
+
+
+def _values(pictures: Pictures, index: int, data: bytes, file: str) -> np.ndarray:
+    image = pictures.load(index)
+    turn = orientation(image)
+    if image.mode in _GREYS:
+        array = _sixteen(np.asarray(image), file)
+        return upright(65535 - array if white_is_zero(image) else array, turn)[..., None]
+    if image.mode == "F":
+        return upright(np.array(image, np.float32), turn)[..., None]
+    low = _low_bytes(data, image, pictures.frames[index]) if image.mode in ("RGB", "RGBA") else None
+    array = np.array(_plain(image))
+    if low is not None:
+        array = array.astype(np.uint16) << 8 | low
+    array = upright(array, turn)
+    return array if array.ndim == 3 else array[..., None]
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """The picture as one of the modes L, LA, RGB, RGBA."""
+    if image.mode == "P":
+        return image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if image.mode == "1":
+        return image.convert("L")
+    if image.mode in ("L", "LA", "RGB", "RGBA"):
+        return image
+    return image.convert("RGBA" if image.mode in ("PA", "La", "RGBa") else "RGB")
+
+
+def _labels(pictures: Pictures, index: int, file: str) -> np.ndarray:
+    image = pictures.load(index)
+    array = np.asarray(image)
+    if image.mode in ("LA", "RGB", "RGBA"):
+        grey = array[..., : 1 if image.mode == "LA" else 3]
+        if not (grey == grey[..., :1]).all():
+            raise BadFile(
+                file, f"a mask must hold labels as grey levels or palette entries, got {image.mode}"
+            )
+        array = grey[..., 0]
+    elif image.mode not in ("1", "L", "P", *_GREYS):
+        raise BadFile(file, f"a mask must hold labels as grey levels or palette entries, got {image.mode}")
+    return upright(array.astype(np.int64), orientation(image))
+
+
+def _sixteen(array: np.ndarray, file: str) -> np.ndarray:
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high > 65535:
+        raise BadFile(file, f"values must lie in [0, 65535], got {low} to {high}")
+    return array.astype(np.uint16)
+
+
+def _low_bytes(data: bytes, image: Image.Image, frame: int) -> np.ndarray | None:
+    """The second byte of each value of a 16-bit colour image, of which Pillow keeps only the first."""
+    with Image.open(io.BytesIO(data), formats=FORMATS) as again:
+        if frame:
+            again.seek(frame)
+        if not again.tile or again.mode != image.mode:
+            return None
+        tiles = []
+        for tile in again.tile:
+            args = (tile.args,) if isinstance(tile.args, str) else tile.args or ("",)
+            mode, rest = str(args[0]), args[1:]
+            if mode[-4:] not in _SWAPPED or mode[:-4] != image.mode:
+                return None
+            swapped = mode[:-4] + _SWAPPED[mode[-4:]]
+            tiles.append(tile._replace(args=swapped if isinstance(tile.args, str) else (swapped, *rest)))
+        again.tile = tiles
+        return np.array(again).astype(np.uint16)

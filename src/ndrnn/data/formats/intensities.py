@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +12,9 @@ from torch import Tensor
 
 from .channels import to_channels
 
+Span = tuple[float, float]
+"""The lowest and the highest value of a sample."""
+
 
 @dataclass(frozen=True)
 class Intensities:
@@ -19,24 +23,60 @@ class Intensities:
     channels: int = 0
     """Channels of a point: 1 grey, 2 grey and alpha, 3 colour, 4 colour and alpha; 0: as in the first file."""
     scale: Literal["type", "sample"] = "type"
-    """0 to 1 is the range of the file's number type (floating-point values stay), or that of each sample."""
+    """0 to 1 is from 0 to the largest value of the file's integer type, of 8 or 16 bits, so that negative values of a
+    signed type stay negative (floating-point values stay as they are); or the range of each sample."""
     invert: bool = False
     """Whether dark becomes 1, as for ink on paper."""
 
-    def convert(self, stored: np.ndarray) -> Tensor:
+    def convert(self, stored: np.ndarray, *, colour: bool = True, span: Span | None = None) -> Tensor:
         """Features (D1, ..., Dn, C) float32 from stored values of the same shape.
 
+        Args:
+            stored: the values.
+            colour: whether channels are grey, alpha and colour, which can be converted; if not, and they are others
+                than expected, they are refused.
+            span: of the sample of which ``stored`` is a part, as :meth:`span` gives it; without it, of ``stored``.
+
         Raises:
-            ValueError: the channels are others than expected, or a value is NaN or infinite.
+            ValueError: the channels are others than expected, a value is NaN or infinite, or the type is one whose
+                range tells nothing of its values.
         """
-        if self.channels:
-            stored = to_channels(stored, self.channels)
-        values = np.array(stored, np.float32)
+        values = self._arranged(stored, colour)
+        if self.scale == "sample":
+            low, high = span or self.span(stored, colour=colour)
+            values = (values - np.float32(low)) / np.float32(high - low if high > low else 1)
+        elif stored.dtype.kind in "iu":
+            if stored.dtype.itemsize > 2:
+                raise ValueError(
+                    f"holds {stored.dtype}, whose range would leave next to nothing of its values; "
+                    "choose data.scale sample, or store 8 or 16 bits or floating-point values"
+                )
+            values = values / np.float32(np.iinfo(stored.dtype).max)
+        return torch.from_numpy(1 - values if self.invert else values)
+
+    def span(self, stored: np.ndarray, *, colour: bool = True) -> Span:
+        """The range of a sample's values, found piece by piece, as large ones need it."""
+        low, high = math.inf, -math.inf
+        for row in stored:
+            values = self._arranged(row, colour)
+            low, high = min(low, float(values.min())), max(high, float(values.max()))
+        return low, high
+
+    def _arranged(self, stored: np.ndarray, colour: bool) -> np.ndarray:
+        """The values in the channels that are expected, not scaled yet."""
+        if self.channels and colour:
+            # in the type of the file, which tells what white is
+            arranged = to_channels(stored, self.channels)
+        elif self.channels in (0, stored.shape[-1]):
+            arranged = stored
+        else:
+            raise ValueError(
+                f"has {stored.shape[-1]} channels, expected {self.channels}; they are no colours that could be converted"
+            )
+        if stored.dtype.kind not in "iufb":
+            raise ValueError(f"must hold real numbers, got {stored.dtype}")
+        with np.errstate(over="ignore"):
+            values = np.array(arranged, np.float32)
         if stored.dtype.kind == "f" and not np.isfinite(values).all():
             raise ValueError("has values that are NaN or infinite")
-        if self.scale == "sample":
-            low, high = float(values.min()), float(values.max())
-            values = (values - low) / (high - low if high > low else 1)
-        elif stored.dtype.kind in "iu":
-            values /= np.iinfo(stored.dtype).max
-        return torch.from_numpy(1 - values if self.invert else values)
+        return values

@@ -3,38 +3,47 @@
 from __future__ import annotations
 
 import os
+import re
+import stat
 import zipfile
-import zlib
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from ..faults import BadFile
-
-_LARGEST = 4 << 30  # of one member of an archive: a few bytes may announce more than any memory holds
+from ..faults import BadFile, naming, printable
+from .limits import check_deflated, check_size
 
 
 class Storage(ABC):
     """A tree of files.
 
-    ``names`` are paths relative to its root with ``/`` between their parts, sorted, without hidden files.
+    ``names`` are paths relative to its root with ``/`` between their parts, sorted, without hidden files; ``faults``
+    tell what of it could not be looked at.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.names: list[str] = []
+        self.faults: list[BadFile] = []
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """The names, to look for one of them."""
+        return frozenset(self.names)
 
     @abstractmethod
-    def read(self, name: str) -> bytes:
-        """What a file holds.
+    def read(self, name: str, *, text: bool = False) -> bytes:
+        """What a file holds; of ``text`` less is taken.
 
         Raises:
-            BadFile: it is missing or damaged.
+            BadFile: it is missing, damaged, no plain file, or larger than may be read.
         """
 
     @abstractmethod
     def where(self, name: str) -> str:
-        """The file as a person would look for it."""
+        """The file as a person would look for it, in characters that can be printed."""
 
     def under(self, folder: str, suffixes: Iterable[str]) -> list[str]:
         """Names within ``folder`` and its folders that end in one of ``suffixes``, whatever their case."""
@@ -43,63 +52,89 @@ class Storage(ABC):
 
 
 class Folder(Storage):
-    """A folder and those within it."""
+    """A folder and those within it; links are followed, but not back to a folder that one is in."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        for root, folders, files in os.walk(path, followlinks=True):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            relative = Path(root).relative_to(path)
-            self.names += [(relative / name).as_posix() for name in files if not name.startswith(".")]
-        self.names.sort()
+        self._walk()
 
-    def read(self, name: str) -> bytes:
-        try:
-            return (self.path / name).read_bytes()
-        except OSError as error:
-            raise BadFile(self.where(name), error.strerror or str(error)) from error
+    def read(self, name: str, *, text: bool = False) -> bytes:
+        return read_file(self.path / name, text=text)
 
     def where(self, name: str) -> str:
-        return str(self.path / name)
+        return printable(str(self.path / name))
+
+    def _walk(self) -> None:
+        pending = [("", frozenset([_identity(self.path)]))]
+        while pending:
+            folder, above = pending.pop()
+            try:
+                with os.scandir(self.path / folder) as entries:
+                    found = [(entry.name, entry.is_dir()) for entry in entries if entry.name[0] != "."]
+            except OSError as error:
+                reason = f"folder cannot be looked into ({error.strerror or error})"
+                self.faults.append(BadFile(self.where(folder), reason))
+                continue
+            for name, is_folder in found:
+                relative = f"{folder}/{name}" if folder else name
+                if not is_folder:
+                    self.names.append(relative)
+                elif (identity := _identity(self.path / relative)) not in above:
+                    pending.append((relative, above | {identity}))
+        self.names.sort()
+        self.faults.sort(key=lambda fault: fault.file)
 
 
 class Archive(Storage):
-    """A zip archive; each process that reads from it opens it for itself."""
+    """A zip archive; each process that reads from it opens it for itself.
+
+    Members whose names lead out of it are faults.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._open: tuple[int, zipfile.ZipFile] | None = None
-        self.names = sorted(
+        members = Counter(
             info.filename
             for info in self._archive().infolist()
-            if not info.is_dir()
-            and not info.filename.startswith("__MACOSX/")
-            and not PurePosixPath(info.filename).name.startswith(".")
+            if not info.is_dir() and not info.filename.startswith("__MACOSX/")
         )
-
-    def read(self, name: str) -> bytes:
-        try:
-            info = self._archive().getinfo(name)
-            if info.file_size > _LARGEST:
-                raise BadFile(
-                    self.where(name), f"announces {info.file_size} bytes, more than {_LARGEST} are not read"
+        for name, times in sorted(members.items()):
+            if _leads_out(name):
+                self.faults.append(
+                    BadFile(self.where(name), "the name of this member leads out of the archive")
                 )
-            return self._archive().read(info)
+                continue
+            if PurePosixPath(name).name.startswith("."):
+                continue
+            self.names.append(name)
+            if times > 1:
+                self.faults.append(
+                    BadFile(self.where(name), f"is in the archive {times} times, only the last is read")
+                )
+
+    def read(self, name: str, *, text: bool = False) -> bytes:
+        where = self.where(name)
+        archive = self._archive()
+        try:
+            info = archive.getinfo(name)
         except KeyError as error:
-            raise BadFile(self.where(name), "is not in the archive") from error
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-            raise BadFile(self.where(name), f"damaged member of the archive ({error})") from error
+            raise BadFile(where, "is not in the archive") from error
+        check_size(info.file_size, where, text=text)
+        if info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            check_deflated(info.file_size, info.compress_size, where)
+        with naming(where, "damaged member of the archive"):
+            return archive.read(info)
 
     def where(self, name: str) -> str:
-        return f"{self.path}/{name}"
+        return printable(f"{self.path}/{name}")
 
     def _archive(self) -> zipfile.ZipFile:
         # an open file shared by forked workers would have one position for all of them
         if self._open is None or self._open[0] != os.getpid():
-            try:
+            with naming(printable(str(self.path)), "not a whole zip archive"):
                 self._open = os.getpid(), zipfile.ZipFile(self.path)
-            except (zipfile.BadZipFile, OSError) as error:
-                raise BadFile(str(self.path), f"not a whole zip archive ({error})") from error
+        assert self._open is not None
         return self._open[1]
 
     def __getstate__(self) -> dict[str, object]:
@@ -119,3 +154,33 @@ def open_storage(path: str | Path) -> Storage:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such folder or zip archive")
     return Archive(path)
+
+
+def read_file(path: Path, *, text: bool = False) -> bytes:
+    """What a plain file holds; of ``text`` less is taken.
+
+    Raises:
+        BadFile: it is missing, no plain file (a pipe would never end), or larger than may be read.
+    """
+    where = printable(str(path))
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise BadFile(where, "is no plain file")
+        check_size(found.st_size, where, text=text)
+        return path.read_bytes()
+    except OSError as error:
+        raise BadFile(where, error.strerror or str(error)) from error
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    try:
+        found = folder.stat()
+    except OSError:  # it is named when it is looked into
+        return -1, -1
+    return found.st_dev, found.st_ino
+
+
+def _leads_out(name: str) -> bool:
+    parts = re.split(r"[/\\]", name)
+    return ".." in parts or not parts[0] or parts[0].endswith(":")

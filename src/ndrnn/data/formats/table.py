@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..faults import BadFile
+from ..faults import BadFile, printable
 from ..readers.place import locate
-from .storage import Storage
+from .storage import Storage, read_file
 
 
 def find(table: str, storage: Storage, root: str = "") -> tuple[bytes, str]:
     """A table's bytes and what to call it: ``table`` is looked for among the data, beside it, then as a path."""
-    if table in storage.names:
-        return storage.read(table), storage.where(table)
+    if table in storage.known:
+        return storage.read(table, text=True), storage.where(table)
     beside = storage.path.parent / table
     path = beside if beside.is_file() else locate(table, root)
-    return path.read_bytes(), str(path)
+    return read_file(path, text=True), printable(str(path))
 
 
 def rows(data: bytes, file: str, needed: Sequence[str]) -> list[dict[str, str]]:

@@ -2,62 +2,92 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...saving.atomic import replacing
-from ..faults import BadFile
+from ..faults import BadFile, naming
+from .labels import as_labels
+from .limits import Unfolded, check_size
 
 SUFFIXES = (".nii", ".nii.gz")
 """Endings of the files that are taken for volumes."""
 
+_HEAD = 1024  # more than the headers of both versions
+
+
+@dataclass(frozen=True)
+class Space:
+    """Where the voxels of a volume lie."""
+
+    affine: np.ndarray
+    """From indices to millimetres, (4, 4)."""
+    stated: bool
+    """Whether the file says so; otherwise the affine only follows from the sizes of the voxels."""
+
+    @property
+    def orientation(self) -> str:
+        """Where the axes point, such as RAS: to the right, to the front, up."""
+        return "".join(letter or "?" for letter in _nibabel().aff2axcodes(self.affine))
+
 
 def decode(data: bytes, file: str = "volume") -> np.ndarray:
-    """A volume (D1, D2, D3, C): of the file's number type where it is unscaled uint8 or uint16, else float32.
+    """A volume (D1, D2, D3, C): of the file's number type where it is an integer's and unscaled, else float32.
 
     A fourth axis of the file is C, which is 1 without it.
 
     Raises:
-        BadFile: the bytes are no whole NIfTI volume.
+        BadFile: the bytes are no whole NIfTI volume of real numbers, or it is larger than may be read.
         ImportError: nibabel is missing.
     """
-    image = _image(data, file)
-    with _named(file):
-        slope, intercept = image.dataobj.slope, image.dataobj.inter
-        if (slope, intercept) == (1, 0) and image.get_data_dtype() in (np.uint8, np.uint16):
-            array = np.asarray(image.dataobj)
-        else:
-            array = np.asarray(image.get_fdata(dtype=np.float32))
-    if array.ndim == 5 and array.shape[3] == 1:
-        array = array[:, :, :, 0]  # NIfTI keeps vectors on its fifth axis
-    if array.ndim not in (3, 4) or 0 in array.shape:
-        raise BadFile(
-            file, f"must have three axes of space and perhaps one of channels, got shape {array.shape}"
-        )
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    return array if array.ndim == 4 else array[..., None]
+    return _array(data, file, np.float32)
 
 
 def decode_mask(data: bytes, file: str = "mask") -> np.ndarray:
-    """The labels of a volume's voxels, (D1, D2, D3) int64.
+    """The labels of a volume's voxels, (D1, D2, D3) int64; integers are never rounded.
 
     Raises:
         BadFile: the bytes are no whole NIfTI volume, it has channels, or values that are no integers.
     """
-    array = decode(data, file)
+    array = _array(data, file, np.float64)
     if array.shape[-1] != 1:
         raise BadFile(file, f"labels must have three axes, got shape {array.shape}")
-    labels = np.rint(array[..., 0])
-    if not (labels == array[..., 0]).all():
-        raise BadFile(file, "labels must be integers")
-    return labels.astype(np.int64)
+    return as_labels(array[..., 0], file)
+
+
+def space(data: bytes, file: str = "volume") -> Space:
+    """Where the voxels of a file lie; only its header is looked at.
+
+    Raises:
+        BadFile: it is no header of a NIfTI volume.
+    """
+    header, _, _ = _header(Unfolded(data, file), file)
+    with naming(file, "damaged volume"):
+        affine = np.asarray(header.get_best_affine(), np.float64)
+        if not np.isfinite(affine).all():
+            raise BadFile(file, "damaged volume (its affine is not finite)")
+        return Space(affine, bool(header["sform_code"] > 0 or header["qform_code"] > 0))
 
 
 def affine(data: bytes, file: str = "volume") -> np.ndarray:
     """Where the voxels lie in space, (4, 4)."""
-    return np.asarray(_image(data, file).affine)
+    return space(data, file).affine
+
+
+def distance(one: np.ndarray, other: np.ndarray, shape: Sequence[int]) -> float:
+    """How far two affines (4, 4) put a corner of a lattice (D1, D2, D3) apart at most, in edges of the first's voxels."""
+    corners = np.array(
+        [(*corner, 1) for corner in itertools.product(*((0, extent - 1) for extent in shape))], np.float64
+    )
+    apart = np.linalg.norm(((one - other) @ corners.T)[:3], axis=0).max()
+    edge = np.linalg.norm(one[:3, :3], axis=0).min()
+    return float(apart / edge) if edge else float(apart > 0) * np.inf
 
 
 def write(labels: np.ndarray, path: str | Path, affine: np.ndarray | None = None) -> None:
@@ -75,31 +105,57 @@ def write(labels: np.ndarray, path: str | Path, affine: np.ndarray | None = None
         temporary.write_bytes(data)
 
 
-class _named:
-    """Errors of nibabel within the block become those of the file."""
+def _array(data: bytes, file: str, floating: type[np.floating[Any]]) -> np.ndarray:
+    """The values (D1, D2, D3, C), those that are scaled or no integers as the given floating-point type."""
+    content = Unfolded(data, file)
+    header, shape, start = _header(content, file)
+    kind = header.get_data_dtype()
+    end = start + math.prod(shape) * kind.itemsize
+    # what is no integer is converted, perhaps to a larger type
+    check_size(max(end, math.prod(shape) * floating().itemsize if kind.kind == "f" else 0), file)
+    with naming(file, "damaged volume"):
+        stored = content.upto(end)
+        if len(stored) < end:
+            raise BadFile(file, f"damaged volume (truncated, {len(stored):,} of {end:,} bytes are there)")
+        array = np.frombuffer(stored, kind, math.prod(shape), start).reshape(shape, order="F")
+        slope, intercept = header.get_slope_inter()
+        slope, intercept = 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
+        if (slope, intercept) != (1, 0):
+            with np.errstate(over="ignore", invalid="ignore"):
+                array = (array.astype(np.float64) * slope + intercept).astype(floating)
+        elif kind.kind == "f":
+            with np.errstate(over="ignore"):
+                array = array.astype(floating)
+    if array.ndim == 5:
+        array = array[:, :, :, 0]  # NIfTI keeps vectors on its fifth axis
+    array = array.astype(array.dtype.newbyteorder("="), order="C")
+    return array if array.ndim == 4 else array[..., None]
 
-    def __init__(self, file: str) -> None:
-        self.file = file
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, (BadFile, MemoryError)):
-            raise BadFile(self.file, f"damaged volume ({error})") from error
-
-
-def _image(data: bytes, file: str) -> Any:
+def _header(content: Unfolded, file: str) -> tuple[Any, tuple[int, ...], int]:
+    """The header, the sizes of the axes, and where the numbers begin."""
     nibabel = _nibabel()
-    with _named(file):
-        if data[:2] == b"\x1f\x8b":
-            import gzip
-
-            data = gzip.decompress(data)
-        for kind in (nibabel.Nifti1Image, nibabel.Nifti2Image):
-            if kind.header_class.may_contain_header(data[:1024]):
-                return kind.from_bytes(data)
-        raise BadFile(file, "not a NIfTI volume")
+    with naming(file, "damaged volume"):
+        head = content.upto(_HEAD)
+        for kind, magic in ((nibabel.Nifti1Header, b"n+1"), (nibabel.Nifti2Header, b"n+2")):
+            if not kind.may_contain_header(head):
+                continue
+            header = kind(head[: kind.template_dtype.itemsize], check=False)
+            if not bytes(header["magic"]).startswith(magic):
+                raise BadFile(file, "holds a header alone; volumes of one file are read, .nii or .nii.gz")
+            break
+        else:
+            raise BadFile(file, "not a NIfTI volume")
+        shape = tuple(int(extent) for extent in header.get_data_shape())
+        stored = header.get_data_dtype()
+        start = float(header["vox_offset"])
+    if not (len(shape) in (3, 4) or (len(shape) == 5 and shape[3] == 1)) or min(shape) < 1:
+        raise BadFile(file, f"must have three axes of space and perhaps one of channels, got shape {shape}")
+    if stored.kind not in "iuf":
+        raise BadFile(file, f"must hold real numbers, got {stored}")
+    if not (header.template_dtype.itemsize <= start <= 2**31 and start == int(start)):
+        raise BadFile(file, f"damaged volume (its numbers begin at byte {start})")
+    return header, shape, int(start)
 
 
 def _nibabel() -> Any:

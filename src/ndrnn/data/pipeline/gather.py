@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ..batches import IGNORE, Facts, Purpose
-from ..faults import BadFile, Faults
+from ..faults import BadFile, Faults, naming
 from ..formats.intensities import Intensities
 from ..readers.source import SPLITS, Raw, Reader
 from .samples import Samples, convert
@@ -26,6 +26,8 @@ class Gathered:
     facts: Facts
     splits: dict[str, Samples]
     faults: Faults
+    remarks: tuple[str, ...] = ()
+    """What should be known of the samples, though all of them can be used."""
 
     def samples(self, split: str) -> Samples:
         """The samples of a split.
@@ -70,16 +72,19 @@ def gather(
     """
     source = reader.open()
     faults = Faults(strict)
+    for fault in source.faults:
+        faults.add(fault)
     checker = _Checker(purpose, reader.intensities, source.classes, facts)
     room = int(reader.memory * 2**30)
     kept: dict[int, Raw] = {}
     extents: dict[int, tuple[int, ...]] = {}
     for index in progress(range(len(source)), "reading", len(source)):
         try:
-            raw = source.read(index)
-            checker.check(raw, source.names[index])
-            if accept is not None and (reason := accept(raw)):
-                raise BadFile(source.names[index], reason)
+            with naming(source.names[index]):
+                raw = source.read(index)
+                checker.check(raw, source.names[index])
+                if accept is not None and (reason := accept(raw)):
+                    raise BadFile(source.names[index], reason)
         except BadFile as fault:
             faults.add(fault)
             continue
@@ -101,7 +106,7 @@ def gather(
         for split in SPLITS
         if found[split]
     }
-    return Gathered(facts or checker.facts(), splits, faults)
+    return Gathered(facts or checker.facts(), splits, faults, tuple(source.remarks()))
 
 
 class _Checker:
@@ -129,7 +134,7 @@ class _Checker:
         intensities = self.intensities
         if not intensities.channels:
             intensities = replace(intensities, channels=shape[-1])
-        convert(Raw(raw.values), file, intensities)
+        convert(raw._replace(target=None), file, intensities)
         getattr(self, f"_check_{self.purpose}")(raw, file)
         self.ndim, self.intensities = len(shape) - 1, intensities
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..faults import BadFile
+from ..faults import BadFile, naming
 from ..formats.intensities import Intensities
 from ..readers.source import Raw, Source
 
@@ -46,7 +46,8 @@ class Samples(Dataset[Sample]):
         index = self.indices[position]
         raw = self._kept.get(index)
         if raw is None:
-            raw = self.source.read(index)
+            with naming(self.source.names[index]):
+                raw = self.source.read(index)
         return convert(raw, self.source.names[index], self.intensities)
 
     def name(self, position: int) -> str:
@@ -71,7 +72,7 @@ def convert(raw: Raw, file: str, intensities: Intensities) -> Sample:
         BadFile: its values make no features.
     """
     try:
-        x = intensities.convert(raw.values)
+        x = intensities.convert(raw.values, colour=raw.colour)
     except ValueError as error:
         raise BadFile(file, str(error)) from error
     target = raw.target

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import zipfile
+import itertools
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...later import Later
-from ..faults import BadFile
+from ..faults import BadFile, printable
 from .pairs import relabel
 from .place import locate
 from .source import Raw, Reader, Source
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from ..formats import labels as labelling
+    from ..formats import npz
 else:
-    np = Later("numpy")
+    labelling, npz = Later("ndrnn.data.formats.labels"), Later("ndrnn.data.formats.npz")
 
 
 @dataclass(frozen=True)
@@ -51,60 +55,76 @@ class _Arrays(Source):
     def __init__(self, options: Arrays) -> None:
         self.options = options
         path = locate(options.path, options.root)
-        wanted = [options.values, options.targets, options.shapes, options.test]
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in wanted if name in archive}
-                present = list(archive)
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-            raise BadFile(str(path), f"not a whole .npz file of plain arrays ({error})") from error
+        file = self._file = printable(str(path))
+        wanted = (options.values, options.targets, options.shapes, options.test)
+        arrays, present = npz.read(path, wanted)
         if options.values not in arrays:
-            raise BadFile(str(path), f"must hold an array {options.values!r}, got {', '.join(present)}")
+            raise BadFile(
+                file, f"must hold an array {options.values!r}, got {', '.join(map(printable, present))}"
+            )
         self._values = arrays[options.values]
         self._targets = arrays.get(options.targets)
-        if self._values.dtype.kind not in "uif":
-            raise BadFile(str(path), f"{options.values!r} must hold numbers, got {self._values.dtype}")
-        shapes = arrays.get(options.shapes)
+        if self._values.dtype.kind not in "uif" or self._values.ndim == 0:
+            raise BadFile(file, f"{options.values!r} must hold numbers, got {_form(self._values)}")
         flat = self._values.ndim == 1
-        if flat and (shapes is None or shapes.ndim != 2 or shapes.dtype.kind not in "iu"):
-            raise BadFile(str(path), f"flat values need their sizes (N, n) in {options.shapes!r}")
-        self._shapes = shapes.astype(np.int64) if flat and shapes is not None else None
+        self._shapes = self._sizes(arrays.get(options.shapes)) if flat else None
         count = len(self._values) if self._shapes is None else len(self._shapes)
         if count == 0:
-            raise BadFile(str(path), "holds no samples")
-        if self._shapes is not None:
-            sizes = self._shapes.prod(1)
-            self._starts = np.concatenate([[0], np.cumsum(sizes)])
-            if (self._shapes < 1).any() or self._starts[-1] != len(self._values):
-                raise BadFile(
-                    str(path), f"its sizes ask for {self._starts[-1]} values, {len(self._values)} are there"
-                )
-        points = self._values.shape[:-1] if options.channels_last and not flat else self._values.shape
-        if self._targets is not None and self._targets.shape not in ((count,), points):
-            raise BadFile(
-                str(path),
-                f"{options.targets!r} must have shape {points} or ({count},), got {self._targets.shape}",
-            )
-        self._dense = self._targets is not None and self._targets.shape == points
+            raise BadFile(file, "holds no samples")
+        self._check_targets(count, flat)
         test = arrays.get(options.test)
-        if test is not None and test.shape != (count,):
-            raise BadFile(str(path), f"{options.test!r} must have shape ({count},), got {test.shape}")
+        if test is not None and (test.shape != (count,) or test.dtype.kind not in "biu"):
+            raise BadFile(
+                file, f"{options.test!r} must be truth values of shape ({count},), got {_form(test)}"
+            )
         self.splits = ["test" if test is not None and test[index] else "" for index in range(count)]
-        self.names = [f"{path}[{index}]" for index in range(count)]
+        self.names = [f"{file}[{index}]" for index in range(count)]
         self.classes = options.classes
 
     def read(self, index: int) -> Raw:
         values = self._take(self._values, index)
         if not (self.options.channels_last and self._shapes is None):
             values = values[..., None]
+        # what the channels are is not known
         if self._targets is None:
-            return Raw(values)
+            return Raw(values, colour=False)
+        name = self.names[index]
         if not self._dense:
-            return Raw(values, int(self._targets[index]))
-        labels = self._take(self._targets, index).astype(np.int64)
-        return Raw(values, relabel(labels, self.options.binary, self.options.ignore))
+            return Raw(
+                values, int(labelling.as_labels(self._targets[index : index + 1], name)[0]), colour=False
+            )
+        labels = labelling.as_labels(self._take(self._targets, index), name)
+        return Raw(values, relabel(labels, self.options.binary, self.options.ignore), colour=False)
+
+    def _sizes(self, shapes: np.ndarray | None) -> list[tuple[int, ...]]:
+        """The sizes of the samples that follow each other in flat values; fills ``_starts``."""
+        if shapes is None or shapes.ndim != 2 or shapes.dtype.kind not in "iu" or not shapes.shape[1]:
+            raise BadFile(self._file, f"flat values need their sizes (N, n) in {self.options.shapes!r}")
+        sizes = [tuple(row) for row in shapes.tolist()]
+        # with Python's integers, which do not overflow
+        self._starts = [0, *itertools.accumulate(map(math.prod, sizes))]
+        there = len(self._values)
+        if self._starts[-1] != there or any(extent < 1 for row in sizes for extent in row):
+            raise BadFile(self._file, f"its sizes ask for {self._starts[-1]} values, {there} are there")
+        return sizes
+
+    def _check_targets(self, count: int, flat: bool) -> None:
+        points = self._values.shape[:-1] if self.options.channels_last and not flat else self._values.shape
+        self._dense = self._targets is not None and self._targets.shape == points
+        if self._targets is None:
+            return
+        if self._targets.shape not in ((count,), points) or self._targets.dtype.kind not in "biuf":
+            raise BadFile(
+                self._file,
+                f"{self.options.targets!r} must have shape {points} or ({count},) and hold numbers, "
+                f"got {_form(self._targets)}",
+            )
 
     def _take(self, array: np.ndarray, index: int) -> np.ndarray:
         if self._shapes is None:
             return array[index]
         return array[self._starts[index] : self._starts[index + 1]].reshape(self._shapes[index])
+
+
+def _form(array: np.ndarray) -> str:
+    return f"{array.dtype} of shape {array.shape}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...later import Later
+from ..faults import printable
 from .place import locate
 from .source import Raw, Reader, Source
 
@@ -38,7 +39,7 @@ class _Idx(Source):
         self._labels = np.concatenate([labels, test_labels])
         self.splits = [*[""] * len(images), *["test"] * len(test_images)]
         self.names = [
-            f"{folder}/{part}[{index}]"
+            f"{printable(str(folder))}/{part}[{index}]"
             for part, count in (("train", len(images)), ("t10k", len(test_images)))
             for index in range(count)
         ]

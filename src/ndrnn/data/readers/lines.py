@@ -5,10 +5,11 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...later import Later
-from ..faults import BadFile
+from ..faults import BadFile, naming, printable
+from ..formats.limits import largest
 from ..formats.storage import Storage, open_storage
 from ..formats.table import find, rows
 from .place import locate
@@ -48,39 +49,59 @@ class Lines(Reader):
         if self.height in (0, values.shape[0]):
             return values
         width = max(1, round(values.shape[1] * self.height / values.shape[0]))
+        # a file may be a row of many pixels
+        if 4 * self.height * width * values.shape[2] > largest():
+            raise ValueError(
+                f"scaled to {self.height} rows it would be {width:,} wide, more than may be read"
+            )
         return images.resized(values, self.height, width)
 
     def open(self) -> Source:
         return _Lines(self, open_storage(locate(self.path, self.root)))
 
 
+class _Found(NamedTuple):
+    """A line: its image or why there is none, what to call it, its text or the file with the text, its split."""
+
+    image: str | BadFile
+    where: str
+    text: str
+    split: str
+
+
 class _Lines(Source):
     def __init__(self, options: Lines, storage: Storage) -> None:
         self.options = options
         self.storage = storage
-        # image (None where it is missing), what to call it, text or the file with the text, split
-        self._found: list[tuple[str | None, str, str, str]] = []
+        self.faults = list(storage.faults)
+        self._found: list[_Found] = []
+        self._beside: list[
+            tuple[str, str]
+        ] = []  # images that are not read, and those that are in their place
         if options.table:
             self._from_table()
         else:
             self._from_pairs()
-        self.names = [name for _, name, _, _ in self._found]
-        self.splits = [split for _, _, _, split in self._found]
+        self.names = [found.where for found in self._found]
+        self.splits = [found.split for found in self._found]
 
     def _from_table(self) -> None:
         data, file = find(self.options.table, self.storage, self.options.root)
-        known = {}
+        # by the whole name, by that without its ending, by the last part of it, and by that without its ending
+        levels: tuple[dict[str, list[str]], ...] = ({}, {}, {}, {})
         for name in self.storage.under("", images.SUFFIXES):
             path = PurePosixPath(name)
-            # by the whole name, by the last part of it, and by that without its ending
-            known.update(dict.fromkeys((name, path.name, str(path.with_suffix("")), path.stem), name))
+            keys = (name, str(path.with_suffix("")), path.name, path.stem)
+            for known, key in zip(levels, keys, strict=True):
+                known.setdefault(key, []).append(name)
         table = rows(data, file, ("name", "text"))
         if not table:
             raise BadFile(file, "has no lines but the first")
         for row in table:
-            image = known.get(row["name"])
-            where = self.storage.where(image or row["name"])
-            self._found.append((image, where, row["text"], split_called(row.get("split", ""))))
+            named = next((known[row["name"]] for known in levels if row["name"] in known), [])
+            where = self.storage.where(named[0] if len(named) == 1 else row["name"])
+            image = named[0] if len(named) == 1 else BadFile(where, _unclear(named))
+            self._found.append(_Found(image, where, row["text"], split_called(row.get("split", ""))))
 
     def _from_pairs(self) -> None:
         texts = set(self.storage.under("", (_TEXT,)))
@@ -88,28 +109,53 @@ class _Lines(Source):
             raise BadFile(
                 str(self.storage.path), f"no transcripts (*{_TEXT}) beside images, and no table was named"
             )
-        by_text: dict[str, str] = {}
+        exact: dict[str, list[str]] = {}
+        others: dict[str, list[str]] = {}
         for name in self.storage.under("", images.SUFFIXES):
-            # name.bin.png goes with name.gt.txt too, as other programs for text write it
+            # name.bin.png goes with name.gt.txt where there is no name.png, as other programs for text write it
             path = PurePosixPath(name)
-            for stem in (path.stem, path.stem.split(".")[0]):
-                by_text.setdefault(str(path.with_name(stem + _TEXT)), name)
+            for known, stem in ((exact, path.stem), (others, path.stem.split(".")[0])):
+                known.setdefault(str(path.with_name(stem + _TEXT)), []).append(name)
         for text in sorted(texts):
-            image = by_text.get(text)
+            named = exact.get(text) or others.get(text, [])
             splits = [called for part in PurePosixPath(text).parent.parts if (called := split_called(part))]
-            where = self.storage.where(image or text)
-            self._found.append((image, where, text, splits[0] if splits else ""))
+            where = self.storage.where(named[0] if len(named) == 1 else text)
+            image = named[0] if len(named) == 1 else BadFile(where, _unclear(named))
+            self._found.append(_Found(image, where, text, splits[0] if splits else ""))
+            if len(named) == 1:
+                self._beside += [
+                    (name, named[0])
+                    for name in others.get(text, ())
+                    if name != named[0] and str(PurePosixPath(name).with_suffix("")) + _TEXT not in texts
+                ]
 
     def read(self, index: int) -> Raw:
         image, file, text, _ = self._found[index]
-        if image is None:
-            raise BadFile(file, "the image of this line is missing")
+        if isinstance(image, BadFile):
+            raise image
         if not self.options.table:
-            try:
-                text = self.storage.read(text).decode("utf-8-sig")
-            except UnicodeDecodeError as error:
-                raise BadFile(self.storage.where(text), f"not UTF-8 ({error})") from error
+            where = self.storage.where(text)
+            with naming(where, "not UTF-8"):
+                text = self.storage.read(text, text=True).decode("utf-8-sig")
         text = unicodedata.normalize("NFC", text).strip()
         if not text:
             raise BadFile(file, "its transcript is empty")
-        return Raw(self.options.prepare(images.decode(self.storage.read(image), file)), text)
+        with naming(file):
+            return Raw(self.options.prepare(images.decode(self.storage.read(image), file)), text)
+
+    def remarks(self) -> list[str]:
+        if not self._beside:
+            return []
+        told = ", ".join(
+            f"{self.storage.where(name)} (instead {self.storage.where(other)})"
+            for name, other in self._beside
+        )
+        return [
+            f"{len(self._beside):,} images are not read, as another one goes by the name of their text: {told}"
+        ]
+
+
+def _unclear(names: list[str]) -> str:
+    if not names:
+        return "the image of this line is missing"
+    return f"the image of this line is not clear: {', '.join(map(printable, names))}"

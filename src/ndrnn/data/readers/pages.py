@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, NamedTuple
-from xml.etree import ElementTree
+from typing import TYPE_CHECKING
 
 from ...later import Later
-from ..faults import BadFile
+from ..faults import BadFile, naming
+from ..formats import pagexml
 from ..formats.storage import Storage, open_storage
 from .lines import Lines
 from .place import locate
@@ -26,7 +26,10 @@ else:
     Image, ImageDraw = Later("PIL.Image"), Later("PIL.ImageDraw")
     images = Later("ndrnn.data.formats.images")
 
-Point = tuple[float, float]
+SUFFIX = ".xml"
+"""Ending of the files that describe pages."""
+
+_FAR = 1e7  # pixels
 
 
 @dataclass(frozen=True)
@@ -41,51 +44,115 @@ class Pages(Lines):
         return _Pages(self, open_storage(locate(self.path, self.root)))
 
 
-class _Line(NamedTuple):
+@dataclass(frozen=True)
+class FoundPage:
+    """A page of a storage: its description, and its image."""
+
+    storage: Storage
+    name: str
+    """The file that describes it."""
     image: str
-    outline: list[Point]
-    text: str
+    layout: pagexml.Page
+
+    @property
+    def where(self) -> str:
+        """What to call the description."""
+        return self.storage.where(self.name)
+
+    def line_name(self, number: int) -> str:
+        """What messages and results call a line: the description, and the line's id or number."""
+        line = self.layout.lines[number]
+        return f"{self.where}#{number if isinstance(line, BadFile) else line.name}"
+
+    def pixels(self) -> np.ndarray:
+        """The image (H, W, C)."""
+        return images.decode(self.storage.read(self.image), self.storage.where(self.image))
+
+    def cut(self, pixels: np.ndarray, number: int) -> np.ndarray:
+        """A line's part of the image's pixels.
+
+        Raises:
+            BadFile: the line has no outline on the image.
+        """
+        line = self.layout.lines[number]
+        if isinstance(line, BadFile):
+            raise line
+        height, width = pixels.shape[:2]
+        across, down = self.layout.scales(width, height, self.where, self.storage.where(self.image))
+        outline = [(x * across, y * down) for x, y in line.outline]
+        return cut_out(pixels, outline, self.line_name(number))
+
+
+def find_page(storage: Storage, name: str) -> FoundPage | None:
+    """The page that a file describes, or None if the file is of another kind.
+
+    Raises:
+        BadFile: the file is damaged, or its image is missing.
+    """
+    where = storage.where(name)
+    layout = pagexml.parse(storage.read(name, text=True), where)
+    if layout is None:
+        return None
+    image = _image_of(storage, name, layout.image)
+    if image is None:
+        raise BadFile(where, f"its image {layout.image!r} is neither beside it nor has its name")
+    return FoundPage(storage, name, image, layout)
 
 
 class _Pages(Source):
     def __init__(self, options: Pages, storage: Storage) -> None:
         self.options = options
         self.storage = storage
-        self._found: list[_Line | BadFile] = []
+        self.faults = storage.faults
+        self._found: list[tuple[FoundPage, int] | BadFile] = []
         names: list[str] = []
         splits: list[str] = []
-        for name in storage.under("", (".xml",)):
+        for name in storage.under("", (SUFFIX,)):
             folders = PurePosixPath(name).parent.parts
             split = next((called for part in folders if (called := split_called(part))), "")
-            lines = _lines_of(storage, name)
-            self._found += lines
-            names += [f"{storage.where(name)}#{number}" for number in range(len(lines))]
-            splits += [split] * len(lines)
+            try:
+                page = find_page(storage, name)
+            except BadFile as fault:
+                self._found.append(fault)
+                names.append(storage.where(name))
+                splits.append(split)
+                continue
+            if page is None:
+                continue
+            count = len(page.layout.lines)
+            self._found += [(page, number) for number in range(count)]
+            names += map(page.line_name, range(count))
+            splits += [split] * count
         if not names:
-            raise BadFile(str(storage.path), "no lines in PAGE or ALTO files (*.xml)")
+            raise BadFile(str(storage.path), f"no lines in PAGE or ALTO files (*{SUFFIX})")
         self.names, self.splits = names, splits
-        self._page: tuple[str, np.ndarray] | None = None  # the lines of a page follow each other
+        self._page: tuple[FoundPage, np.ndarray] | None = None  # the lines of a page follow each other
 
     def read(self, index: int) -> Raw:
-        line = self._found[index]
+        found = self._found[index]
+        if isinstance(found, BadFile):
+            raise found
+        page, number = found
+        line = page.layout.lines[number]
         if isinstance(line, BadFile):
             raise line
-        file = self.names[index]
         text = unicodedata.normalize("NFC", line.text).strip()
         if not text:
-            raise BadFile(file, "its text is empty")
-        if self._page is None or self._page[0] != line.image:
-            where = self.storage.where(line.image)
-            self._page = line.image, images.decode(self.storage.read(line.image), where)
-        return Raw(self.options.prepare(cut_out(self._page[1], line.outline, file)), text)
+            raise BadFile(self.names[index], "its text is empty")
+        if self._page is None or self._page[0] is not page:
+            self._page = page, page.pixels()
+        with naming(self.names[index]):
+            return Raw(self.options.prepare(page.cut(self._page[1], number)), text)
 
 
-def cut_out(page: np.ndarray, outline: list[Point], file: str) -> np.ndarray:
+def cut_out(page: np.ndarray, outline: Sequence[pagexml.Point], file: str) -> np.ndarray:
     """The part of a page (H, W, C) within an outline of (x, y), as far as it lies on the page.
 
     Raises:
         BadFile: that is nothing.
     """
+    if not all(abs(value) < _FAR for point in outline for value in point):
+        raise BadFile(file, "its outline lies far from any page")
     columns, rows = zip(*outline, strict=True)
     left, top = max(0, int(min(columns))), max(0, int(min(rows)))
     right, bottom = min(page.shape[1], int(max(columns)) + 1), min(page.shape[0], int(max(rows)) + 1)
@@ -102,78 +169,13 @@ def cut_out(page: np.ndarray, outline: list[Point], file: str) -> np.ndarray:
     return part
 
 
-def _lines_of(storage: Storage, name: str) -> list[_Line | BadFile]:
-    """The lines of a file; a file, or an image, that cannot be used is one fault."""
-    where = storage.where(name)
-    try:
-        root = ElementTree.fromstring(storage.read(name))
-    except ElementTree.ParseError as error:
-        return [BadFile(where, f"not XML ({error})")]
-    except BadFile as fault:
-        return [fault]
-    for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2]  # versions differ in their namespaces
-    if root.tag == "PcGts":
-        page = root.find("Page")
-        called = "" if page is None else page.get("imageFilename", "")
-        found = [(_page_outline(line), _page_text(line)) for line in root.iter("TextLine")]
-    elif root.tag == "alto":
-        called = root.findtext(".//sourceImageInformation/fileName", "")
-        found = [(_alto_outline(line), _alto_text(line)) for line in root.iter("TextLine")]
-    else:
-        return []
-    image = _image_of(storage, name, called)
-    if image is None:
-        return [BadFile(where, f"its image {called!r} is neither beside it nor has its name")]
-    return [
-        _Line(image, outline, text) if len(outline) > 2 else BadFile(where, f"line {number} has no outline")
-        for number, (outline, text) in enumerate(found)
-    ]
-
-
 def _image_of(storage: Storage, name: str, called: str) -> str | None:
     """The image that a file names, beside it, or the one of its own name."""
-    folder, known = PurePosixPath(name).parent, set(storage.names)
+    folder = PurePosixPath(name).parent
     base = PurePosixPath(called.replace("\\", "/")).name
     choices = [str(folder / base)] if base else []
     # PAGE files often lie in a folder of their own
     choices += [str(folder.parent / base)] if base else []
     stem = str(PurePosixPath(name).with_suffix(""))
     choices += [stem + suffix for suffix in images.SUFFIXES]
-    return next((choice for choice in choices if choice in known), None)
-
-
-def _points(text: str) -> list[Point]:
-    numbers = [float(number) for number in re.findall(r"-?\d+(?:\.\d+)?", text)]
-    return list(zip(numbers[::2], numbers[1::2], strict=False))
-
-
-def _page_outline(line: ElementTree.Element) -> list[Point]:
-    coords = line.find("Coords")
-    return [] if coords is None else _points(coords.get("points", ""))
-
-
-def _page_text(line: ElementTree.Element) -> str:
-    # the line's own text, not that of its words
-    return line.findtext("TextEquiv/Unicode", "") or ""
-
-
-def _alto_outline(line: ElementTree.Element) -> list[Point]:
-    polygon = line.find("Shape/Polygon")
-    if polygon is not None:
-        return _points(polygon.get("POINTS", ""))
-    try:
-        left, top, width, height = (float(line.get(key, "")) for key in ("HPOS", "VPOS", "WIDTH", "HEIGHT"))
-    except ValueError:
-        return []
-    return [(left, top), (left + width, top), (left + width, top + height), (left, top + height)]
-
-
-def _alto_text(line: ElementTree.Element) -> str:
-    parts = [
-        " " if part.tag == "SP" else part.get("CONTENT", "")
-        for part in line
-        if part.tag in ("String", "SP", "HYP")
-    ]
-    # some writers leave the spaces out
-    return "".join(parts) if " " in parts or len(parts) < 2 else " ".join(parts)
+    return next((choice for choice in choices if choice in storage.known), None)

@@ -6,15 +6,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ...later import Later
 from ..faults import BadFile
 from ..formats.storage import Storage, open_storage
 from ..formats.table import find, rows
+from .pictures import PictureReader, is_volume
 from .place import locate
-from .source import SPLITS, Raw, Reader, Source, split_called
+from .source import SPLITS, Raw, Source, split_called
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +27,8 @@ else:
 
 IGNORED = -100
 """What labels that do not count become; the value that :mod:`ndrnn.tasks` ignores."""
+
+_APART = 0.1  # voxels: headers round
 
 _LAYOUTS = (
     ("images", "masks"),
@@ -45,7 +47,7 @@ _LAYOUTS = (
 
 
 @dataclass(frozen=True)
-class Masks(Reader):
+class Masks(PictureReader):
     """Images with a mask each, or volumes (.nii, .nii.gz) with labels, in two folders, of the same names.
 
     Also in a zip archive. A mask holds labels as grey levels or palette entries.
@@ -63,6 +65,8 @@ class Masks(Reader):
     """Labels that do not count."""
     classes: tuple[str, ...] = ()
     """Names of the labels 0, 1, ...; empty: numbers up to the highest label that is found."""
+    geometry: Literal["match", "ignore"] = "match"
+    """Volumes and their labels must lie in the same place in space, where both files say so; or need not."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,13 +83,17 @@ class _Pairs(Source):
         self.storage = storage
         self.classes = options.classes or (("background", "object") if options.binary else ())
         self._files: list[tuple[str, str | None]] = []
+        self._orientations: dict[str, set[str]] = {}
+        self.faults = list(storage.faults)
         splits = []
         layouts = ((options.images, options.masks),) if options.images else _LAYOUTS
         for layout in layouts:
-            for image, mask, split in _matched(storage, *layout):
+            shadowed: list[BadFile] = []
+            for image, mask, split in _matched(storage, shadowed, *layout):
                 self._files.append((image, mask))
                 splits.append(split)
             if self._files:
+                self.faults += shadowed
                 break
         if not self._files:
             tried = ", ".join(f"{left} with {right}" for left, right in layouts)
@@ -107,13 +115,49 @@ class _Pairs(Source):
         file = self.names[index]
         if mask is None:
             raise BadFile(file, "has no mask of the same name")
-        values = _kind(image).decode(self.storage.read(image), file)
         where = self.storage.where(mask)
-        target = _kind(mask).decode_mask(self.storage.read(mask), where)
+        image_data, mask_data = self.storage.read(image), self.storage.read(mask)
+        values = self.options.values(image, image_data, file)
+        target = self.options.labels(mask, mask_data, where)
         if target.shape != values.shape[:-1]:
             expected, got = (" x ".join(map(str, shape)) for shape in (values.shape[:-1], target.shape))
             raise BadFile(where, f"mask must be {expected} like its image, got {got}")
-        return Raw(values, relabel(target, self.options.binary, self.options.ignore))
+        if is_volume(image):
+            self._check_space(
+                values.shape[:-1], image_data, file, mask_data if is_volume(mask) else None, where
+            )
+        return Raw(values, relabel(target, self.options.binary, self.options.ignore), not is_volume(image))
+
+    def remarks(self) -> list[str]:
+        if len(self._orientations) < 2 or self.options.geometry == "ignore":
+            return []
+        counts = sorted(self._orientations.items(), key=lambda item: (-len(item[1]), item[0]))
+        told = ", ".join(f"{len(files):,} {name}" for name, files in counts)
+        rare = ", ".join(sorted(counts[-1][1])[:3])
+        return [
+            f"the axes of the volumes point in {len(counts)} ways ({told}; {counts[-1][0]}: {rare}); "
+            "a network takes them as they are stored"
+        ]
+
+    def _check_space(
+        self, shape: tuple[int, ...], image: bytes, file: str, mask: bytes | None, where: str
+    ) -> None:
+        """Note how a volume lies in space, and refuse labels that lie elsewhere."""
+        lies = volumes.space(image, file)
+        if lies.stated:
+            self._orientations.setdefault(lies.orientation, set()).add(file)
+        if mask is None or self.options.geometry == "ignore":
+            return
+        other = volumes.space(mask, where)
+        if not (lies.stated and other.stated):
+            return
+        apart = volumes.distance(lies.affine, other.affine, shape)
+        if not apart <= _APART:
+            raise BadFile(
+                where,
+                f"its affine differs from that of its image {file}, by up to {apart:.3g} voxels "
+                f"({other.orientation} and {lies.orientation}); data.geometry ignore takes both as they are stored",
+            )
 
 
 def relabel(labels: np.ndarray, binary: bool, ignore: tuple[int, ...]) -> np.ndarray:
@@ -122,16 +166,14 @@ def relabel(labels: np.ndarray, binary: bool, ignore: tuple[int, ...]) -> np.nda
     return np.where(ignored, IGNORED, labels != 0 if binary else labels)
 
 
-def _kind(name: str) -> ModuleType:
-    return volumes if name.lower().endswith(volumes.SUFFIXES) else images
-
-
 def _without_ending(name: str) -> str:
     return re.sub(r"(\.nii\.gz|\.[^./]*)$", "", name, flags=re.IGNORECASE)
 
 
-def _matched(storage: Storage, left: str, right: str) -> Iterator[tuple[str, str | None, str]]:
-    """Images, their masks if there are any, and their splits."""
+def _matched(
+    storage: Storage, shadowed: list[BadFile], left: str, right: str
+) -> Iterator[tuple[str, str | None, str]]:
+    """Images, their masks if there are any, and their splits; ``shadowed`` gets files of a name that is taken."""
     spellings = [""]
     if "{split}" in left:
         parts = {part for name in storage.names for part in PurePosixPath(name).parent.parts}
@@ -139,9 +181,9 @@ def _matched(storage: Storage, left: str, right: str) -> Iterator[tuple[str, str
     found: list[tuple[str, str | None, str]] = []
     for spelling in spellings:
         image_folder, mask_folder = (folder.replace("{split}", spelling) for folder in (left, right))
-        masks = _by_key(storage, mask_folder)
+        masks = _by_key(storage, mask_folder, shadowed)
         if masks:
-            for key, name in _by_key(storage, image_folder).items():
+            for key, name in _by_key(storage, image_folder, shadowed).items():
                 folders = [spelling] if spelling else PurePosixPath(name).parent.parts
                 split = next((called for part in folders if (called := split_called(part))), "")
                 found.append((name, masks.get(key), split))
@@ -149,7 +191,12 @@ def _matched(storage: Storage, left: str, right: str) -> Iterator[tuple[str, str
     yield from sorted(found, key=lambda item: order[item[2]])
 
 
-def _by_key(storage: Storage, folder: str) -> dict[str, str]:
+def _by_key(storage: Storage, folder: str, shadowed: list[BadFile]) -> dict[str, str]:
     """Files below a folder by what an image and its mask have in common: their name there without its ending."""
-    names = storage.under(folder, images.SUFFIXES + volumes.SUFFIXES)
-    return {_without_ending(name[len(folder.strip("/")) + 1 :]): name for name in names}
+    found: dict[str, str] = {}
+    for name in storage.under(folder, images.SUFFIXES + volumes.SUFFIXES):
+        first = found.setdefault(_without_ending(name[len(folder.strip("/")) + 1 :]), name)
+        if first != name:
+            reason = f"goes by the same name as {storage.where(first)}, which is read in its place"
+            shadowed.append(BadFile(storage.where(name), reason))
+    return found

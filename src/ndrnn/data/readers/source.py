@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from ..faults import BadFile
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -34,11 +36,13 @@ class Raw(NamedTuple):
     """A sample as it is stored.
 
     ``values`` (D1, ..., Dn, C) of the file's own type; ``target`` (D1, ..., Dn) int64 of labels, the number of a
-    class, a text, or None.
+    class, a text, or None. ``colour`` tells whether channels are grey, alpha and colour, as in pictures, so that they
+    can be converted; if not, a sample whose channels are others than expected is refused.
     """
 
     values: np.ndarray
     target: Any = None
+    colour: bool = True
 
 
 class Source(ABC):
@@ -46,12 +50,14 @@ class Source(ABC):
 
     A format of your own is a subclass that fills ``names`` (one a sample, for messages), ``splits`` (one of
     ``"train"``, ``"validation"``, ``"test"`` a sample, or ``""`` where the data does not tell) and, where they are
-    known, ``classes``; and that reads a sample by its number.
+    known, ``classes``; and that reads a sample by its number. ``faults`` tell of files that were found and belong to no
+    sample, and why.
     """
 
     names: Sequence[str]
     splits: Sequence[str]
     classes: tuple[str, ...] = ()
+    faults: Sequence[BadFile] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -63,6 +69,10 @@ class Source(ABC):
         Raises:
             ndrnn.data.BadFile: its file is damaged or makes no sense; names the file and says why.
         """
+
+    def remarks(self) -> list[str]:
+        """What a person should know of the samples that were read so far, though each of them can be used."""
+        return []
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,8 @@ class Reader(ABC):
     channels: int = 0
     """Channels of a point: 1 grey, 2 grey and alpha, 3 colour, 4 colour and alpha; 0: as in the first file."""
     scale: Literal["type", "sample"] = "type"
-    """0 to 1 is the range of the file's number type (floating-point values stay), or that of each sample."""
+    """0 to 1 is from 0 to the largest value of the file's integer type, of 8 or 16 bits (floating-point values stay), or
+    the range of each sample."""
     invert: bool = False
     """Whether dark becomes 1, as for ink on paper."""
     held_out: float = 0.1
