@@ -1,0 +1,60 @@
+"""Lattices (N, D1, ..., Dn, C) of ragged samples made coarser and finer.
+
+A mask (N, D1, ..., Dn, 1) is true inside each sample, or None where all samples fill the lattice. Outside it features
+are zero, so that a convolution sees there what it sees beyond the edge of a sample alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...lattice import inside
+
+Mask = Tensor | None
+
+
+def mask_of(sizes: Tensor | None, lattice: Sequence[int]) -> Mask:
+    """Where the samples of these extents (N, n) are."""
+    return None if sizes is None else inside(sizes, lattice).unsqueeze(-1)
+
+
+def cleared(x: Tensor, mask: Mask) -> Tensor:
+    """x with zeros outside the samples, whatever stood there, NaN included."""
+    return x if mask is None else x.masked_fill(~mask, 0)
+
+
+def coarser(sizes: Tensor, block: Sequence[int]) -> Tensor:
+    """How many blocks cover samples of these extents (N, n)."""
+    steps = torch.tensor(tuple(block), device=sizes.device)
+    return (sizes + steps - 1) // steps
+
+
+def largest(x: Tensor, block: Sequence[int], mask: Mask) -> Tensor:
+    """Each feature's largest value in every block of points; only points inside the samples count.
+
+    Blocks reach over the end where an extent is no multiple of them; a block without a point inside gives -inf.
+    """
+    if prod(block) == 1:
+        return x
+    if mask is not None:
+        x = x.masked_fill(~mask, -torch.inf)
+    lattice = x.shape[1:-1]
+    missing = [-extent % step for extent, step in zip(lattice, block, strict=True)]
+    x = F.pad(x, (0, 0, *(amount for extra in reversed(missing) for amount in (0, extra))), value=-torch.inf)
+    for axis, step in enumerate(block, start=1):
+        if step > 1:
+            x = x.unflatten(axis, (x.shape[axis] // step, step)).amax(axis + 1)
+    return x
+
+
+def spread(x: Tensor, block: Sequence[int], lattice: Sequence[int]) -> Tensor:
+    """Every point repeated over its block, cut off at the extents of the finer lattice."""
+    for axis, (step, extent) in enumerate(zip(block, lattice, strict=True), start=1):
+        if step > 1:
+            x = x.repeat_interleave(step, axis).narrow(axis, 0, extent)
+    return x
