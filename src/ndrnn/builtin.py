@@ -17,6 +17,10 @@ registry.models.declare(
     {
         **_LAYERS,
         "Hierarchy": "ndrnn.nn.hierarchy:Hierarchy",
+        "LineReader": "ndrnn.nn.networks.reader:LineReader",
+        "ScanBlock": "ndrnn.nn.networks.block:ScanBlock",
+        "ScanClassifier": "ndrnn.nn.networks.classifier:ScanClassifier",
+        "ScanUNet": "ndrnn.nn.networks.unet:ScanUNet",
         "MCGSM": "ndrnn.density.mixture.mcgsm:MCGSM",
         "RIDE": "ndrnn.density.ride.model:RIDE",
         "MultiscaleRIDE": "ndrnn.density.ride.multiscale:MultiscaleRIDE",

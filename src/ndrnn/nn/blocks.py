@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from math import ceil, prod, sqrt
+from math import prod, sqrt
 from typing import Literal
 
 import torch
@@ -52,17 +52,17 @@ class Blocks(nn.Module):
     def forward(self, x: Tensor, sizes: Tensor | None = None) -> Tensor:
         lattice = _lattice(x, len(self.block))
         if sizes is not None:
-            x = _cleared(x, check_sizes(sizes, len(x), lattice))
+            x = _cleared(x, check_sizes(sizes, x.shape[0], lattice))
         if self.points == 1:
             return x
-        counts = [ceil(extent / step) for extent, step in zip(lattice, self.block, strict=True)]
-        filled = [count * step for count, step in zip(counts, self.block, strict=True)]
-        if filled != list(lattice):
-            missing = [after - before for after, before in zip(filled, lattice, strict=True)]
+        missing = [-extent % step for extent, step in zip(lattice, self.block, strict=True)]
+        # a traced graph is for all extents, whether they are multiples of the block or not
+        if torch.compiler.is_compiling() or any(missing):
             x = F.pad(x, (0, 0, *(amount for extra in reversed(missing) for amount in (0, extra))))
         ndim = len(lattice)
+        counts = [extent // step for extent, step in zip(x.shape[1:-1], self.block, strict=True)]
         split = [number for pair in zip(counts, self.block, strict=True) for number in pair]
-        x = x.reshape(len(x), *split, x.shape[-1])
+        x = x.reshape(x.shape[0], *split, x.shape[-1])
         outer, inner = range(1, 2 * ndim, 2), range(2, 2 * ndim + 1, 2)
         return x.permute(0, *outer, *inner, 2 * ndim + 1).flatten(ndim + 1)
 
@@ -88,9 +88,13 @@ class Unblocks(nn.Module):
         x = x.unflatten(-1, (*self.block, -1))
         pairs = [axis for k in range(ndim) for axis in (1 + k, 1 + ndim + k)]
         x = x.permute(0, *pairs, 2 * ndim + 1)
-        x = x.reshape(len(x), *(n * b for n, b in zip(counts, self.block, strict=True)), x.shape[-1])
+        x = x.reshape(x.shape[0], *(n * b for n, b in zip(counts, self.block, strict=True)), x.shape[-1])
         for axis, extent in enumerate(lattice, start=1):
-            x = x.narrow(axis, 0, extent)
+            if torch.compiler.is_compiling():
+                # a copy: of a view a traced graph would remember whether there was something to cut off
+                x = x.index_select(axis, torch.arange(extent, device=x.device))
+            else:
+                x = x.narrow(axis, 0, extent)
         return x
 
 
@@ -184,9 +188,9 @@ class Collapse(nn.Module):
     def forward(self, x: Tensor, sizes: Tensor | None = None) -> Tensor:
         lattice = _lattice(x, self.ndim)
         if sizes is None:
-            sizes = torch.tensor([lattice], device=x.device).expand(len(x), -1)
+            sizes = torch.tensor([lattice], device=x.device).expand(x.shape[0], -1)
         else:
-            sizes = check_sizes(sizes, len(x), lattice)
+            sizes = check_sizes(sizes, x.shape[0], lattice)
         dims = [axis + 1 for axis in self.axes]
         if self.how == "max":
             if 0 in lattice:

@@ -48,6 +48,7 @@ class ScanBlock(nn.Module):
     ) -> None:
         super().__init__()
         self._config = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
+        Style(layer, directions, norm, False, dropout, stochastic_depth, recompute)  # looks at them
         # a layer of a user's own need not know of recomputation
         options: dict[str, Any] = {"recompute": recompute} if recompute else {}
         self.norm = make_norm(features, norm)
@@ -69,7 +70,7 @@ class ScanBlock(nn.Module):
 
     def forward(self, x: Tensor, sizes: Tensor | None = None) -> Tensor:
         if sizes is not None:
-            sizes = check_sizes(sizes, len(x), x.shape[1:-1])
+            sizes = check_sizes(sizes, x.shape[0], x.shape[1:-1])
         mask = mask_of(sizes, x.shape[1:-1])
         x = cleared(x, mask)
         branch = self.linear(self.dropout(self.layer(self.norm(x, mask), sizes=sizes)))

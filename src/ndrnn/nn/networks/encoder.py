@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import prod
 from typing import Any, NamedTuple
 
 import torch
@@ -104,14 +103,14 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor, sizes: Tensor | None) -> list[Said]:
         """What every level says, from the finest."""
+        x = self.gather(cleared(x, mask_of(sizes, x.shape[1:-1])))
+        mask: Mask = None
         said: list[Said] = []
         for index, (block, level) in enumerate(zip(self.blocks, self.levels, strict=True)):
-            x = largest(x, block, said[-1].mask) if index else self.gather(x, sizes)
-            if index == 0 or prod(block) > 1:
-                sizes = None if sizes is None else coarser(sizes, block)
-                mask = mask_of(sizes, x.shape[1:-1])
-                x = cleared(x, mask)
-            x = level(x, sizes, mask)
+            x = largest(x, block, mask) if index else x
+            sizes = None if sizes is None else coarser(sizes, block)
+            mask = mask_of(sizes, x.shape[1:-1])
+            x = level(cleared(x, mask), sizes, mask)
             said.append(Said(x, sizes, mask))
         return said
 
@@ -164,7 +163,7 @@ class LatticeNetwork(nn.Module):
                 f"x must have shape (N, {axes}, {self.encoder.input_size}), got {tuple(x.shape)}"
             )
         if sizes is not None:
-            sizes = check_sizes(sizes, len(x), x.shape[1:-1])
+            sizes = check_sizes(sizes, x.shape[0], x.shape[1:-1])
         found: list[Said] = self.encoder(self.input(x), sizes)
         return found
 
@@ -173,7 +172,7 @@ def whole(sizes: Tensor | None, x: Tensor) -> Tensor:
     """The extents (N, n) of samples that may fill their lattice."""
     if sizes is not None:
         return sizes
-    return torch.tensor([x.shape[1:-1]], device=x.device).expand(len(x), -1)
+    return torch.tensor([x.shape[1:-1]], device=x.device).expand(x.shape[0], -1)
 
 
 def _check(

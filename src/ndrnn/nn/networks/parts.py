@@ -192,5 +192,5 @@ class StochasticDepth(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not self.share:
             return x
-        kept = torch.rand(len(x), device=x.device) >= self.share
+        kept = torch.rand(x.shape[0], device=x.device) >= self.share
         return x * (kept / (1 - self.share)).to(x.dtype).view(-1, *[1] * (x.dim() - 1))

@@ -56,5 +56,6 @@ def spread(x: Tensor, block: Sequence[int], lattice: Sequence[int]) -> Tensor:
     """Every point repeated over its block, cut off at the extents of the finer lattice."""
     for axis, (step, extent) in enumerate(zip(block, lattice, strict=True), start=1):
         if step > 1:
-            x = x.repeat_interleave(step, axis).narrow(axis, 0, extent)
+            # no view cut off at the end: a traced graph would remember whether there was something to cut
+            x = x.index_select(axis, torch.arange(extent, device=x.device) // step)
     return x
