@@ -24,6 +24,9 @@ class Options:
     """Share of each weight that a step at the full learning rate of 1 would take away."""
     weight_noise: float = 0.0
     """Standard deviation of Gaussian noise on the weights, new in each step (Graves 2011)."""
+    average: float = 0.0
+    """Keep a moving average of the weights, of which so much stays in each step (such as 0.999): it is what is checked and
+    saved. 0: none, the weights themselves are."""
     steps_between_checks: int | None = None
     """Steps from one look at held-out data, and one checkpoint, to the next; by default a pass."""
     seed: int = 0
@@ -37,6 +40,8 @@ class Options:
         for name in ("weight_decay", "weight_noise", "seed"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be below 0, got {getattr(self, name)}")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average must lie in [0, 1), got {self.average}")
 
     def rate(self, progress: float) -> float:
         """Share of the learning rate after this share of the training."""

@@ -14,6 +14,7 @@ from lightning import LightningDataModule, Trainer
 
 from ..saving import models
 from ..saving.atomic import sweep
+from .callbacks.averaging import Average
 from .callbacks.record import Record, Show
 from .callbacks.survival import LAST, AtomicCheckpoints, DivergedError, Guard, Keep, Stop
 from .task import Task
@@ -60,7 +61,8 @@ def fit(
             f"{trainer_options['accumulate_grad_batches']}; a larger batch_size gives the same gradient"
         )
     record = Record()
-    own: list[Any] = [record, Guard(), Stop(record)]
+    average = Average(task.options.average) if task.options.average else None
+    own: list[Any] = [*([average] if average else []), record, Guard(), Stop(record)]
     if show:
         own.append(Show(record))
     state = None
@@ -70,7 +72,7 @@ def fit(
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
         state = folder / LAST if resume and (folder / LAST).exists() else None
-        own.append(Keep(folder, record, task.monitor))
+        own.append(Keep(folder, record, task.monitor, average))
     elif resume:
         raise ValueError("folder must be given to resume a training, got None")
     options: dict[str, Any] = {

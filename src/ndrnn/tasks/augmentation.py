@@ -1,4 +1,5 @@
-"""Images and volumes bent and moved: affine maps, and the elastic distortion of Simard, Steinkraus & Platt 2003."""
+"""Images and volumes bent and moved, and their values changed: affine maps, the elastic distortion of Simard, Steinkraus &
+Platt 2003, light, strokes and noise."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Augment:
-    """How far each sample is bent and moved, anew each time it is learned from; not at all by default."""
+    """How far each sample is bent, moved and changed, anew each time it is learned from; not at all by default."""
 
     rotate: float = 0.0
     """Largest angle, in degrees; volumes turn within the plane of their last two axes."""
@@ -27,18 +28,43 @@ class Augment:
     """Smoothness of the elastic distortion, in points."""
     flip: bool = False
     """Whether half of the samples are mirrored along the last axis."""
+    brightness: float = 0.0
+    """Largest change of all values of a sample, which images have in 0 to 1."""
+    contrast: float = 0.0
+    """Largest share by which values are drawn away from a sample's mean or towards it."""
+    tint: float = 0.0
+    """Largest share by which each feature alone grows or shrinks."""
+    stroke: float = 0.0
+    """How far strokes, brighter than what is around them, become thicker or thinner: of each value up to so much is that
+    of its brightest or darkest neighbour, at most 1."""
+    noise: float = 0.0
+    """Largest standard deviation of Gaussian noise; each sample has its own."""
 
     def __post_init__(self) -> None:
-        for name in ("rotate", "scale", "shear", "shift", "elastic_alpha"):
+        changes = ("brightness", "contrast", "tint", "stroke", "noise")
+        for name in ("rotate", "scale", "shear", "shift", "elastic_alpha", *changes):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be below 0, got {getattr(self, name)}")
         if not self.elastic_sigma > 0:
             raise ValueError(f"elastic_sigma must be above 0, got {self.elastic_sigma}")
-        if not self.scale < 1:
-            raise ValueError(f"scale must be below 1, got {self.scale}")
+        for name in ("scale", "contrast", "tint"):
+            if not getattr(self, name) < 1:
+                raise ValueError(f"{name} must be below 1, got {getattr(self, name)}")
+        if not self.stroke <= 1:
+            raise ValueError(f"stroke must be at most 1, got {self.stroke}")
 
     @property
     def active(self) -> bool:
+        return self.moves or self.shades
+
+    @property
+    def shades(self) -> bool:
+        """Whether values change where they are."""
+        return any((self.brightness, self.contrast, self.tint, self.stroke, self.noise))
+
+    @property
+    def moves(self) -> bool:
+        """Whether samples are bent or moved."""
         return any((self.rotate, self.scale, self.shear, self.shift, self.elastic_alpha, self.flip))
 
     def __call__(
@@ -49,8 +75,23 @@ class Augment:
         Random numbers come from torch's global generator. Points that come from outside a sample are 0, their labels
         ``IGNORE``; no sample changes its extent.
         """
-        if not self.active:
-            return x, target
+        if self.moves:
+            x, target = self._moved(x, sizes, target)
+        if self.shades:
+            from . import shading  # options alone are read without PyTorch
+
+            x = shading.stroked(x, sizes, self.stroke) if self.stroke else x
+            x = shading.shaded(
+                x,
+                sizes,
+                brightness=self.brightness,
+                contrast=self.contrast,
+                tint=self.tint,
+                noise=self.noise,
+            )
+        return x, target
+
+    def _moved(self, x: Tensor, sizes: Tensor | None, target: Tensor | None) -> tuple[Tensor, Tensor | None]:
         from ..data.batches import IGNORE  # options alone are read without PyTorch
         from ..lattice import inside
         from . import warping

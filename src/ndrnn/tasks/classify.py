@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +11,6 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from ..data.batches import IGNORE, ClassifyBatch, Facts
 from ..lattice import inside
 from ..learn.task import Task
-from ..nn.hierarchy import Hierarchy
 from .configuration import Classify
 from .label import label_loss
 from .supervision import supervised
@@ -39,7 +38,7 @@ class ClassifyTask(Task):
     monitor = "sample_error"
     settings_class = Classify
     settings: Classify
-    model: Hierarchy
+    model: Any
 
     def __init__(self, settings: Classify, facts: Facts) -> None:
         if len(facts.classes) < 2:
@@ -53,7 +52,7 @@ class ClassifyTask(Task):
     def by_points(self) -> bool:
         return bool(self.settings.by == "points")
 
-    def make_model(self) -> Hierarchy:
+    def make_model(self) -> Any:
         network, classes = self.settings.network, len(self.facts.classes)
         auxiliary = self.settings.deep_supervision > 0
         if self.by_points:

@@ -17,6 +17,12 @@ class Label:
     network: Network = field(default_factory=Network)
     dice: float = 0.0
     """Weight of the soft Dice loss beside the cross-entropy; it counts small classes as much as large ones."""
+    class_balance: float = 0.0
+    """How much more a point of a rare class counts in the cross-entropy: the weight of a class is its share of the
+    training's points to the power of minus this; at 1 all classes count alike, 0.5 is half-way."""
+    focal: float = 0.0
+    """Power of the focal loss (Lin et al. 2017): the cross-entropy of a point counts (1 - p)^focal, with p the probability
+    of its true label, so that learning turns to what is not known yet; 0 counts all alike."""
     deep_supervision: float = 0.0
     """Weight of the loss of each lower level's own output, which only training uses, beside that of the network; 0: none
     has one."""
@@ -26,8 +32,9 @@ class Label:
     training: Options = field(default_factory=Options)
 
     def __post_init__(self) -> None:
-        if not self.dice >= 0:
-            raise ValueError(f"dice must not be below 0, got {self.dice}")
+        for name in ("dice", "class_balance", "focal"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be below 0, got {getattr(self, name)}")
         _check_supervision(self)
 
 
@@ -119,6 +126,10 @@ def _check_supervision(settings: Any) -> None:
     """
     if not settings.deep_supervision >= 0:
         raise ValueError(f"deep_supervision must not be below 0, got {settings.deep_supervision}")
+    if settings.deep_supervision and settings.network.kind != "hierarchy":
+        raise ValueError(
+            f"deep_supervision must be 0 for network.kind = {settings.network.kind!r}, got {settings.deep_supervision}"
+        )
     if settings.deep_supervision and len(settings.network.hidden) < 2:
         raise ValueError(
             f"deep_supervision needs at least two levels in hidden, got {settings.network.hidden}"

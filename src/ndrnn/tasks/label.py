@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from ..data.batches import IGNORE, Facts, LabelBatch
 from ..lattice import inside
 from ..learn.task import Task
 from ..nn.hierarchy import Hierarchy
+from ..nn.networks import ScanUNet
 from .configuration import Label
 from .supervision import supervised
 
@@ -45,7 +47,9 @@ class LabelTask(Task):
     monitor = "miss"
     settings_class = Label
     settings: Label
-    model: Hierarchy
+    model: Hierarchy | ScanUNet
+    class_weights: Tensor | None
+    """Of each class in the cross-entropy (classes,), scaled so that the mean over the training's points is 1."""
 
     def __init__(self, settings: Label, facts: Facts) -> None:
         if len(facts.classes) < 2:
@@ -67,11 +71,23 @@ class LabelTask(Task):
             )
         self.confusion: Tensor | None = None
         """Of the last check: points of each true class (rows) by the label that they got."""
+        # a resumed training has them from its state
+        self.register_buffer("class_weights", torch.ones(count) if settings.class_balance else None)
 
-    def make_model(self) -> Hierarchy:
+    def make_model(self) -> Any:
         return self.settings.network.build(
             self.facts, len(self.facts.classes), expand=True, auxiliary=self.settings.deep_supervision > 0
         )
+
+    def prepare(self, batches: Iterable[Any]) -> None:
+        super().prepare(batches)
+        if self.class_weights is not None:
+            points = torch.zeros(len(self.facts.classes), dtype=torch.float64)
+            for batch in islice(batches, 200):
+                target = _counted(batch)
+                points += torch.bincount(target[target != IGNORE].cpu(), minlength=len(points))
+            weights = class_weights(points, self.settings.class_balance)
+            self.class_weights.copy_(weights)
 
     def augmented(self, batch: LabelBatch) -> LabelBatch:
         x, target = self.settings.augment(batch.x, batch.sizes, batch.target)
@@ -81,7 +97,9 @@ class LabelTask(Task):
         target = _counted(batch)
 
         def loss_of(scores: Tensor) -> Tensor:
-            loss = label_loss(scores, target, self.share)
+            loss = label_loss(
+                scores, target, self.share, weights=self.class_weights, focal=self.settings.focal
+            )
             return loss + self.settings.dice * dice_loss(scores, target) if self.settings.dice else loss
 
         return supervised(self.model, batch, self.settings.deep_supervision, loss_of)
@@ -124,8 +142,26 @@ class LabelTask(Task):
         return predictions
 
 
+def class_weights(points: Tensor, power: float) -> Tensor:
+    """The weight of each class: its share of the points to the power of -``power``, scaled so that the mean over the
+    points is 1; a class without a point has 1.
+
+    Args:
+        points: of each class (classes,), float.
+    """
+    seen = points > 0
+    weights = torch.where(seen, points, 1) ** -power
+    mean = (weights * points).sum() / points.sum().clamp(min=1)
+    return torch.where(seen, weights / mean, 1)
+
+
 def label_loss(
-    scores: Tensor, target: Tensor, share: Callable[[Tensor], Tensor] = lambda count: count
+    scores: Tensor,
+    target: Tensor,
+    share: Callable[[Tensor], Tensor] = lambda count: count,
+    *,
+    weights: Tensor | None = None,
+    focal: float = 0.0,
 ) -> Tensor:
     """Cross-entropy in nats, the mean over the points that count; 0 if none does.
 
@@ -133,13 +169,23 @@ def label_loss(
         scores: (N, D1, ..., Dn, L), before the softmax.
         target: (N, D1, ..., Dn) int64, a label or ``IGNORE``.
         share: makes the count of points the divisor, see :meth:`ndrnn.learn.Task.share`.
+        weights: of each label (L,).
+        focal: power of 1 - p by which a point counts whose true label has the probability p (Lin et al. 2017).
 
     Raises:
         ValueError: the shapes do not fit.
     """
     if target.shape != scores.shape[:-1]:
         raise ValueError(f"target must have shape {tuple(scores.shape[:-1])}, got {tuple(target.shape)}")
-    total = F.cross_entropy(scores.flatten(0, -2), target.flatten(), ignore_index=IGNORE, reduction="sum")
+    flat, labels = scores.flatten(0, -2), target.flatten()
+    if focal:
+        each = F.cross_entropy(flat, labels, weights, ignore_index=IGNORE, reduction="none")
+        plain = F.cross_entropy(flat, labels, ignore_index=IGNORE, reduction="none")
+        # where p rounds to 1 nothing is left, and a power below 1 would have no gradient
+        missing = -torch.expm1(-plain)
+        total = (missing.clamp(min=torch.finfo(missing.dtype).eps) ** focal * each).sum()
+    else:
+        total = F.cross_entropy(flat, labels, weights, ignore_index=IGNORE, reduction="sum")
     return total / share((target != IGNORE).sum()).clamp(min=1)
 
 

@@ -7,14 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from ..nn.hierarchy import Hierarchy
 
-
-def supervised(model: Hierarchy, batch: Any, weight: float, loss: Callable[[Tensor], Tensor]) -> Tensor:
+def supervised(model: Any, batch: Any, weight: float, loss: Callable[[Tensor], Tensor]) -> Tensor:
     """The loss of a network, and ``weight`` times that of each lower level's own output.
 
     Args:
-        model: with auxiliary outputs where ``weight`` is above 0.
+        model: a hierarchy with auxiliary outputs where ``weight`` is above 0.
         batch: gives ``x`` and ``sizes``.
         weight: 0 for the loss of the network alone.
         loss: of the scores of one output.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torchmetrics.text import CharErrorRate, WordErrorRate
 from ..data.batches import Facts, TranscribeBatch
 from ..learn.task import Task
 from ..nn.hierarchy import Hierarchy
+from ..nn.networks import LineReader
 from .configuration import Transcribe
 from .decoding import BLANK, Labelling, beam_search, frames_needed, greedy
 
@@ -37,7 +38,7 @@ class TranscribeTask(Task):
     monitor = "cer"
     settings_class = Transcribe
     settings: Transcribe
-    model: Hierarchy
+    model: Hierarchy | LineReader
 
     def __init__(self, settings: Transcribe, facts: Facts) -> None:
         if not facts.alphabet:
@@ -50,7 +51,7 @@ class TranscribeTask(Task):
         in the order of the alphabet."""
         self._numbers = {character: number for number, character in enumerate(facts.alphabet, start=1)}
 
-    def make_model(self) -> Hierarchy:
+    def make_model(self) -> Any:
         axes = range(self.facts.ndim - 1)
         return self.settings.network.build(self.facts, len(self.facts.alphabet) + 1, collapse=axes)
 

@@ -7,6 +7,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from math import inf, isfinite
 from pathlib import Path
 from types import FrameType
@@ -21,6 +22,7 @@ from ...inspect.diagnose import diagnose
 from ...nn.layers import ScanLayer
 from ...saving import models as checkpoint
 from ...saving.atomic import replacing
+from .averaging import Average
 from .record import Record
 
 LAST = "last.ckpt"
@@ -44,12 +46,14 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 class Keep(Callback):
-    """After each check writes the training state, and the task itself when it is the best so far."""
+    """After each check writes the training state, and the task itself, with averaged weights if there are some, when it
+    is the best so far."""
 
-    def __init__(self, folder: Path, record: Record, monitor: str) -> None:
+    def __init__(self, folder: Path, record: Record, monitor: str, average: Average | None = None) -> None:
         self.folder = folder
         self.record = record
         self.monitor = monitor
+        self.average = average
         self.best: float | None = None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
@@ -62,7 +66,8 @@ class Keep(Callback):
             if marks[-1].step == trainer.global_step and (self.best is None or value < self.best):
                 self.best = value
                 if trainer.is_global_zero:
-                    checkpoint.save(pl_module, self.folder / BEST)
+                    with self.average.in_place(pl_module) if self.average else nullcontext():
+                        checkpoint.save(pl_module, self.folder / BEST)
         trainer.save_checkpoint(self.folder / LAST)
 
     def state_dict(self) -> dict[str, Any]:
