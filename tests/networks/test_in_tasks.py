@@ -143,7 +143,7 @@ def test_a_key_that_a_network_does_not_know_is_an_error(values, message):
 
 
 def test_deep_supervision_is_for_hierarchies():
-    with pytest.raises(ValueError, match="deep_supervision must be 0 for network.kind = 'unet', got 0.5"):
+    with pytest.raises(ValueError, match=r"deep_supervision must be 0 for network\.kind = 'unet', got 0\.5"):
         Label(Network(kind="unet"), deep_supervision=0.5)
 
 
