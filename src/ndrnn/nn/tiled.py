@@ -2,12 +2,12 @@
 
 A network that scans in one direction hands the states at the edges of a tile to the next one, so that the result is
 that of the whole lattice. One that scans in several would have to know the end before the start: its tiles overlap, and
-of each only the middle is kept.
+of each only the middle is kept. A U-Net that scans on coarse lattices alone takes those whole: its result is exact too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from math import prod
 from typing import Any
@@ -16,10 +16,8 @@ from torch import Tensor, nn
 
 from .hierarchy import Hierarchy
 from .layers import ScanLayer, State
-
-Slices = tuple[slice, ...]
-Window = Callable[[Slices], Tensor]
-"""Features (1, d1, ..., dn, C) of a part of the lattice."""
+from .networks import ScanUNet
+from .networks.tiling import Slices, Window, edges_of, slices, unet_tiles
 
 
 def tiles(
@@ -47,20 +45,18 @@ def tiles(
         raise ValueError(f"points must be at least 1, got {points}")
     if overlap < 0:
         raise ValueError(f"overlap must not be negative, got {overlap}")
+    if isinstance(model, ScanUNet):
+        yield from unet_tiles(model, lattice, window, points)
+        return
     direction = one_direction(model)
     grain = whole_block(model, len(lattice))
-    # a lattice that is thin on one axis may have longer tiles on the others
-    edges, left, room = list(lattice), len(lattice), float(points)
-    for axis in sorted(range(len(lattice)), key=lambda axis: lattice[axis]):
-        edge = min(lattice[axis], max(1, int(room ** (1 / left))))
-        edges[axis] = max(grain[axis], edge // grain[axis] * grain[axis])
-        room, left = room / edges[axis], left - 1
+    edges = edges_of(lattice, grain, points)
     if direction is not None and isinstance(model, Hierarchy):
         yield from _handed_on(model, direction, lattice, window, edges)
         return
     reach = [-(-overlap // size) * size for size in grain]
     for place in product(*(range(0, size, edge) for size, edge in zip(lattice, edges, strict=True))):
-        inner = _slices(place, edges, lattice)
+        inner = slices(place, edges, lattice)
         outer = tuple(
             slice(max(0, part.start - more), min(size, part.stop + more))
             for part, more, size in zip(inner, reach, lattice, strict=True)
@@ -93,12 +89,6 @@ def whole_block(model: nn.Module, ndim: int) -> tuple[int, ...]:
     return tuple(prod(int(block[axis]) for block in blocks) for axis in range(ndim))
 
 
-def _slices(place: Sequence[int], edges: Sequence[int], lattice: Sequence[int]) -> Slices:
-    return tuple(
-        slice(start, min(size, start + edge)) for start, edge, size in zip(place, edges, lattice, strict=True)
-    )
-
-
 def _handed_on(
     model: Hierarchy, direction: Sequence[int], lattice: Sequence[int], window: Window, edges: Sequence[int]
 ) -> Iterator[tuple[Slices, Tensor]]:
@@ -107,7 +97,7 @@ def _handed_on(
     left: dict[tuple[int, int, tuple[int, ...]], tuple[Tensor, ...]] = {}
     starts = [list(range(0, lattice[axis], edges[axis]))[:: direction[axis]] for axis in axes]
     for place in product(*starts):
-        inner = _slices(place, edges, lattice)
+        inner = slices(place, edges, lattice)
         x = window(inner)
         spread = x.shape[1:-1]
         x = (x - model.mean) / model.std

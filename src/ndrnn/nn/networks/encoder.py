@@ -104,13 +104,18 @@ class Encoder(nn.Module):
     def forward(self, x: Tensor, sizes: Tensor | None) -> list[Said]:
         """What every level says, from the finest."""
         x = self.gather(cleared(x, mask_of(sizes, x.shape[1:-1])))
+        return self.walk(x, None if sizes is None else coarser(sizes, self.blocks[0]), 0, len(self.levels))
+
+    def walk(self, x: Tensor, sizes: Tensor | None, first: int, last: int) -> list[Said]:
+        """What the levels from ``first`` to before ``last`` say, of the features x that ``first`` gets on its lattice."""
         mask: Mask = None
         said: list[Said] = []
-        for index, (block, level) in enumerate(zip(self.blocks, self.levels, strict=True)):
-            x = largest(x, block, mask) if index else x
-            sizes = None if sizes is None else coarser(sizes, block)
+        for index in range(first, last):
+            if index > first:
+                x = largest(x, self.blocks[index], mask)
+                sizes = None if sizes is None else coarser(sizes, self.blocks[index])
             mask = mask_of(sizes, x.shape[1:-1])
-            x = level(cleared(x, mask), sizes, mask)
+            x = self.levels[index](cleared(x, mask), sizes, mask)
             said.append(Said(x, sizes, mask))
         return said
 

@@ -38,7 +38,8 @@ class ScanUNet(LatticeNetwork):
         **options: ``layer``, ``directions``, ``norm``, ``separable``, ``dropout``, ``stochastic_depth`` and
             ``recompute``, see :class:`ndrnn.nn.networks.Style`.
 
-    A sample in a padded batch gives what it gives alone (with ``norm="batch"`` in evaluation only).
+    A sample in a padded batch gives what it gives alone (with ``norm="batch"`` in evaluation only). Large lattices are
+    labelled tile by tile, exactly, by :func:`ndrnn.nn.tiled.tiles`.
     """
 
     def __init__(
@@ -83,20 +84,23 @@ class ScanUNet(LatticeNetwork):
 
     def forward(self, x: Tensor, sizes: Tensor | None = None) -> Tensor:
         r"""Scores (N, \*lattice, output_size) of x (N, \*lattice, C), without meaning outside ``sizes`` (N, n)."""
-        said = self.said(x, sizes)
-        return self.labels(said[:-1], said[-1].x, x.shape[1:-1])
+        *beside, deepest = self.said(x, sizes)
+        return self.labels(self.climb(deepest.x, beside), x.shape[1:-1])
 
-    def labels(self, beside: Sequence[Said], x: Tensor, lattice: Sequence[int]) -> Tensor:
-        """The way up: from what the level below ``beside`` says to scores on a lattice.
+    def climb(self, x: Tensor, beside: Sequence[Said], first: int = 0) -> Tensor:
+        """The way up.
 
         Args:
-            beside: what the levels above that one have said, from the finest.
-            x: (N, d1, ..., dn, F).
-            lattice: sizes (D1, ..., Dn) of the scores.
+            x: what the level below ``beside`` says, (N, d1, ..., dn, F).
+            beside: what the levels from ``first`` on have said on the way down, from the finest.
+            first: number of the level to come to.
         """
-        for index in reversed(range(len(beside))):
-            own = beside[index]
+        for index, own in reversed(list(enumerate(beside, start=first))):
             x = cleared(spread(x, self.encoder.blocks[index + 1], own.x.shape[1:-1]), own.mask)
             x = self.up[index](torch.cat([own.x, x], -1), own.sizes, own.mask)
+        return x
+
+    def labels(self, x: Tensor, lattice: Sequence[int]) -> Tensor:
+        """Scores on a lattice (D1, ..., Dn), of what the finest level says on the way up."""
         scores: Tensor = self.expand(self.output(x), lattice)
         return scores
