@@ -31,8 +31,8 @@ def call(layer, x):
 
 backend, shape, hidden = json.loads(sys.argv[1])
 with ndrnn.backend(backend):
-    for training, checkpoint in ((False, False), (True, False), (True, True)):
-        layer = ndrnn.MDLSTM(shape[-1], hidden, checkpoint=checkpoint)
+    for training, recompute in ((False, False), (True, False), (True, True)):
+        layer = ndrnn.MDLSTM(shape[-1], hidden, recompute=recompute)
         x = torch.randn(shape, requires_grad=training)
         call(layer, x.detach()[:1, :2, :2].requires_grad_(training))  # brings in code
         layer.zero_grad()
@@ -52,7 +52,7 @@ def test_peak_is_what_a_process_takes(backend):
     # what is freed goes back to the system, so that the pages are those in use and not what malloc holds in reserve
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
     output = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
-    plain, in_strips = (ndrnn.MDLSTM(4, hidden, checkpoint=checkpoint) for checkpoint in (False, True))
+    plain, in_strips = (ndrnn.MDLSTM(4, hidden, recompute=recompute) for recompute in (False, True))
     for taken, layer, training in zip(
         map(int, output.split()), (plain, plain, in_strips), (False, True, True), strict=True
     ):
@@ -68,8 +68,8 @@ def test_operations_are_those_of_the_products(variant, ndim, random_state):
     x = torch.randn(2, *(4, 3, 5)[:ndim], 3, dtype=torch.float64, requires_grad=True)
     # with boundary states that have gradients every point has predecessors
     state = random_state(layer, x)
-    for faces in state if layer.cell.memory else (state,):
-        for face in faces:
+    for faces in state:
+        for face in faces or ():
             face.requires_grad_()
     with ndrnn.backend("wavefront"), FlopCounterMode(display=False) as forward:
         y = layer(x, initial_state=state)
@@ -91,10 +91,9 @@ def test_bytes_of_output_and_of_what_is_kept(backend):
     assert training.peak_bytes >= 2 * training.output_bytes + training.kept_bytes
 
 
-def test_checkpoint_keeps_less(backend):
+def test_recompute_keeps_less(backend):
     plain, in_strips = (
-        ndrnn.estimate(ndrnn.MDLSTM(3, 8, checkpoint=checkpoint), (2, 12, 12, 3))
-        for checkpoint in (False, True)
+        ndrnn.estimate(ndrnn.MDLSTM(3, 8, recompute=recompute), (2, 12, 12, 3)) for recompute in (False, True)
     )
     assert in_strips.kept_bytes < plain.kept_bytes / 2
     assert in_strips.peak_bytes < plain.peak_bytes

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from math import prod
-from typing import Any
 
 from torch import Tensor, nn
 
+from ..lattice import face_lattice
 from .hierarchy import Hierarchy
-from .layers import ScanLayer, State
+from .scan_layer import ScanLayer
+from .state import Faces, State
 
 Slices = tuple[slice, ...]
 Window = Callable[[Slices], Tensor]
@@ -104,7 +105,7 @@ def _handed_on(
 ) -> Iterator[tuple[Slices, Tensor]]:
     axes = range(len(lattice))
     # what left the last tile through each axis, by layer, axis and the tile's place on the other axes
-    left: dict[tuple[int, int, tuple[int, ...]], tuple[Tensor, ...]] = {}
+    left: dict[tuple[int, int, tuple[int, ...]], State] = {}
     starts = [list(range(0, lattice[axis], edges[axis]))[:: direction[axis]] for axis in axes]
     for place in product(*starts):
         inner = _slices(place, edges, lattice)
@@ -119,23 +120,30 @@ def _handed_on(
                 x, initial_state=_entry(layer, x, [left.get(key) for key in keys]), return_state=True
             )
             for axis, key in enumerate(keys):
-                left[key] = _exit(layer, state, axis)
+                left[key] = _only(state, axis)
         scores = model.output(x)
         yield inner, scores if model.expand is None else model.expand(scores, spread)
 
 
-def _entry(layer: ScanLayer, x: Tensor, found: Sequence[tuple[Tensor, ...] | None]) -> State:
-    """The boundary state of a tile, zero where it begins the lattice."""
-    kinds = []
-    for kind in range(2 if layer.cell.memory else 1):
-        faces = []
-        for axis, given in enumerate(found):
-            shape = [size for index, size in enumerate(x.shape[1:-1]) if index != axis]
-            zero: Any = None if given is not None else x.new_zeros((1, len(x), *shape, layer.hidden_size))
-            faces.append(zero if given is None else given[kind])
-        kinds.append(tuple(faces))
-    return (kinds[0], kinds[1]) if layer.cell.memory else kinds[0]
+def _entry(layer: ScanLayer, x: Tensor, found: Sequence[State | None]) -> State:
+    """The boundary state of a tile: what left its neighbours, by axis, or zero where the lattice begins."""
+
+    def zeros(axis: int) -> Tensor:
+        return x.new_zeros((1, x.shape[0], *face_lattice(x.shape[1:-1], axis), layer.hidden_size))
+
+    h = tuple(zeros(axis) if left is None else left.h[axis] for axis, left in enumerate(found))
+    if not layer.cell.memory:
+        return State(h)
+    c = tuple(
+        zeros(axis) if left is None or left.c is None else left.c[axis] for axis, left in enumerate(found)
+    )
+    return State(h, c)
 
 
-def _exit(layer: ScanLayer, state: Any, axis: int) -> tuple[Tensor, ...]:
-    return tuple(faces[axis] for faces in (state if layer.cell.memory else (state,)))
+def _only(state: State, axis: int) -> State:
+    """The state with the face of one axis alone, so that the others are freed."""
+
+    def kept(faces: Faces) -> Faces:
+        return tuple(face if k == axis else face.new_empty(0) for k, face in enumerate(faces))
+
+    return State(kept(state.h), None if state.c is None else kept(state.c))
