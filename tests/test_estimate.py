@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.utils import parametrizations
 from torch.utils.flop_counter import FlopCounterMode
 
 import ndrnn
@@ -133,3 +134,16 @@ def test_reads_well():
 def test_bad_arguments(layer, shape, error, message):
     with pytest.raises(error, match=message):
         ndrnn.estimate(layer, shape)
+
+
+def test_a_parametrised_layer_costs_the_same_operations():
+    plain, normed = ndrnn.MDLSTM(2, 3), ndrnn.MDLSTM(2, 3)
+    parametrizations.weight_norm(normed, "weight_hh")
+    parametrizations.spectral_norm(normed, "weight_ih")
+    before = {name: value.clone() for name, value in normed.state_dict().items()}
+    told, expected = ndrnn.estimate(normed, (1, 4, 4, 2)), ndrnn.estimate(plain, (1, 4, 4, 2))
+    assert told.operations == expected.operations
+    assert told.output_bytes == expected.output_bytes
+    assert told.kept_bytes >= expected.kept_bytes
+    for name, value in normed.state_dict().items():
+        assert torch.equal(value, before[name])

@@ -79,7 +79,9 @@ def estimate(layer: ScanLayer, shape: Sequence[int], *, training: bool = True) -
 def _operations(layer: ScanLayer, shape: Sequence[int]) -> int:
     """Of the products forward: every element of a matrix is multiplied and added once a point."""
     rows = len(layer.directions) * len(layer.cell.gates(layer.ndim)) * layer.hidden_size
-    recurrent = layer.ndim * layer.hidden_size * (2 if layer.cell.feeds_memory else 1)
+    # not by their values: to look at a parametrised weight computes it, and may change what the parametrization keeps
+    has_recurrent = layer._parameters.get("weight_hh", ...) is not None
+    recurrent = layer.ndim * layer.hidden_size * (has_recurrent + layer.cell.feeds_memory)
     return 2 * prod(shape[:-1]) * rows * (layer.input_size + recurrent)
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "Directions",
     "LeakyMDLSTM",
     "Merge",
+    "Options",
     "ScanLayer",
     "SpatialLSTM",
     "StableMDLSTM",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..cells import Cell, Params
 from ..lattice import all_directions, check_sizes, resolve_directions
 from ..scan import scan
+from ..scan.circumstances import transformed
 from ..scan.recompute import check_recompute, scan_in_strips, strip_count
 from .batching import add_batch
 from .state import InitialState, State, as_state, pack, unpack
@@ -174,13 +175,8 @@ class ScanLayer(nn.Module):
         for name, value in fresh.items():
             if name in self._parameters:
                 self.get_parameter(name).copy_(value)
-                continue
-            try:
+            else:  # torch finds the parameters that give this value
                 setattr(self, name, value)
-            except NotImplementedError as error:
-                raise NotImplementedError(
-                    f"{name} has a parametrization without right_inverse, so that it cannot be drawn anew"
-                ) from error
 
     def _weights(self) -> dict[str, Tensor]:
         """The weights by name, parametrised ones by their values."""
@@ -314,7 +310,9 @@ class ScanLayer(nn.Module):
         return_state: bool,
     ) -> tuple[Tensor, tuple[Tensor, Tensor | None] | None]:
         call = (self.cell, x, params, self.directions, sizes, state)
-        if self.recompute:
+        # under a functional transform, or in a program for inference, strips would be in the way
+        transforming = not torch.compiler.is_compiling() and transformed()
+        if self.recompute and not transforming and not torch.compiler.is_exporting():
             strips = strip_count(self.recompute, x.shape[1:-1])
             return scan_in_strips(*call, strips=strips, return_state=return_state)
         return scan(*call, return_state=return_state)
