@@ -1,5 +1,6 @@
 """Layers and networks."""
 
+from . import blocks, init, tiled
 from .hierarchy import Hierarchy
 from .layers import MDGRU, MDLSTM, MDRNN, LeakyMDLSTM, ScanLayer, SpatialLSTM, StableMDLSTM
 from .layouts import ChannelsFirst, TimeFirst
@@ -19,4 +20,7 @@ __all__ = [
     "Stack",
     "State",
     "TimeFirst",
+    "blocks",
+    "init",
+    "tiled",
 ]

@@ -168,10 +168,11 @@ class Hierarchy(nn.Module):
 
     def hidden(self, x: Tensor, sizes: Tensor | None = None) -> list[Tensor]:
         """What the layer of every level says: each (N, d1, ..., dn, F) on its own lattice, 0 outside its extents."""
-        x, sizes, unbatched = self._as_batch(x, sizes)
+        x, sizes, unbatched = self.as_batch(x, sizes)
         return _alone(self._levels(x, sizes), unbatched)
 
-    def _as_batch(self, x: Tensor, sizes: Tensor | None) -> tuple[Tensor, Tensor | None, bool]:
+    def as_batch(self, x: Tensor, sizes: Tensor | None) -> tuple[Tensor, Tensor | None, bool]:
+        """x and sizes with the axis N, and whether it had to be added; raises what ``forward`` raises for an x."""
         if not isinstance(x, Tensor):
             raise TypeError(f"x must be a tensor, got {type(x).__name__}")
         if x.dim() not in (self.ndim + 1, self.ndim + 2) or x.shape[-1] != self.input_size:
@@ -200,7 +201,7 @@ class Hierarchy(nn.Module):
             (N, \*lattice, output_size) with the lattice of the highest level less its collapsed axes, or that of x
             with ``expand``; without meaning outside ``output_sizes(sizes)``.
         """
-        x, sizes, unbatched = self._as_batch(x, sizes)
+        x, sizes, unbatched = self.as_batch(x, sizes)
         top, extents = self._levels(x, sizes)[-1], self._level_sizes(sizes)[-1]
         scores = self._said(top, extents, self.output, self.expand, x.shape[1:-1])
         return scores.squeeze(0) if unbatched else scores
@@ -218,7 +219,7 @@ class Hierarchy(nn.Module):
         """
         if not self.auxiliary:
             raise ValueError("auxiliary must be True for scores of all levels, got False")
-        x, sizes, unbatched = self._as_batch(x, sizes)
+        x, sizes, unbatched = self.as_batch(x, sizes)
         outputs = zip(
             self._levels(x, sizes),
             self._level_sizes(sizes),
