@@ -64,7 +64,7 @@ class ScanLayer(nn.Module):
         Input (N, D1, ..., Dn, C); output (N, D1, ..., Dn, F) with F = D*H for ``"concat"``, else H. Unbatched input
         (D1, ..., Dn, C) gives (D1, ..., Dn, F).
         Parameters, with G gates: ``weight_ih`` (D, G*H, C), ``weight_hh`` (D, n, G*H, H), ``bias`` (D, G*H), and for
-        some cells one more. A :class:`State` holds a tensor (D, N, \*lattice without axis k, H) for every axis k.
+        some cells one more. A :class:`ndrnn.State` holds a tensor (D, N, \*lattice without axis k, H) for every axis k.
 
     Recurrent weights start uniform within 1/sqrt(n*H), the others within 1/sqrt(H); the gates that decide how much
     of the predecessors' memories is kept start with zero weights and a bias at which the memory cannot grow.
@@ -258,13 +258,13 @@ class ScanLayer(nn.Module):
         Args:
             x: (N, D1, ..., Dn, C), or (D1, ..., Dn, C) unbatched; what follows then has no axis N either.
             sizes: true extent (N, n) of each sample, int64; y is 0 outside it.
-            initial_state: what the entry faces see, zero by default: a :class:`State`, or plain tuples (faces of h
+            initial_state: what the entry faces see, zero by default: a :class:`ndrnn.State`, or plain tuples (faces of h
                 for cells without memory, the pair (faces of h, faces of c) for those with one); face k has shape
                 (D, N, \*lattice without axis k, H).
             return_state: whether to return also the state on the exit faces.
 
         Returns:
-            y (N, D1, ..., Dn, F), or the pair (y, :class:`State`).
+            y (N, D1, ..., Dn, F), or the pair (y, :class:`ndrnn.State`).
 
         Raises:
             ValueError: a shape or a device does not fit the layer.
