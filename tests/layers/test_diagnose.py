@@ -208,3 +208,9 @@ def test_bad_arguments():
         ndrnn.diagnose(layer, torch.zeros(1, 2, 2, 2), torch.tensor([[3, 1]]))
     with pytest.raises(ValueError, match="sizes must leave at least one point"):
         ndrnn.diagnose(layer, torch.zeros(1, 2, 2, 2), torch.tensor([[0, 1]]))
+
+
+def test_unbatched_input():
+    torch.manual_seed(0)
+    layer, x, sizes = ndrnn.MDLSTM(2, 3), torch.randn(5, 6, 2), torch.tensor([4, 6])
+    assert ndrnn.diagnose(layer, x, sizes) == ndrnn.diagnose(layer, x[None], sizes[None])
