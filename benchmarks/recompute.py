@@ -1,4 +1,4 @@
-"""What the ``checkpoint`` option saves and costs in training."""
+"""What the ``recompute`` option saves and costs in training."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def table(workloads: tuple[Workload, ...], effort: Effort, progress: Callable[[s
     )
     for workload in workloads:
         progress(workload.name)
-        saving = replace(workload, variant="checkpoint")
+        saving = replace(workload, variant="recompute")
         times = in_turn(
             {"plain": calls_of(workload)["training"], "strips": calls_of(saving)["training"]}, effort
         )

@@ -145,6 +145,6 @@ def random_state(normal: Callable[..., Tensor]) -> Callable[..., Any]:
                 for axis in range(layer.ndim)
             )
 
-        return (faces(), faces()) if layer.cell.memory else faces()
+        return ndrnn.State(faces(), faces() if layer.cell.memory else None)
 
     return draw

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import ndrnn
 from ndrnn.lattice import inside
 from ndrnn.nn.hierarchy import Hierarchy
 from ndrnn.nn.init import balance
@@ -89,3 +90,10 @@ def test_a_task_balances_where_its_network_says_so(lines, asked):
     before = task.model.layers[1].weight_ih.clone()
     task.prepare([LabelBatch(x, torch.zeros(3, 48, 60, dtype=torch.long), sizes)])
     assert torch.equal(task.model.layers[1].weight_ih, before) != asked
+
+
+def test_other_models_are_refused(lines):
+    with pytest.raises(TypeError, match="model must be a Hierarchy, got MDLSTM"):
+        balance(ndrnn.MDLSTM(1, 2), *lines)
+    with pytest.raises(ValueError, match=r"x must have shape \(N, D1, D2, 3\)"):
+        balance(Hierarchy(3, 2, hidden=(2,)), *lines)

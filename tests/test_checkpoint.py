@@ -25,7 +25,7 @@ LAYERS = [
     ndrnn.MDRNN(2, 3, nonlinearity="relu"),
     ndrnn.MDLSTM(2, 3, peepholes=True, directions=[(1, -1), (-1, 1)], merge="sum"),
     ndrnn.StableMDLSTM(2, 3, 3, bias=False),
-    ndrnn.LeakyMDLSTM(1, 2, 1, checkpoint=True),
+    ndrnn.LeakyMDLSTM(1, 2, 1, recompute=True),
     ndrnn.SpatialLSTM(2, 3, extended=True),
     ndrnn.MDGRU(2, 3).double(),
     Hierarchy(2, 3, hidden=(2, 3), subsample=(2,), blocks=((2, 1), (1, 2)), collapse=(0,), how="mean"),

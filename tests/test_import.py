@@ -73,6 +73,7 @@ def rank(name):
 def test_public_names():
     assert sorted(ndrnn.__all__) == [
         "CausalNeighborhood",
+        "ChannelsFirst",
         "Diagnosis",
         "Estimate",
         "Hierarchy",
@@ -84,6 +85,8 @@ def test_public_names():
         "RIDE",
         "SpatialLSTM",
         "StableMDLSTM",
+        "Stack",
+        "State",
         "__version__",
         "available_backends",
         "backend",

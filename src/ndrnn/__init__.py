@@ -11,7 +11,18 @@ if TYPE_CHECKING:
     from .density import MCGSM, RIDE, CausalNeighborhood
     from .inspect.diagnose import Diagnosis, diagnose
     from .inspect.estimate import Estimate, estimate
-    from .nn import MDGRU, MDLSTM, MDRNN, Hierarchy, LeakyMDLSTM, SpatialLSTM, StableMDLSTM
+    from .nn import (
+        MDGRU,
+        MDLSTM,
+        MDRNN,
+        ChannelsFirst,
+        Hierarchy,
+        LeakyMDLSTM,
+        SpatialLSTM,
+        StableMDLSTM,
+        Stack,
+        State,
+    )
     from .saving.models import load, save
     from .scan import available_backends, backend, release_memory
 
@@ -22,12 +33,15 @@ __all__ = [
     "MDRNN",
     "RIDE",
     "CausalNeighborhood",
+    "ChannelsFirst",
     "Diagnosis",
     "Estimate",
     "Hierarchy",
     "LeakyMDLSTM",
     "SpatialLSTM",
     "StableMDLSTM",
+    "Stack",
+    "State",
     "__version__",
     "available_backends",
     "backend",
@@ -51,7 +65,19 @@ __all__ = [
 # functions come before the modules that share their names.
 _HOMES = {
     **dict.fromkeys(
-        ("MDGRU", "MDLSTM", "MDRNN", "Hierarchy", "LeakyMDLSTM", "SpatialLSTM", "StableMDLSTM"), "nn"
+        (
+            "MDGRU",
+            "MDLSTM",
+            "MDRNN",
+            "ChannelsFirst",
+            "Hierarchy",
+            "LeakyMDLSTM",
+            "SpatialLSTM",
+            "StableMDLSTM",
+            "Stack",
+            "State",
+        ),
+        "nn",
     ),
     **dict.fromkeys(("MCGSM", "RIDE", "CausalNeighborhood"), "density"),
     **dict.fromkeys(("Diagnosis", "diagnose"), "inspect.diagnose"),

@@ -16,6 +16,9 @@ registry.layers.declare(_LAYERS)
 registry.models.declare(
     {
         **_LAYERS,
+        "ChannelsFirst": "ndrnn.nn.layouts:ChannelsFirst",
+        "Stack": "ndrnn.nn.stack:Stack",
+        "TimeFirst": "ndrnn.nn.layouts:TimeFirst",
         "Hierarchy": "ndrnn.nn.hierarchy:Hierarchy",
         "LineReader": "ndrnn.nn.networks.reader:LineReader",
         "ScanBlock": "ndrnn.nn.networks.block:ScanBlock",

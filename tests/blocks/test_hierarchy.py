@@ -179,3 +179,70 @@ def test_a_layer_of_ones_own_has_a_name(monkeypatch):
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         Hierarchy(1, 2, **arguments)
+
+
+def test_unbatched_input():
+    torch.manual_seed(0)
+    model = Hierarchy(2, 3, hidden=(2, 2), blocks=((2, 2), (1, 2)), auxiliary=True).double()
+    x, sizes = torch.randn(1, 5, 6, 2, dtype=torch.float64), torch.tensor([[4, 5]])
+    assert torch.equal(model(x[0], sizes[0]), model(x, sizes)[0])
+    assert torch.equal(model(x[0]), model(x)[0])
+    for alone, batch in zip(model.scores(x[0]), model.scores(x), strict=True):
+        assert torch.equal(alone, batch[0])
+    for alone, batch in zip(model.hidden(x[0]), model.hidden(x), strict=True):
+        assert torch.equal(alone, batch[0])
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((5, 2), r"x must have shape \(N, D1, D2, 2\), or \(D1, D2, 2\) unbatched, got \(5, 2\)"),
+        ((1, 5, 6, 7, 2), r"got \(1, 5, 6, 7, 2\)"),
+        ((1, 5, 6, 1), r"got \(1, 5, 6, 1\)"),  # one feature would have been spread over both
+        ((1, 5, 6, 3), r"got \(1, 5, 6, 3\)"),
+    ],
+)
+def test_input_of_a_wrong_shape_is_refused(shape, message):
+    model = Hierarchy(2, 3, hidden=(2,))
+    for call in (model, model.hidden):
+        with pytest.raises(ValueError, match=message):
+            call(torch.zeros(shape))
+
+
+def test_it_keeps_no_list_of_the_callers():
+    lists = {"hidden": [2, 3], "subsample": [4], "blocks": [[2, 1], [1, 2]], "collapse": [0]}
+    model = Hierarchy(1, 2, **lists, directions=[[1, 1]])
+    directions = [[1, -1]]
+    other = Hierarchy(1, 2, hidden=[2], directions=directions)
+    for value in lists.values():
+        value.clear()
+    directions[0][0] = -1
+    assert model.config()["hidden"] == (2, 3)
+    assert model.config()["subsample"] == (4,)
+    assert model.config()["blocks"] == ((2, 1), (1, 2))
+    assert model.config()["collapse"] == (0,)
+    assert other.config()["directions"] == ((1, -1),)
+    assert repr(Hierarchy(**model.config())) == repr(model)
+
+
+@pytest.mark.parametrize("dct", [None, 3])
+def test_made_on_the_meta_device_and_filled_later(dct):
+    torch.manual_seed(0)
+    shape = {"hidden": (2, 3), "blocks": ((3, 2), (1, 2)), "dct": dct, "auxiliary": True}
+    expected = Hierarchy(1, 3, **shape)
+    x = torch.randn(2, 6, 8, 1)
+    with torch.device("meta"):
+        under = Hierarchy(1, 3, **shape)
+    for model in (under, Hierarchy(1, 3, **shape, device="meta")):
+        assert {value.device.type for value in model.state_dict().values()} == {"meta"}
+        model.load_state_dict(expected.state_dict(), assign=True)
+        assert torch.equal(model(x), expected(x))
+    skipped = torch.nn.utils.skip_init(Hierarchy, 1, 3, **shape)
+    skipped.load_state_dict(expected.state_dict())
+    assert torch.equal(skipped(x), expected(x))
+
+
+def test_dtype_of_its_weights():
+    model = Hierarchy(1, 3, hidden=(2,), dtype=torch.float64)
+    assert {value.dtype for value in model.state_dict().values()} == {torch.float64}
+    assert not {"device", "dtype"} & model.config().keys()

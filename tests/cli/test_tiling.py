@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import ndrnn
 from ndrnn.nn.hierarchy import Hierarchy
 from ndrnn.nn.tiled import one_direction, tiles
 
@@ -60,6 +61,39 @@ def test_states_handed_on_in_volumes():
     x = torch.randn(1, 5, 6, 7, 1, dtype=torch.float64)
     whole, tiled, _ = whole_and_tiled(model, x, 30)
     torch.testing.assert_close(tiled, whole, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        ndrnn.SpatialLSTM(2, 3),
+        ndrnn.MDGRU(2, 3, directions=[(-1, 1)]),
+        ndrnn.Stack(
+            ndrnn.MDLSTM(2, 3, directions=[(1, -1)]), ndrnn.MDRNN(3, 2, directions=[(1, -1)]), dropout=0.5
+        ).eval(),
+    ],
+    ids=["SpatialLSTM", "MDGRU", "Stack"],
+)
+def test_layers_and_stacks_of_one_direction(model):
+    torch.manual_seed(0)
+    x = torch.randn(1, 11, 13, 2, dtype=torch.float64)
+    whole, tiled, largest = whole_and_tiled(model.double(), x, 16)
+    assert largest <= 16  # no overlap
+    torch.testing.assert_close(tiled, whole, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("model", "points", "message"),
+    [
+        (Hierarchy(1, 2, hidden=(2,), blocks=[(2, 2)]), 9, "model must give values at every point"),
+        (Hierarchy(1, 2, hidden=(2,), collapse=(0,)), 9, "model must give values at every point"),
+        (ndrnn.MDGRU(1, 2, 3), 9, r"lattice must have 3 axes as the model, got \(4, 4\)"),
+        (ndrnn.MDGRU(1, 2), 0, "points must be at least 1, got 0"),
+    ],
+)
+def test_what_cannot_be_tiled(model, points, message):
+    with pytest.raises(ValueError, match=message):
+        next(tiles(model, (4, 4), lambda part: torch.zeros(1, 4, 4, 1)[(slice(None), *part)], points))
 
 
 def test_overlapping_tiles_reach_as_far_as_they_overlap():

@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+import ndrnn
+
 LATTICES = {1: (5,), 2: (4, 3), 3: (3, 2, 4)}
 SIZES = {
     1: [[5], [2], [1], [0]],
@@ -28,7 +30,7 @@ def test_padding_changes_nothing(backend, variant, ndim, garbage, normal, random
     x = normal(4, *LATTICES[ndim], 2)
     sizes = torch.tensor(SIZES[ndim])
     state = random_state(layer, x)
-    groups = state if layer.cell.memory else (state,)
+    groups = [faces for faces in state if faces is not None]
     # garbage wherever a sample has no points, in the input and on the faces
     for sample, extent in enumerate(SIZES[ndim]):
         outside = torch.ones(LATTICES[ndim], dtype=torch.bool)
@@ -45,7 +47,7 @@ def test_padding_changes_nothing(backend, variant, ndim, garbage, normal, random
     inputs = [x, *leaves, *layer.parameters()]
 
     y, exits = layer(x, sizes, state, return_state=True)
-    exits = exits if layer.cell.memory else (exits,)
+    exits = [faces for faces in exits if faces is not None]
     weights = normal(*y.shape)
     exit_weights = [[normal(*face.shape) for face in faces] for faces in exits]
 
@@ -55,16 +57,14 @@ def test_padding_changes_nothing(backend, variant, ndim, garbage, normal, random
         loss = loss + sum((face * weight).sum() for face, weight in zip(faces, of_faces, strict=True))
     for sample, extent in enumerate(SIZES[ndim]):
         own = (slice(sample, sample + 1), *map(slice, extent))
-        own_state = tuple(crop_faces(faces, sample, extent) for faces in groups)
-        alone, alone_exits = layer(
-            x[own], initial_state=own_state if layer.cell.memory else own_state[0], return_state=True
-        )
+        own_state = ndrnn.State(*(crop_faces(faces, sample, extent) for faces in groups))
+        alone, alone_exits = layer(x[own], initial_state=own_state, return_state=True)
         assert_close(y[own], alone, rtol=1e-12, atol=1e-12)
         masked = y[sample].detach().clone()
         masked[tuple(map(slice, extent))] = 0
         assert not masked.any(), "the output outside the extent must be exactly zero"
         own_loss = (alone * weights[own]).sum()
-        for part, faces in enumerate(alone_exits if layer.cell.memory else (alone_exits,)):
+        for part, faces in enumerate(faces for faces in alone_exits if faces is not None):
             for k, (face, weight) in enumerate(
                 zip(faces, crop_faces(exit_weights[part], sample, extent), strict=True)
             ):

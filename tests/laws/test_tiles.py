@@ -11,8 +11,8 @@ LATTICES = {1: (5,), 2: (4, 5), 3: (3, 2, 4)}
 CASES = [(n, direction, axis) for n in LATTICES for direction in all_directions(n) for axis in range(n)]
 
 
-def parts(layer, state):
-    return state if layer.cell.memory else (state,)
+def parts(state):
+    return [faces for faces in state if faces is not None]
 
 
 @pytest.mark.parametrize(("ndim", "direction", "axis"), CASES)
@@ -36,18 +36,18 @@ def test_two_tiles_equal_the_whole(backend, variant, ndim, direction, axis, norm
         )
 
     outputs, exits = [], []
-    handed_on = [faces[axis] for faces in parts(layer, entry)]
+    handed_on = [faces[axis] for faces in parts(entry)]
     for tile, span in tiles:
-        state = tuple(
-            share_of(faces, face, span) for faces, face in zip(parts(layer, entry), handed_on, strict=True)
+        state = ndrnn.State(
+            *(share_of(faces, face, span) for faces, face in zip(parts(entry), handed_on, strict=True))
         )
-        y, out = layer(tile, initial_state=state if layer.cell.memory else state[0], return_state=True)
-        handed_on = [faces[axis] for faces in parts(layer, out)]
+        y, out = layer(tile, initial_state=state, return_state=True)
+        handed_on = [faces[axis] for faces in parts(out)]
         outputs.append(y)
-        exits.append(parts(layer, out))
+        exits.append(parts(out))
     in_order = slice(None, None, direction[axis])
     assert_close(torch.cat(outputs[in_order], axis + 1), whole, rtol=1e-12, atol=1e-12)
-    for part, faces in enumerate(parts(layer, whole_exits)):
+    for part, faces in enumerate(parts(whole_exits)):
         for k, face in enumerate(faces):
             pieces = [tile_exits[part][k] for tile_exits in exits[in_order]]
             tiled = exits[-1][part][k] if k == axis else torch.cat(pieces, 2 + axis - (axis > k))

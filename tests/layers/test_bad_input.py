@@ -89,10 +89,10 @@ def layer():
 @pytest.mark.parametrize(
     ("x", "error", "message"),
     [
-        (torch.zeros(5, 6, 3), ValueError, r"x must have shape \(N, D1, D2, 3\), got \(5, 6, 3\)"),
-        (torch.zeros(2, 5, 6, 7, 3), ValueError, r"x must have shape \(N, D1, D2, 3\), got \(2, 5, 6, 7, 3\)"),
-        (torch.zeros(2, 5, 6, 4), ValueError, r"x must have shape \(N, D1, D2, 3\), got \(2, 5, 6, 4\)"),
-        (torch.zeros(()), ValueError, r"x must have shape \(N, D1, D2, 3\), got \(\)"),
+        (torch.zeros(5, 3), ValueError, r"x must have shape \(N, D1, D2, 3\), or \(D1, D2, 3\) unbatched, got \(5, 3\)"),
+        (torch.zeros(2, 5, 6, 7, 3), ValueError, r"x must have shape \(N, D1, D2, 3\), or \(D1, D2, 3\) unbatched, got \(2, 5, 6, 7, 3\)"),
+        (torch.zeros(2, 5, 6, 4), ValueError, r"x must have shape \(N, D1, D2, 3\), or \(D1, D2, 3\) unbatched, got \(2, 5, 6, 4\)"),
+        (torch.zeros(()), ValueError, r"x must have shape \(N, D1, D2, 3\), or \(D1, D2, 3\) unbatched, got \(\)"),
         (torch.zeros(2, 5, 6, 3).double(), TypeError, r"x must have the dtype of the layer, torch\.float32, got torch\.float64"),
         (torch.zeros(2, 5, 6, 3).long(), TypeError, r"x must have the dtype of the layer, torch\.float32, got torch\.int64"),
         (torch.zeros(2, 5, 6, 3, device="meta"), ValueError, "x must be on the device of the layer, cpu, got meta"),
@@ -141,11 +141,12 @@ RIGHT = ((4, 2, 6, 4), (4, 2, 5, 4))
 @pytest.mark.parametrize(
     ("state", "error", "message"),
     [
-        (faces(*RIGHT), ValueError, None),
-        (torch.zeros(4, 2, 6, 4), TypeError, r"initial_state must be a pair of tuples of 2 faces, \(h, c\), got Tensor"),
-        ((faces(*RIGHT),), TypeError, r"initial_state must be a pair of tuples of 2 faces, \(h, c\), got a tuple of 1"),
-        ((faces(*RIGHT), faces(RIGHT[0])), TypeError, "initial_state must be a pair of tuples of 2 faces"),
-        ((faces(*RIGHT), None), TypeError, "initial_state must be a pair of tuples of 2 faces"),
+        (faces(*RIGHT), TypeError, "initial_state must be a State or a pair of tuples of 2 faces"),
+        (ndrnn.State(faces(*RIGHT)), TypeError, r"initial_state must be a State or a pair .*, got a State without c"),
+        (torch.zeros(4, 2, 6, 4), TypeError, r"initial_state must be a State or a pair of tuples of 2 faces, \(h, c\), got Tensor"),
+        ((faces(*RIGHT),), TypeError, r"initial_state must be a State or a pair of tuples of 2 faces, \(h, c\), got a tuple of 1"),
+        ((faces(*RIGHT), faces(RIGHT[0])), TypeError, "initial_state must be a State or a pair of tuples of 2 faces"),
+        ((faces(*RIGHT), None), TypeError, "initial_state must be a State or a pair of tuples of 2 faces"),
         ((faces(*RIGHT), (*faces(RIGHT[0]), None)), TypeError, "initial_state: face 1 of c must be a tensor, got NoneType"),
         ((faces(*RIGHT[::-1]), faces(*RIGHT)), ValueError, r"initial_state: face 0 of h must have shape \(4, 2, 6, 4\), got \(4, 2, 5, 4\)"),
         ((faces(*RIGHT), faces(RIGHT[0], (4, 2, 5, 5))), ValueError, r"initial_state: face 1 of c must have shape \(4, 2, 5, 4\), got \(4, 2, 5, 5\)"),
@@ -156,8 +157,6 @@ RIGHT = ((4, 2, 6, 4), (4, 2, 5, 4))
 )  # fmt: skip
 def test_states(backend, layer, state, error, message):
     x = torch.zeros(2, 5, 6, 3)
-    if message is None:  # two faces of h are a pair too, but not one of tuples
-        error, message = TypeError, "initial_state must be a pair of tuples of 2 faces"
     with pytest.raises(error, match=message):
         layer(x, initial_state=state)
 
@@ -165,10 +164,32 @@ def test_states(backend, layer, state, error, message):
 def test_states_of_a_cell_without_memory(backend):
     layer = ndrnn.MDGRU(3, 4)
     x = torch.zeros(2, 5, 6, 3)
-    with pytest.raises(TypeError, match="initial_state must be a tuple of 2 faces, got a tuple of 1"):
+    with pytest.raises(
+        TypeError, match="initial_state must be a State or a tuple of 2 faces, got a tuple of 1"
+    ):
         layer(x, initial_state=faces(RIGHT[0]))
     with pytest.raises(TypeError, match="initial_state: face 0 of h must be a tensor, got tuple"):
         layer(x, initial_state=(faces(*RIGHT), faces(*RIGHT)))
+    with pytest.raises(TypeError, match="a State or a tuple of 2 faces, got a State with c"):
+        layer(x, initial_state=ndrnn.State(faces(*RIGHT), faces(*RIGHT)))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        (torch.tensor([[5, 6]]), r"sizes of an unbatched x must have shape \(n,\) = \(2,\), got \(1, 2\)"),
+        (torch.tensor([5]), r"sizes of an unbatched x must have shape \(n,\) = \(2,\), got \(1,\)"),
+        (torch.tensor([5, 7]), r"sizes on axis 1 must lie in \[0, 6\]"),
+    ],
+)
+def test_sizes_of_unbatched_input(layer, sizes, message):
+    with pytest.raises(ValueError, match=message):
+        layer(torch.zeros(5, 6, 3), sizes)
+
+
+def test_states_of_unbatched_input(layer):
+    with pytest.raises(ValueError, match=r"face 0 of h must have shape \(4, 6, 4\), got \(4, 2, 6, 4\)"):
+        layer(torch.zeros(5, 6, 3), initial_state=(faces(*RIGHT), faces(*RIGHT)))
 
 
 def test_weights_that_do_not_fit(layer):

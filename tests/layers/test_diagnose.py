@@ -106,7 +106,7 @@ def test_gates_are_those_that_the_reference_computes(variant, normal):
     (report,) = ndrnn.diagnose(layer, x).directions
     with ndrnn.backend("reference"):
         y, exits = layer(x, return_state=True)
-    state = exits[1][0] if layer.cell.memory else y
+    state = exits.c[0] if layer.cell.memory else y
     assert report.largest_state == pytest.approx(state.abs().item(), rel=1e-6)
     a = (layer.weight_ih[0] @ x.flatten() + layer.bias[0]).detach()
     if variant.name in ("lstm", "spatial"):
@@ -195,7 +195,10 @@ def test_bad_arguments():
     layer = ndrnn.MDLSTM(2, 3)
     with pytest.raises(TypeError, match="layer must be a layer of ndrnn, got Linear"):
         ndrnn.diagnose(torch.nn.Linear(2, 3), torch.zeros(1, 2))
-    with pytest.raises(ValueError, match=r"x must have shape \(N, D1, D2, 2\), got \(1, 2, 2, 3\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"x must have shape \(N, D1, D2, 2\), or \(D1, D2, 2\) unbatched, got \(1, 2, 2, 3\)",
+    ):
         ndrnn.diagnose(layer, torch.zeros(1, 2, 2, 3))
     with pytest.raises(
         ValueError, match=r"x must have at least one sample and one point, got shape \(0, 2, 2, 2\)"
@@ -205,3 +208,9 @@ def test_bad_arguments():
         ndrnn.diagnose(layer, torch.zeros(1, 2, 2, 2), torch.tensor([[3, 1]]))
     with pytest.raises(ValueError, match="sizes must leave at least one point"):
         ndrnn.diagnose(layer, torch.zeros(1, 2, 2, 2), torch.tensor([[0, 1]]))
+
+
+def test_unbatched_input():
+    torch.manual_seed(0)
+    layer, x, sizes = ndrnn.MDLSTM(2, 3), torch.randn(5, 6, 2), torch.tensor([4, 6])
+    assert ndrnn.diagnose(layer, x, sizes) == ndrnn.diagnose(layer, x[None], sizes[None])

@@ -123,3 +123,12 @@ def test_the_backend_in_force_is_tried_and_all_is_left_as_it_was(layer, break_sc
 def test_other_modules_are_refused():
     with pytest.raises(TypeError, match="layer must be a layer of ndrnn, got LSTM"):
         assert_conforms(torch.nn.LSTM(2, 3), torch.zeros(1, 2, 2))
+
+
+def test_unbatched_input(backends):
+    layer = ndrnn.MDLSTM(2, 2, directions=[(1, -1)], dtype=torch.float64)
+    torch.manual_seed(0)
+    x = torch.randn(3, 4, 2, dtype=torch.float64)
+    state = layer(x.flip(0), return_state=True)[1]
+    assert_conforms(layer, x, torch.tensor([2, 4]), state, backends=backends)
+    assert_conforms(layer, x, backends=backends)

@@ -40,6 +40,11 @@ MAKERS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
 def used(model, seed=0):
     """The network with random weights and moments everywhere, in double precision and evaluation mode."""
     generator = torch.Generator().manual_seed(seed)
@@ -163,7 +168,8 @@ def test_gradients(kind, normal):
 def test_a_unet_without_scans_is_convolutions_pooling_and_skips(normal):
     """Against plain torch, features first."""
     model = used(ScanUNet(2, 3, widths=(2, 4), scans=(0, 0), convolutions=1, norm="layer"))
-    model.standardize(torch.tensor([0.2, -0.1]), torch.tensor([2.0, 0.0]))
+    mean = torch.tensor([0.2, -0.1], dtype=torch.float64)
+    model.standardize(mean, torch.tensor([2.0, 0.0]))
     x = normal(1, 5, 6, 2)
 
     def convolution(part, x):
@@ -172,7 +178,7 @@ def test_a_unet_without_scans_is_convolutions_pooling_and_skips(normal):
             -1, 1
         )
 
-    scaled = ((x - torch.tensor([0.2, -0.1], dtype=x.dtype)) / torch.tensor([2.0, 1.0])).movedim(-1, 1)
+    scaled = ((x - mean) / torch.tensor([2.0, 1.0])).movedim(-1, 1)
     fine = convolution(model.encoder.levels[0].convolutions[0], scaled)
     coarse = convolution(model.encoder.levels[1].convolutions[0], F.max_pool2d(fine, 2, ceil_mode=True))
     back = F.interpolate(coarse, scale_factor=2.0, mode="nearest")[:, :, :5, :6]

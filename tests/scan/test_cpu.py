@@ -61,6 +61,8 @@ def faces_of(layer: ScanLayer, batch: int, lattice: tuple[int, ...]) -> tuple[Te
 
 
 def flat(state: object) -> list[Tensor]:
+    if state is None:
+        return []
     return [state] if isinstance(state, Tensor) else [part for item in state for part in flat(item)]
 
 

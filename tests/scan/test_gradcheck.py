@@ -22,7 +22,7 @@ def as_function(layer, sizes, has_state):
         if has_state:
             state = (entry[:faces], entry[faces:]) if layer.cell.memory else entry
         y, exits = functional_call(layer, parameters, (x, sizes, state), {"return_state": True})
-        return (y, *(face for part in exits for face in part)) if layer.cell.memory else (y, *exits)
+        return (y, *(face for part in exits for face in part or ()))
 
     return function
 
@@ -35,8 +35,7 @@ def problem(variant, ndim, mode, normal, random_state, hidden=2, lattice=None):
     inputs = [x, *(parameter.detach().requires_grad_() for parameter in layer.parameters())]
     if "states" in mode:
         state = random_state(layer, x)
-        flat = [face for part in state for face in part] if layer.cell.memory else state
-        inputs += [face.requires_grad_() for face in flat]
+        inputs += [face.requires_grad_() for part in state for face in part or ()]
     sizes = torch.tensor(SIZES[ndim]) if "ragged" in mode else None
     return as_function(layer, sizes, "states" in mode), tuple(inputs)
 

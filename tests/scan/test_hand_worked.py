@@ -125,13 +125,13 @@ def test_two_by_two_points(variant, direction, normal, random_state):
     weights = {"ih": numpy(layer.weight_ih), "hh": numpy(layer.weight_hh), "b": numpy(layer.bias)}
     if layer.params.extra is not None:
         weights["extra"] = numpy(layer.params.extra)
-    h_faces, c_faces = state if layer.cell.memory else (state, state)
+    h_faces, c_faces = state.h, state.c or state.h
     faces_h, faces_c = ([face[0, 0].numpy() for face in faces] for faces in (h_faces, c_faces))
     h, exits_h, exits_c = scan_by_hand(
         FORMULAS[variant.name], weights, x[0].numpy(), faces_h, faces_c, direction
     )
     np.testing.assert_allclose(numpy(y), h, rtol=0, atol=1e-14)
-    got_h, got_c = exits if layer.cell.memory else (exits, ())
+    got_h, got_c = exits
     for axis in (0, 1):
         np.testing.assert_allclose(got_h[axis][0, 0].detach().numpy(), exits_h[axis], rtol=0, atol=1e-14)
         if layer.cell.memory:

@@ -164,14 +164,13 @@ def test_autocast_lowers_the_output_and_keeps_the_recurrence(backend, variant, l
         )  # lowered inputs and states of full precision go together
     assert y.dtype == again.dtype == lowered
     assert torch.equal(y, full.to(lowered))
-    h, full_h = (exits[0], full_exits[0]) if layer.cell.memory else (exits, full_exits)
-    assert all(torch.equal(a, b) for a, b in zip(h, full_h, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(exits.h, full_exits.h, strict=True))
     y.float().square().sum().backward()
     assert all(parameter.grad.dtype == torch.float32 for parameter in layer.parameters())
 
     with torch.autocast("cpu", dtype=lowered):
-        states = [[face.to(lowered) for face in faces] for faces in (exits if layer.cell.memory else [exits])]
-        assert layer(x, initial_state=states if layer.cell.memory else states[0]).dtype == lowered
+        states = [None if faces is None else [face.to(lowered) for face in faces] for faces in exits]
+        assert layer(x, initial_state=ndrnn.State(*states)).dtype == lowered
         doubled = copy.deepcopy(layer).double()
         assert doubled(x.double()).dtype == torch.float64  # as torch's layers: autocast leaves float64 alone
 
@@ -194,7 +193,7 @@ def test_meta_and_fake_tensors(variant):
     y, exits = layer(torch.empty(2, 4, 5, 2, device="meta"), return_state=True)
     assert y.is_meta
     assert y.shape == (2, 4, 5, layer.output_size)
-    faces = exits[1] if layer.cell.memory else exits
+    faces = exits.c if layer.cell.memory else exits.h
     directions = len(layer.directions)
     assert [face.shape for face in faces] == [(directions, 2, 5, 3), (directions, 2, 4, 3)]
     sizes = torch.empty(2, 2, dtype=torch.int64, device="meta")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from copy import deepcopy
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..lattice import inside
-from ..nn.layers import ScanLayer, State
+from ..nn.batching import add_batch
+from ..nn.scan_layer import ScanLayer
+from ..nn.state import InitialState, State, as_state
 from ..scan import backend
 
 Results = dict[str, Tensor]
@@ -30,7 +31,7 @@ def assert_conforms(
     layer: ScanLayer,
     x: Tensor,
     sizes: Tensor | None = None,
-    initial_state: State | None = None,
+    initial_state: InitialState | None = None,
     *,
     backends: Iterable[str] | None = None,
     gradients: bool = True,
@@ -46,7 +47,7 @@ def assert_conforms(
 
     Args:
         layer: a layer on any device in any dtype; its parameters, gradients and mode are left alone.
-        x: input (N, D1, ..., Dn, C) as the layer takes it.
+        x: input (N, D1, ..., Dn, C), or unbatched without N, as the layer takes it.
         sizes: extents (N, n) of ragged samples.
         initial_state: boundary states, as the layer takes them.
         backends: names of the backends to try; without it, the one in force.
@@ -57,22 +58,24 @@ def assert_conforms(
     """
     if not isinstance(layer, ScanLayer):
         raise TypeError(f"layer must be a layer of ndrnn, got {type(layer).__name__}")
-    exact = _in_float64(layer, x, sizes, initial_state, gradients)
-    scales = _scales(exact, x if sizes is None else x[inside(sizes, x.shape[1:-1])])
+    state = None if initial_state is None else as_state(initial_state, layer.cell.memory, layer.ndim)
+    exact = _in_float64(layer, x, sizes, state, gradients)
+    covered = _covered(layer, x, sizes)
+    scales = _scales(exact, x[covered])
     plain: Results | None = None
     for name in [None] if backends is None else backends:
         with nullcontext() if name is None else backend(name):  # type: ignore[arg-type]
-            got = _results(layer, x, sizes, initial_state, gradients)
+            got = _results(layer, x, sizes, state, gradients)
         faults = []
         for what, value in got.items():
             allowed = _roundings(value.dtype, layer.weight_ih.dtype) * scales[what]
             if _error(value, exact[what]).gt(allowed).any() and layer.weight_ih.dtype != torch.float64:
                 if plain is None:
                     with backend("reference"):
-                        plain = _results(layer, x, sizes, initial_state, gradients)
+                        plain = _results(layer, x, sizes, state, gradients)
                 allowed += 2 * float(_error(plain[what], exact[what]).max())
             faults += _compare(what, value, exact[what], allowed)
-        if sizes is not None and bool(got["y"][~inside(sizes, x.shape[1:-1])].ne(0).any()):
+        if bool(got["y"][~covered].ne(0).any()):
             faults.append("y is not zero outside the sizes")
         if faults:
             where = "" if name is None else f" on the backend {name!r}"
@@ -80,13 +83,20 @@ def assert_conforms(
             raise AssertionError("\n  ".join([head, *faults]))
 
 
+def _covered(layer: ScanLayer, x: Tensor, sizes: Tensor | None) -> Tensor:
+    """Mask of the points within the extents, of the shape of x without its features."""
+    if sizes is None:
+        return torch.ones(x.shape[:-1], dtype=torch.bool, device=x.device)
+    batch, sizes, _ = add_batch(x, sizes, layer.ndim)
+    assert sizes is not None
+    return inside(sizes, batch.shape[1:-1]).view(x.shape[:-1])
+
+
 def _in_float64(
     layer: ScanLayer, x: Tensor, sizes: Tensor | None, state: State | None, gradients: bool
 ) -> Results:
-    def exact(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return value.detach().to("cpu", torch.float64)
-        return None if value is None else tuple(exact(part) for part in value)
+    def exact(value: Tensor) -> Tensor:
+        return value.detach().to("cpu", torch.float64)
 
     with (
         backend("reference"),
@@ -94,7 +104,8 @@ def _in_float64(
         torch.autocast("cpu", enabled=False),
     ):
         double = deepcopy(layer).to("cpu", torch.float64)
-        return _results(double, exact(x), None if sizes is None else sizes.cpu(), exact(state), gradients)
+        sizes = None if sizes is None else sizes.cpu()
+        return _results(double, exact(x), sizes, _mapped(state, exact), gradients)
 
 
 def _results(
@@ -102,18 +113,13 @@ def _results(
 ) -> Results:
     """Everything that is compared, by name."""
     x = x.detach().requires_grad_(gradients)
-    parts = ("h", "c") if layer.cell.memory else ("h",)
-    entries: dict[str, Tensor] = {}
-    if state is not None:
-        groups: Any = state if layer.cell.memory else (state,)
-        groups = [[face.detach().requires_grad_(gradients) for face in faces] for faces in groups]
-        entries = _named("entry", parts, groups)
-        state = (tuple(groups[0]), tuple(groups[1])) if layer.cell.memory else tuple(groups[0])
+    state = _mapped(state, lambda face: face.detach().requires_grad_(gradients))
+    entries = {} if state is None else _named("entry", state)
     with torch.no_grad():
         quietly = layer(x, sizes, state)
     with torch.set_grad_enabled(gradients):
         y, exits = layer(x, sizes, state, return_state=True)
-    outputs = {"y": y, **_named("exit", parts, exits if layer.cell.memory else (exits,))}
+    outputs = {"y": y, **_named("exit", exits)}
     results = {**outputs, "y without gradient tracking": quietly}
     if gradients:
         inputs = {"x": x, **entries, **{k: p for k, p in layer.named_parameters() if p.requires_grad}}
@@ -144,11 +150,18 @@ def _scales(exact: Results, x: Tensor) -> dict[str, float]:
     return {name: backward_scale if name in backward else forward_scale for name in exact}
 
 
-def _named(prefix: str, parts: tuple[str, ...], groups: Any) -> dict[str, Tensor]:
+def _mapped(state: State | None, change: Callable[[Tensor], Tensor]) -> State | None:
+    if state is None:
+        return None
+    c = None if state.c is None else tuple(map(change, state.c))
+    return State(tuple(map(change, state.h)), c)
+
+
+def _named(prefix: str, state: State) -> dict[str, Tensor]:
     return {
         f"{prefix} face {axis} of {part}": face
-        for part, faces in zip(parts, groups, strict=True)
-        for axis, face in enumerate(faces)
+        for part, faces in zip(state._fields, state, strict=True)
+        for axis, face in enumerate(faces or ())
     }
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..cells import Cell, Tensors
 from ..lattice import Direction, check_sizes, face_points, inside
-from ..nn.layers import ScanLayer
+from ..nn.batching import add_batch
+from ..nn.scan_layer import ScanLayer
 from ..scan import scan, wavefront
 
 NEAR_LIMIT = 0.05
@@ -72,7 +73,7 @@ def diagnose(layer: ScanLayer, x: Tensor, sizes: Tensor | None = None) -> Diagno
 
     Args:
         layer: any layer.
-        x: a typical input (N, D1, ..., Dn, C), of the same scale as in training.
+        x: a typical input (N, D1, ..., Dn, C), or unbatched without N, of the same scale as in training.
         sizes: extents (N, n) of ragged samples.
 
     Raises:
@@ -82,6 +83,7 @@ def diagnose(layer: ScanLayer, x: Tensor, sizes: Tensor | None = None) -> Diagno
     if not isinstance(layer, ScanLayer):
         raise TypeError(f"layer must be a layer of ndrnn, got {type(layer).__name__}")
     layer.check_input(x)
+    x, sizes, _ = add_batch(x, sizes, layer.ndim)
     lattice = tuple(x.shape[1:-1])
     if x.numel() == 0:
         raise ValueError(f"x must have at least one sample and one point, got shape {tuple(x.shape)}")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..nn.layers import ScanLayer
+from ..nn.scan_layer import ScanLayer
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,11 @@ def estimate(layer: ScanLayer, shape: Sequence[int], *, training: bool = True) -
 
 def _operations(layer: ScanLayer, shape: Sequence[int]) -> int:
     """Of the products forward: every element of a matrix is multiplied and added once a point."""
-    matrices: list[Tensor] = [layer.weight_ih, layer.weight_hh]
-    if layer.cell.feeds_memory and layer.params.extra is not None:
-        matrices.append(layer.params.extra)
-    return 2 * prod(shape[:-1]) * sum(matrix.numel() for matrix in matrices)
+    rows = len(layer.directions) * len(layer.cell.gates(layer.ndim)) * layer.hidden_size
+    # not by their values: to look at a parametrised weight computes it, and may change what the parametrization keeps
+    has_recurrent = layer._parameters.get("weight_hh", ...) is not None
+    recurrent = layer.ndim * layer.hidden_size * (has_recurrent + layer.cell.feeds_memory)
+    return 2 * prod(shape[:-1]) * rows * (layer.input_size + recurrent)
 
 
 def _simulate(layer: ScanLayer, shape: Sequence[int], training: bool) -> tuple[int, int, int]:
@@ -89,15 +90,16 @@ def _simulate(layer: ScanLayer, shape: Sequence[int], training: bool) -> tuple[i
     from torch._subclasses import FakeTensorMode  # brings in much of the compiler
 
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        # fakes of the parameters, so that their gradients are fakes as well
-        parameters = {
-            name: mode.from_tensor(parameter.detach()).requires_grad_(parameter.requires_grad)
-            for name, parameter in layer.named_parameters()
+        # fakes of the parameters, so that their gradients are fakes as well, and of what parametrizations keep and
+        # would write to
+        weights = {
+            name: mode.from_tensor(weight.detach()).requires_grad_(weight.requires_grad)
+            for name, weight in (*layer.named_parameters(), *layer.named_buffers())
         }
-        weight = parameters["weight_ih"]
+        weight = next(iter(weights.values()))
         x = torch.empty(shape, dtype=weight.dtype, device=weight.device, requires_grad=training)
-        with _Ledger([x, *parameters.values()]) as ledger, torch.set_grad_enabled(training):
-            y = torch.func.functional_call(layer, parameters, (x,))
+        with _Ledger([x, *weights.values()]) as ledger, torch.set_grad_enabled(training):
+            y = torch.func.functional_call(layer, weights, (x,))
             output = y.untyped_storage().nbytes()
             kept = ledger.live - output
             if training:

@@ -13,10 +13,10 @@ from math import prod, sqrt
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..lattice import check_sizes, inside
+from .rearranging import from_blocks, to_blocks
 
 How = Literal["sum", "mean", "max"]
 
@@ -55,16 +55,7 @@ class Blocks(nn.Module):
             x = _cleared(x, check_sizes(sizes, x.shape[0], lattice))
         if self.points == 1:
             return x
-        missing = [-extent % step for extent, step in zip(lattice, self.block, strict=True)]
-        # a traced graph is for all extents, whether they are multiples of the block or not
-        if torch.compiler.is_compiling() or any(missing):
-            x = F.pad(x, (0, 0, *(amount for extra in reversed(missing) for amount in (0, extra))))
-        ndim = len(lattice)
-        counts = [extent // step for extent, step in zip(x.shape[1:-1], self.block, strict=True)]
-        split = [number for pair in zip(counts, self.block, strict=True) for number in pair]
-        x = x.reshape(x.shape[0], *split, x.shape[-1])
-        outer, inner = range(1, 2 * ndim, 2), range(2, 2 * ndim + 1, 2)
-        return x.permute(0, *outer, *inner, 2 * ndim + 1).flatten(ndim + 1)
+        return to_blocks(x, self.block)
 
 
 class Unblocks(nn.Module):
@@ -79,23 +70,13 @@ class Unblocks(nn.Module):
 
     def forward(self, x: Tensor, lattice: Sequence[int]) -> Tensor:
         """``lattice``: the sizes D1 ... Dn to return to; what had been filled is cut off."""
-        counts, ndim = _lattice(x, len(self.block)), len(self.block)
+        _lattice(x, len(self.block))
         if x.shape[-1] % prod(self.block):
             raise ValueError(
                 f"x must have a multiple of {prod(self.block)} features, one set for each point of a block, "
                 f"got {x.shape[-1]}"
             )
-        x = x.unflatten(-1, (*self.block, -1))
-        pairs = [axis for k in range(ndim) for axis in (1 + k, 1 + ndim + k)]
-        x = x.permute(0, *pairs, 2 * ndim + 1)
-        x = x.reshape(x.shape[0], *(n * b for n, b in zip(counts, self.block, strict=True)), x.shape[-1])
-        for axis, extent in enumerate(lattice, start=1):
-            if torch.compiler.is_compiling():
-                # a copy: of a view a traced graph would remember whether there was something to cut off
-                x = x.index_select(axis, torch.arange(extent, device=x.device))
-            else:
-                x = x.narrow(axis, 0, extent)
-        return x
+        return from_blocks(x, self.block, lattice)
 
 
 class DCTBlocks(Blocks):
@@ -116,7 +97,8 @@ class DCTBlocks(Blocks):
         if not 1 <= count <= self.points:
             raise ValueError(f"num_coefficients must lie in [1, {self.points}], got {num_coefficients}")
         self.num_coefficients = count
-        basis = torch.ones(1, 1, dtype=torch.float64)
+        # on the CPU even while weights are made on the meta device: it is no weight that is filled in later
+        basis = torch.ones(1, 1, dtype=torch.float64, device="cpu")
         for points in self.block:
             basis = torch.kron(basis, _cosines(points))
         order = sorted(product(*map(range, self.block)), key=_zigzag)[:count]
@@ -187,21 +169,24 @@ class Collapse(nn.Module):
 
     def forward(self, x: Tensor, sizes: Tensor | None = None) -> Tensor:
         lattice = _lattice(x, self.ndim)
-        if sizes is None:
-            sizes = torch.tensor([lattice], device=x.device).expand(x.shape[0], -1)
-        else:
+        if sizes is not None:
             sizes = check_sizes(sizes, x.shape[0], lattice)
         dims = [axis + 1 for axis in self.axes]
         if self.how == "max":
-            if 0 in lattice:
+            if not torch.compiler.is_exporting() and 0 in lattice:
                 return x.sum(dims)
-            lowest = x.masked_fill(~inside(sizes, lattice)[..., None], -torch.inf).amax(dims)
+            if sizes is not None:
+                x = x.masked_fill(~inside(sizes, lattice)[..., None], -torch.inf)
+            lowest = x.amax(dims)
             return lowest.masked_fill(lowest == -torch.inf, 0)
-        total = _cleared(x, sizes).sum(dims)
+        total = (x if sizes is None else _cleared(x, sizes)).sum(dims)
         if self.how == "sum":
             return total
-        points = sizes[:, list(self.axes)].prod(1).clamp(min=1)
-        return total / points.view(-1, *[1] * (total.dim() - 1))
+        if sizes is None:
+            points = prod([lattice[axis] for axis in self.axes])
+            return total / (points if torch.compiler.is_exporting() else max(1, points))
+        count = sizes[:, list(self.axes)].prod(1).clamp(min=1)
+        return total / count.view(-1, *[1] * (total.dim() - 1))
 
 
 def _block(block: Sequence[int]) -> tuple[int, ...]:
@@ -224,7 +209,7 @@ def _cleared(x: Tensor, sizes: Tensor) -> Tensor:
 
 def _cosines(points: int) -> Tensor:
     """Row f: the cosine of frequency f at every point, all rows of length 1."""
-    position = torch.arange(points, dtype=torch.float64)
+    position = torch.arange(points, dtype=torch.float64, device="cpu")
     waves = torch.cos(torch.pi / points * position[:, None] * (position + 0.5)) * sqrt(2 / points)
     waves[0] /= sqrt(2)
     return waves

@@ -6,15 +6,18 @@ With one level on single points it is the labelling network of Graves, Fernandez
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from ..lattice import resolve_directions
 from ..registry import layers
+from .batching import add_batch
 from .blocks import Blocks, Collapse, DCTBlocks, How, Subsample, Unblocks
-from .layers import Directions
+from .scan_layer import Directions
 
 
 class Hierarchy(nn.Module):
@@ -48,6 +51,7 @@ class Hierarchy(nn.Module):
         dropout: share of a level's outputs that are set to zero in training.
         auxiliary: whether every level below the highest has an output of its own, for deep supervision (Lee et al.
             2015); :meth:`scores` gives what they say, ``forward`` does without them.
+        device, dtype: of the weights.
 
     The features of the input are first centred and scaled by the buffers ``mean`` and ``std`` (C,), which
     :meth:`standardize` sets.
@@ -74,48 +78,75 @@ class Hierarchy(nn.Module):
         expand: bool = False,
         dropout: float = 0.0,
         auxiliary: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self._config = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        steps = [tuple(block) for block in blocks] or [(1,) * ndim] * len(hidden)
+        # copies, since the caller's own lists may change
+        hidden, subsample, collapse = tuple(hidden), tuple(subsample), tuple(collapse)
+        blocks = tuple(map(tuple, blocks))
+        if not isinstance(directions, str):
+            directions = resolve_directions(directions, ndim)
+        self._config = {
+            "input_size": input_size,
+            "output_size": output_size,
+            "hidden": hidden,
+            "subsample": subsample,
+            "blocks": blocks,
+            "ndim": ndim,
+            "layer": layer,
+            "peepholes": peepholes,
+            "directions": directions,
+            "dct": dct,
+            "collapse": collapse,
+            "how": how,
+            "expand": expand,
+            "dropout": dropout,
+            "auxiliary": auxiliary,
+        }
+        steps = list(blocks) or [(1,) * ndim] * len(hidden)
         _check(len(hidden), subsample, steps, ndim, layer, peepholes)
         if expand and collapse:
             raise ValueError(f"expand must be False for a network that collapses axes, got {expand}")
         if auxiliary and len(hidden) < 2:
             raise ValueError(f"auxiliary outputs need at least two levels in hidden, got {tuple(hidden)}")
-        self.ndim = ndim
+        self.input_size, self.output_size, self.ndim = input_size, output_size, ndim
         options: dict[str, Any] = {"directions": directions}
         if layer == "MDLSTM":
             options["peepholes"] = peepholes is not False
-        self.windows = nn.ModuleList()
-        self.layers = nn.ModuleList()
-        features, widths = input_size, []
-        for level, units in enumerate(hidden):
-            if level == 0 and dct is not None:
-                window: nn.Module = DCTBlocks(steps[0], dct)
-                features *= dct
-            elif level > 0 and subsample:
-                window = Subsample(steps[level], features, subsample[level - 1])
-                features = subsample[level - 1]
-            else:
-                window = Blocks(steps[level])
-                features *= prod(steps[level])
-            self.windows.append(window)
-            scan = layers.find(layer)(features, units, ndim, **options)
-            self.layers.append(scan)
-            features = int(scan.output_size)
-            widths.append(features)
-        self.dropout = nn.Dropout(dropout)
-        self.collapse = Collapse(ndim, collapse, how) if collapse else None
-        self.output, self.expand = _output(features, output_size, steps, expand)
-        below = [
-            _output(width, output_size, steps[: level + 1], expand)
-            for level, width in enumerate(widths[:-1] if auxiliary else [])
-        ]
-        self.auxiliary = nn.ModuleList(output for output, _ in below)
-        self._expand_below = [spread for _, spread in below]
-        self.register_buffer("mean", torch.zeros(input_size))
-        self.register_buffer("std", torch.ones(input_size))
+        # a layer of one's own need not take a device
+        with nullcontext() if device is None else torch.device(device):
+            self.windows = nn.ModuleList()
+            self.layers = nn.ModuleList()
+            features, widths = input_size, []
+            for level, units in enumerate(hidden):
+                if level == 0 and dct is not None:
+                    window: nn.Module = DCTBlocks(steps[0], dct)
+                    features *= dct
+                elif level > 0 and subsample:
+                    window = Subsample(steps[level], features, subsample[level - 1])
+                    features = subsample[level - 1]
+                else:
+                    window = Blocks(steps[level])
+                    features *= prod(steps[level])
+                self.windows.append(window)
+                scan = layers.find(layer)(features, units, ndim, **options)
+                self.layers.append(scan)
+                features = int(scan.output_size)
+                widths.append(features)
+            self.dropout = nn.Dropout(dropout)
+            self.collapse = Collapse(ndim, collapse, how) if collapse else None
+            self.output, self.expand = _output(features, output_size, steps, expand)
+            below = [
+                _output(width, output_size, steps[: level + 1], expand)
+                for level, width in enumerate(widths[:-1] if auxiliary else [])
+            ]
+            self.auxiliary = nn.ModuleList(output for output, _ in below)
+            self._expand_below = [spread for _, spread in below]
+            self.register_buffer("mean", torch.zeros(input_size))
+            self.register_buffer("std", torch.ones(input_size))
+        if dtype is not None:
+            self.to(dtype)
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments, for :mod:`ndrnn.saving.models`."""
@@ -137,6 +168,19 @@ class Hierarchy(nn.Module):
 
     def hidden(self, x: Tensor, sizes: Tensor | None = None) -> list[Tensor]:
         """What the layer of every level says: each (N, d1, ..., dn, F) on its own lattice, 0 outside its extents."""
+        x, sizes, unbatched = self.as_batch(x, sizes)
+        return _alone(self._levels(x, sizes), unbatched)
+
+    def as_batch(self, x: Tensor, sizes: Tensor | None) -> tuple[Tensor, Tensor | None, bool]:
+        """x and sizes with the axis N, and whether it had to be added; raises what ``forward`` raises for an x."""
+        if not isinstance(x, Tensor):
+            raise TypeError(f"x must be a tensor, got {type(x).__name__}")
+        if x.dim() not in (self.ndim + 1, self.ndim + 2) or x.shape[-1] != self.input_size:
+            form = f"{', '.join(f'D{axis + 1}' for axis in range(self.ndim))}, {self.input_size})"
+            raise ValueError(f"x must have shape (N, {form}, or ({form} unbatched, got {tuple(x.shape)}")
+        return add_batch(x, sizes, self.ndim)
+
+    def _levels(self, x: Tensor, sizes: Tensor | None) -> list[Tensor]:
         outputs = []
         x = (x - self.mean) / self.std
         for window, layer in zip(self.windows, self.layers, strict=True):
@@ -150,15 +194,20 @@ class Hierarchy(nn.Module):
         r"""Scores.
 
         Args:
-            x: (N, D1, ..., Dn, C).
+            x: (N, D1, ..., Dn, C), or (D1, ..., Dn, C) unbatched; sizes and the result then have no axis N either.
             sizes: true extent (N, n) of each sample, int64.
 
         Returns:
             (N, \*lattice, output_size) with the lattice of the highest level less its collapsed axes, or that of x
             with ``expand``; without meaning outside ``output_sizes(sizes)``.
         """
-        top = self.hidden(x, sizes)[-1]
-        return self._said(top, self._level_sizes(sizes)[-1], self.output, self.expand, x.shape[1:-1])
+        x, sizes, unbatched = self.as_batch(x, sizes)
+        top, extents = self._levels(x, sizes)[-1], self._level_sizes(sizes)[-1]
+        scores = self._said(top, extents, self.output, self.expand, x.shape[1:-1])
+        return scores.squeeze(0) if unbatched else scores
+
+    if TYPE_CHECKING:
+        __call__ = forward
 
     def scores(self, x: Tensor, sizes: Tensor | None = None) -> list[Tensor]:
         """What every level says, from the lowest: the auxiliary outputs, and last what ``forward`` gives.
@@ -170,14 +219,15 @@ class Hierarchy(nn.Module):
         """
         if not self.auxiliary:
             raise ValueError("auxiliary must be True for scores of all levels, got False")
+        x, sizes, unbatched = self.as_batch(x, sizes)
         outputs = zip(
-            self.hidden(x, sizes),
+            self._levels(x, sizes),
             self._level_sizes(sizes),
             [*self.auxiliary, self.output],
             [*self._expand_below, self.expand],
             strict=True,
         )
-        return [self._said(*parts, x.shape[1:-1]) for parts in outputs]
+        return _alone([self._said(*parts, x.shape[1:-1]) for parts in outputs], unbatched)
 
     def _said(
         self,
@@ -198,6 +248,10 @@ class Hierarchy(nn.Module):
             sizes = None if sizes is None else _coarser(window, sizes)
             found.append(sizes)
         return found
+
+
+def _alone(outputs: list[Tensor], unbatched: bool) -> list[Tensor]:
+    return [output.squeeze(0) for output in outputs] if unbatched else outputs
 
 
 def _coarser(window: Any, sizes: Tensor) -> Tensor:

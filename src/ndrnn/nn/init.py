@@ -25,9 +25,22 @@ def balance(model: Hierarchy, x: Tensor, sizes: Tensor | None = None) -> None:
 
     Args:
         model: with fresh weights, and standardized.
-        x: (N, D1, ..., Dn, C), some samples.
+        x: (N, D1, ..., Dn, C), some samples, as for the model itself.
         sizes: true extent (N, n) of each sample, int64.
+
+    Raises:
+        TypeError: ``model`` is no hierarchy.
+        ValueError: ``x`` or ``sizes`` do not fit it.
+
+    Example:
+        >>> network = ndrnn.Hierarchy(1, 5, hidden=(2, 10), subsample=(6,), blocks=((4, 2), (4, 2)))
+        >>> samples = torch.rand(3, 48, 60, 1)
+        >>> network.standardize(samples.mean((0, 1, 2)), samples.std((0, 1, 2)))
+        >>> ndrnn.nn.init.balance(network, samples)
     """
+    if not isinstance(model, Hierarchy):
+        raise TypeError(f"model must be a Hierarchy, got {type(model).__name__}")
+    x, sizes, _ = model.as_batch(x, sizes)
     x = (x - model.mean) / model.std
     for window, layer in zip(model.windows, model.layers, strict=True):
         if isinstance(window, Subsample):

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import flops
+
 _WEIGHTS = "Tensor weight_ih, Tensor weight_hh, Tensor? bias, Tensor? extra"
 _INPUTS = f"Tensor x, {_WEIGHTS}, Tensor? sizes, Tensor? h0, Tensor? c0"
 _NAMES = (
@@ -249,3 +251,8 @@ def _refuse(ctx: Any, *grads: Tensor | None) -> None:
 
 torch.library.register_autograd("ndrnn::scan", _differentiate, setup_context=_remember)
 torch.library.register_autograd("ndrnn::scan_backward", _refuse)
+flops.offer(torch.ops.ndrnn.scan, flops.of_scan)
+flops.offer(
+    torch.ops.ndrnn.scan_backward,
+    lambda *given, **_: flops.of_scan_backward(given[3], given[4:8], *given[-3:-1]),
+)

@@ -26,24 +26,24 @@ State = tuple[Tensor, Tensor | None]
 Faces = Sequence[Tensor]
 
 
-def check_checkpoint(checkpoint: bool | int) -> bool | int:
-    """The ``checkpoint`` option of a layer, see :class:`ndrnn.nn.layers.ScanLayer`.
+def check_recompute(recompute: bool | int) -> bool | int:
+    """The ``recompute`` option of a layer, see :class:`ndrnn.nn.layers.ScanLayer`.
 
     Raises:
         TypeError: it is neither a bool nor an int.
         ValueError: it is less than one strip.
     """
-    if not isinstance(checkpoint, int):
-        raise TypeError(f"checkpoint must be a bool or a number of strips, got {type(checkpoint).__name__}")
-    if checkpoint is not False and checkpoint < 1:
-        raise ValueError(f"checkpoint must be a bool or a number of strips, at least 1, got {checkpoint}")
-    return checkpoint
+    if not isinstance(recompute, int):
+        raise TypeError(f"recompute must be a bool or a number of strips, got {type(recompute).__name__}")
+    if recompute is not False and recompute < 1:
+        raise ValueError(f"recompute must be a bool or a number of strips, at least 1, got {recompute}")
+    return recompute
 
 
-def strip_count(checkpoint: bool | int, lattice: Sequence[int]) -> int:
+def strip_count(recompute: bool | int, lattice: Sequence[int]) -> int:
     """Into how many strips a lattice is cut; ``True`` balances the states on the cuts with what one strip keeps."""
     longest = max(lattice)
-    wanted = isqrt(longest) if checkpoint is True else int(checkpoint)
+    wanted = isqrt(longest) if recompute is True else int(recompute)
     return max(1, min(wanted, longest))
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...lattice import face_points
+from .. import flops
 from .plan import Shape, holds_state_apart, state_dtype
 from .problem import Inputs, Problem, Scanned
 
@@ -216,3 +217,9 @@ def _refuse(ctx: Any, *grads: Tensor | None) -> None:
 
 torch.library.register_autograd("ndrnn::triton_scan", _differentiate, setup_context=_remember)
 torch.library.register_autograd("ndrnn::triton_scan_backward", _refuse)
+
+flops.offer(torch.ops.ndrnn.triton_scan, flops.of_scan)
+flops.offer(
+    torch.ops.ndrnn.triton_scan_backward,
+    lambda *given, **_: flops.of_scan_backward(given[3], given[4:8], given[-1][0], any(given[-1][1:3])),
+)

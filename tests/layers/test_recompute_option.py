@@ -9,23 +9,22 @@ import ndrnn
 EXACT = {"rtol": 1e-11, "atol": 1e-11}
 
 
-def flat(layer, state):
-    groups = state if layer.cell.memory else (state,)
-    return [face for faces in groups for face in faces]
+def flat(state):
+    return [face for faces in state for face in faces or ()]
 
 
-def results(layer, checkpoint, x, sizes=None, entry=None):
+def results(layer, recompute, x, sizes=None, entry=None):
     """Output, exit states, and the gradients of a fixed function of these by everything."""
-    layer.checkpoint = checkpoint
+    layer.recompute = recompute
     x = x.clone().requires_grad_()
     inputs = [x, *layer.parameters()]
     if entry is not None:
-        faces = [face.clone().requires_grad_() for face in flat(layer, entry)]
+        faces = [face.clone().requires_grad_() for face in flat(entry)]
         inputs += faces
         n = layer.ndim
-        entry = (tuple(faces[:n]), tuple(faces[n:])) if layer.cell.memory else tuple(faces)
+        entry = ndrnn.State(tuple(faces[:n]), tuple(faces[n:]) or None)
     y, exits = layer(x, sizes, entry, return_state=True)
-    outputs = [y, *flat(layer, exits)]
+    outputs = [y, *flat(exits)]
     generator = torch.Generator().manual_seed(7)
     weights = [torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out) for out in outputs]
     return outputs, torch.autograd.grad(outputs, inputs, weights, materialize_grads=True)
@@ -64,7 +63,7 @@ def test_merged_outputs_and_some_directions(backend, normal):
 
 
 def test_gradcheck(backend, variant, normal):
-    layer = variant(2, 2, 2, directions=[(1, 1), (1, -1)], checkpoint=2)
+    layer = variant(2, 2, 2, directions=[(1, 1), (1, -1)], recompute=2)
     names = [name for name, _ in layer.named_parameters()]
 
     def call(x, *parameters):
@@ -76,7 +75,7 @@ def test_gradcheck(backend, variant, normal):
 
 def test_input_that_needs_no_gradient_and_backward_twice(backend, normal):
     torch.manual_seed(0)
-    layer = ndrnn.MDLSTM(2, 3, checkpoint=2, dtype=torch.float64)
+    layer = ndrnn.MDLSTM(2, 3, recompute=2, dtype=torch.float64)
     y = layer(normal(1, 4, 4, 2)).square().sum()
     y.backward(retain_graph=True)
     once = [parameter.grad.clone() for parameter in layer.parameters()]
@@ -104,19 +103,19 @@ def kept_bytes(layer, x):
 def test_keeps_a_tenth(backend):
     torch.manual_seed(0)
     x = torch.randn(1, 64, 64, 2)
-    plain, in_strips = ndrnn.MDLSTM(2, 8), ndrnn.MDLSTM(2, 8, checkpoint=True)
+    plain, in_strips = ndrnn.MDLSTM(2, 8), ndrnn.MDLSTM(2, 8, recompute=True)
     assert kept_bytes(in_strips, x) < kept_bytes(plain, x) / 10
 
 
 def test_inference_is_not_cut(backend, monkeypatch, normal):
     monkeypatch.setattr("ndrnn.scan.recompute._StripScan.apply", lambda *_: pytest.fail("scanned in strips"))
-    layer = ndrnn.MDLSTM(2, 3, checkpoint=2, dtype=torch.float64)
+    layer = ndrnn.MDLSTM(2, 3, recompute=2, dtype=torch.float64)
     with torch.no_grad():
         layer(normal(1, 4, 4, 2))
 
 
 def test_gradients_of_gradients_are_refused(backend, normal):
-    layer = ndrnn.MDLSTM(2, 3, checkpoint=2, dtype=torch.float64)
+    layer = ndrnn.MDLSTM(2, 3, recompute=2, dtype=torch.float64)
     x = normal(1, 4, 4, 2).requires_grad_()
     (grad,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
@@ -124,13 +123,13 @@ def test_gradients_of_gradients_are_refused(backend, normal):
 
 
 @pytest.mark.parametrize(
-    ("checkpoint", "error"), [(0, ValueError), (-1, ValueError), (2.0, TypeError), ("all", TypeError)]
+    ("recompute", "error"), [(0, ValueError), (-1, ValueError), (2.0, TypeError), ("all", TypeError)]
 )
-def test_bad_option(checkpoint, error):
-    with pytest.raises(error, match="checkpoint must be a bool or a number of strips"):
-        ndrnn.MDLSTM(2, 3, checkpoint=checkpoint)
+def test_bad_option(recompute, error):
+    with pytest.raises(error, match="recompute must be a bool or a number of strips"):
+        ndrnn.MDLSTM(2, 3, recompute=recompute)
 
 
 def test_option_is_shown():
-    assert "checkpoint=4" in repr(ndrnn.MDLSTM(2, 3, checkpoint=4))
-    assert "checkpoint" not in repr(ndrnn.MDLSTM(2, 3))
+    assert "recompute=4" in repr(ndrnn.MDLSTM(2, 3, recompute=4))
+    assert "recompute" not in repr(ndrnn.MDLSTM(2, 3))
