@@ -7,10 +7,7 @@ from .lattices.whitening import Whitening, WhiteningStatistics
 from .learn.training import Modern, Published, RideReport
 from .mixture.fitting import FitReport, Penalty
 from .mixture.mcgsm import MCGSM, ConditionalMixture
-from .ride.color import LumaChromaRIDE
-from .ride.model import RIDE
-from .ride.multiscale import MultiscaleRIDE
-from .ride.stacked import StackedRIDE
+from .rides import RIDE, LumaChromaRIDE, MultiscaleRIDE, StackedRIDE
 from .use.codec import compress, decompress
 from .use.inpainting import Inpainting, inpaint
 from .use.sampling import sample, texture

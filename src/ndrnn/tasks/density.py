@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..data.batches import DensityBatch, Facts
 from ..density.lattices.neighborhood import CausalNeighborhood
-from ..density.ride.model import RIDE
+from ..density.rides import RIDE
 from ..lattice import inside
 from ..learn.options import Options
 from ..learn.task import Task

@@ -29,13 +29,6 @@ def as_image_batch(images: Tensor, name: str = "images") -> Tensor:
     return images if images.dim() == 4 else images.unsqueeze(-1)
 
 
-def check_finite(values: Tensor, name: str) -> None:
-    """Raise ValueError if ``values`` holds NaN or an infinity."""
-    if not bool(torch.isfinite(values).all()):
-        bad = int((~torch.isfinite(values)).sum())
-        raise ValueError(f"{name} must be finite, got {bad} values that are NaN or infinite")
-
-
 class CausalNeighborhood:
     """The pixels before a pixel in row-major order from which it is predicted (Theis et al. 2012).
 

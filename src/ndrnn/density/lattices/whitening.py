@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .neighborhood import check_finite
+from ..mixture.finite import check_finite
 
 _DEQUANTISE = "8-bit pictures must first be dequantised by adding uniform noise (ndrnn.density.dequantize)"
 

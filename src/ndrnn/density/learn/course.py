@@ -11,19 +11,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from math import inf, isfinite, log
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...progress import Progress
 from ..mixture.fitting import FitReport
+from ..ride.model import RideModel
 from .keeping import Keeper, interruptible
 from .patches import PatchSource, augmented
 from .schedule import Modern, Schedule, Stage
-
-if TYPE_CHECKING:
-    from ..ride.model import RIDE
 
 _PASS_PIXELS = 1 << 20
 _TUNE_CHUNK = 20
@@ -67,7 +65,7 @@ def step_seed(*parts: int) -> int:
     return value >> 1
 
 
-def patch_size(ride: RIDE, data: PatchSource, stage: Stage) -> tuple[int, int]:
+def patch_size(ride: RideModel, data: PatchSource, stage: Stage) -> tuple[int, int]:
     if ride.pad and data.equal_size is not None:
         return data.equal_size  # a model of patches learns whole ones, borders included
     return stage.size, stage.size
@@ -78,7 +76,7 @@ class Course:
 
     def __init__(
         self,
-        ride: RIDE,
+        ride: RideModel,
         data: PatchSource,
         val: PatchSource | None,
         schedule: Schedule,

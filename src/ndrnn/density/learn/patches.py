@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..lattices.images import dequantize, symmetries
-from ..lattices.neighborhood import as_image_batch, check_finite
+from ..lattices.neighborhood import as_image_batch
+from ..mixture.finite import check_finite
 from .schedule import Augment
 
 Pictures = Tensor | Sequence[Tensor]

@@ -1,25 +1,20 @@
-"""RIDE: a recurrent model of images with an exact, tractable density."""
+"""The model of RIDE: parameters, log-probabilities, and what stepping through an image needs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from math import exp, log
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ...nn.layers import MDGRU, MDLSTM, MDRNN, LeakyMDLSTM, ScanLayer, SpatialLSTM, StableMDLSTM
-from ..lattices.neighborhood import CausalNeighborhood, as_image_batch, check_finite
-from ..lattices.rate import Rate
+from ..lattices.neighborhood import CausalNeighborhood, as_image_batch
 from ..lattices.whitening import Whitening
-from ..learn.patches import Pictures
-from ..learn.training import RideReport, fit_ride
+from ..mixture.finite import check_finite
 from ..mixture.mcgsm import MCGSM
-from ..use.evaluation import bits_per_pixel, log_prob_discrete
-from ..use.inpainting import Inpainting, inpaint
-from ..use.sampling import sample
 
 Cell = Literal["spatial", "spatial_extended", "lstm", "stable", "leaky", "gru", "rnn"]
 _LAYERS: Mapping[str, Any] = {
@@ -34,10 +29,11 @@ _LAYERS: Mapping[str, Any] = {
 _MARGINAL = 1024
 
 
-class RIDE(nn.Module):
+class RideModel(nn.Module):
     r"""Recurrent image density estimator (Theis & Bethge 2015): :math:`p(x) = \prod_{ij} p(x_{ij} | h_{ij})`.
 
     The whitened causal neighbourhoods feed a stack of spatial LSTMs; the MCGSM on top sees only the last hidden vector.
+    :class:`ndrnn.RIDE` is this with what is done with a model as methods.
 
     Args:
         hidden_size: hidden units of every layer.
@@ -126,13 +122,13 @@ class RIDE(nn.Module):
         }
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], **options: Any) -> RIDE:
+    def from_config(cls, config: Mapping[str, Any], **options: Any) -> Self:
         """A model as :meth:`config` describes it; its weights are fresh."""
         given = dict(config)
         neighborhood = CausalNeighborhood(**given.pop("neighborhood"))
         return cls(neighborhood=neighborhood, **given, **options)
 
-    def add_layer(self, *, pass_through: bool = False) -> RIDE:
+    def add_layer(self, *, pass_through: bool = False) -> Self:
         """Put a layer on top: deep models are grown greedily, layer by layer.
 
         Args:
@@ -217,14 +213,6 @@ class RIDE(nn.Module):
         """The same as :meth:`log_prob`."""
         return self.log_prob(images, observed)
 
-    def log_prob_discrete(self, images: Tensor, *, levels: int = 256) -> Tensor:
-        """Log-probability of integer pixels; see :func:`ndrnn.density.use.evaluation.log_prob_discrete`."""
-        return log_prob_discrete(self, images, levels=levels)
-
-    def bits_per_pixel(self, images: Tensor, **options: Any) -> Rate:
-        """Rate with its interval; see :func:`ndrnn.density.use.evaluation.bits_per_pixel`."""
-        return bits_per_pixel(self, images, **options)
-
     @torch.no_grad()
     def surprise(self, images: Tensor, observed: Tensor | None = None) -> Tensor:
         """How little every predicted pixel was expected: -log2 of its density, (N, H', W'), as a map to look at."""
@@ -233,7 +221,7 @@ class RIDE(nn.Module):
     @torch.no_grad()
     def fit_whitening(
         self, images: Tensor, observed: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> RIDE:
+    ) -> Self:
         """Fit the whitening, and remember the marginal of the pixels, from at most half a million random pixels.
 
         Raises:
@@ -246,18 +234,6 @@ class RIDE(nn.Module):
         pick = torch.randint(len(outputs), (_MARGINAL,), generator=generator)
         self.marginal.copy_(outputs[pick.to(outputs.device)])
         return self
-
-    def fit(self, images: Pictures, val_images: Pictures | None = None, **options: Any) -> RideReport:
-        """Train on images (N, H, W) or (N, H, W, C), or on pictures of any sizes; see :func:`ndrnn.density.learn.training.fit_ride` for all options."""
-        return fit_ride(self, images, val_images, **options)
-
-    def sample(self, n: int, height: int, width: int, **options: Any) -> Tensor:
-        """Draw ``n`` images (n, height, width, C); see :func:`ndrnn.density.use.sampling.sample`."""
-        return sample(self, n, height, width, **options)
-
-    def inpaint(self, images: Tensor, mask: Tensor, **options: Any) -> Inpainting:
-        """Fill the pixels where ``mask`` is True; see :func:`ndrnn.density.use.inpainting.inpaint`."""
-        return inpaint(self, images, mask, **options)
 
 
 # Biases of nearly open and nearly closed gates: their gradients have not vanished.

@@ -17,7 +17,7 @@ import json
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -25,10 +25,8 @@ import torch
 from torch import Tensor
 
 from ..mixture.likelihood import MixtureParams, gate_log_probs, predictions, prepare
+from ..ride.model import RideModel
 from .stepping import Step, WavefrontEvaluator
-
-if TYPE_CHECKING:
-    from ..ride.model import RIDE
 
 _MAGIC, _VERSION = b"\x89ndrnn\r\n", 1
 # magic, version, height, width, hash of the model, checksum of the pixels, number of 32-bit words that follow
@@ -39,7 +37,7 @@ _FLOOR = 1e-9  # no value is impossible, or a picture unlike the model's could n
 _LARGEST = 1 << 28
 
 
-def compress(ride: RIDE, image: Tensor) -> bytes:
+def compress(ride: RideModel, image: Tensor) -> bytes:
     """An image (H, W) or (H, W, 1) of torch.uint8 as bytes, from which :func:`decompress` with this model makes it again.
 
     A model that does not pad sees a border of its mean value around the image.
@@ -78,7 +76,7 @@ def compress(ride: RIDE, image: Tensor) -> bytes:
     return data + _CHECKSUM.pack(crc32(data))
 
 
-def decompress(ride: RIDE, data: bytes) -> Tensor:
+def decompress(ride: RideModel, data: bytes) -> Tensor:
     """The image (H, W), torch.uint8, that :func:`compress` made ``data`` of with the same model.
 
     Raises:
@@ -110,7 +108,7 @@ def decompress(ride: RIDE, data: bytes) -> Tensor:
     return image
 
 
-def fingerprint(ride: RIDE) -> bytes:
+def fingerprint(ride: RideModel) -> bytes:
     """SHA-256 of a model's configuration and weights."""
     digest = hashlib.sha256(json.dumps(ride.config(), sort_keys=True).encode())
     for name, tensor in sorted(ride.state_dict().items()):
@@ -124,7 +122,7 @@ class _PixelModel:
     """Probabilities of pixel values by a RIDE, in float64."""
 
     @torch.no_grad()
-    def __init__(self, ride: RIDE) -> None:
+    def __init__(self, ride: RideModel) -> None:
         self._whitening = ride.whitening
         self._shared = prepare(MixtureParams(*(p.detach().double() for p in ride.mcgsm.mixture_params())))
         self._root = (self._shared.precision.sqrt() * self._shared.factor.abs()).unsqueeze(-1)
@@ -170,12 +168,12 @@ def _centres(values: Tensor, dtype: torch.dtype) -> Tensor:
     return (values.to(dtype) + 0.5) / _LEVELS
 
 
-def border_level(ride: RIDE) -> int:
+def border_level(ride: RideModel) -> int:
     """The value of the border around an image for a model that does not pad: its mean, rounded."""
     return int((ride.marginal.double().mean() * _LEVELS).floor().clamp(0, _LEVELS - 1))
 
 
-def _canvas(ride: RIDE, height: int, width: int) -> tuple[Tensor, Tensor]:
+def _canvas(ride: RideModel, height: int, width: int) -> tuple[Tensor, Tensor]:
     """A canvas (1, H + ..., W + ..., 1) of which every pixel of the image is predicted, and the image's part of it."""
     top, bottom, left, right = ride.neighborhood.margins
     border = 0.0 if ride.pad else (border_level(ride) + 0.5) / _LEVELS
@@ -184,7 +182,7 @@ def _canvas(ride: RIDE, height: int, width: int) -> tuple[Tensor, Tensor]:
     return canvas, canvas[0, top : top + height, left : left + width, 0]
 
 
-def _check_model(ride: RIDE) -> None:
+def _check_model(ride: RideModel) -> None:
     if ride.channels != 1 or ride.observed_channels:
         raise ValueError(
             "images can be coded by models of one channel without observed ones, "

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from math import log
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..lattices.images import batches, symmetries
-from ..lattices.neighborhood import as_image_batch, check_finite
+from ..lattices.neighborhood import as_image_batch
 from ..lattices.rate import Base, Rate, rate_of
-
-if TYPE_CHECKING:
-    from ..ride.model import RIDE
+from ..mixture.finite import check_finite
+from ..ride.model import RideModel
+from ..ride.stacked import StackedModel
 
 
 @torch.no_grad()
-def log_prob_discrete(ride: RIDE, images: Tensor, *, levels: int = 256) -> Tensor:
+def log_prob_discrete(ride: RideModel, images: Tensor, *, levels: int = 256) -> Tensor:
     """Log-probability in nats, (N, H', W'), of integer pixels: the density integrated over each value's bin.
 
     Value k is the bin [k, k + 1) / levels, as :func:`ndrnn.density.dequantize` has it. Neighbours enter as the
@@ -51,7 +50,7 @@ def log_prob_discrete(ride: RIDE, images: Tensor, *, levels: int = 256) -> Tenso
 
 @torch.no_grad()
 def log_prob_ensemble(
-    ride: RIDE, images: Tensor, *, base: Base = "continuous", levels: int = 256
+    ride: RideModel, images: Tensor, *, base: Base = "continuous", levels: int = 256
 ) -> tuple[Tensor, int]:
     """Log-density in nats of the inner pixels of each image, (N,), under the mean of the eight flips and transposes
     (Theis & Bethge 2015, section 3.5), and how many these pixels are.
@@ -73,7 +72,7 @@ def log_prob_ensemble(
 
 @torch.no_grad()
 def bits_per_pixel(
-    ride: RIDE,
+    ride: RideModel,
     images: Tensor,
     *,
     observed: Tensor | None = None,
@@ -115,7 +114,22 @@ def bits_per_pixel(
     return rate_of(torch.cat(per_image) / ride.channels, base, pixels, confidence, seed)
 
 
-def _log_prob(ride: RIDE, images: Tensor, base: Base, levels: int, observed: Tensor | None = None) -> Tensor:
+@torch.no_grad()
+def pair_bits_per_pixel(
+    model: StackedModel, images: Tensor, *, batch_size: int = 64, confidence: float = 0.95, seed: int = 0
+) -> Rate:
+    """Mean log2-density over the predicted pixels and channels, with a bootstrap interval over the images."""
+    per_image, pixels = [], 0
+    for part in batches(len(images), batch_size):
+        value = model.log_prob(images[part])
+        pixels = value[0].numel()
+        per_image.append(value.double().mean((1, 2)))
+    return rate_of(torch.cat(per_image) / model.channels, "continuous", pixels, confidence, seed)
+
+
+def _log_prob(
+    ride: RideModel, images: Tensor, base: Base, levels: int, observed: Tensor | None = None
+) -> Tensor:
     if base == "discrete":
         return log_prob_discrete(ride, images, levels=levels)
     return ride.log_prob(images, observed)

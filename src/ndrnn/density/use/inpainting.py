@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ...progress import Progress
-from ..lattices.neighborhood import as_image_batch, check_finite
+from ..lattices.neighborhood import as_image_batch
+from ..mixture.finite import check_finite
+from ..ride.model import RideModel
 from .sampling import ancestral, drawable, in_grid
-
-if TYPE_CHECKING:
-    from ..ride.model import RIDE
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class _Plan(NamedTuple):
 
 
 def inpaint(
-    ride: RIDE,
+    ride: RideModel,
     images: Tensor,
     mask: Tensor,
     *,
@@ -139,7 +138,7 @@ class _Filling:
 
     def __init__(
         self,
-        ride: RIDE,
+        ride: RideModel,
         images: Tensor,
         mask: Tensor,
         observed: Tensor | None,

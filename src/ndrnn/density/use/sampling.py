@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..lattices.neighborhood import as_image_batch, check_finite
+from ..lattices.neighborhood import as_image_batch
+from ..mixture.finite import check_finite
+from ..ride.model import RideModel
+from ..ride.stacked import StackedModel
 from .stepping import WavefrontEvaluator
-
-if TYPE_CHECKING:
-    from ..ride.model import RIDE
 
 Bounds = tuple[Tensor | float, Tensor | float]
 
@@ -29,7 +28,7 @@ class Noise:
 
     @classmethod
     def draw(
-        cls, ride: RIDE, n: int, rows: int, columns: int, generator: torch.Generator | None = None
+        cls, ride: RideModel, n: int, rows: int, columns: int, generator: torch.Generator | None = None
     ) -> Noise:
         """For a grid of ``rows`` x ``columns`` predicted pixels."""
         dtype = ride.marginal.dtype
@@ -48,7 +47,7 @@ class Drawn:
     """Log-density in nats, (N, H', W'), of every predicted pixel, drawn or known; None unless asked for."""
 
 
-def drawable(ride: RIDE, images: Tensor, mask: Tensor, name: str = "mask") -> Tensor:
+def drawable(ride: RideModel, images: Tensor, mask: Tensor, name: str = "mask") -> Tensor:
     """A mask of pixels to fill as (N, H, W), checked.
 
     Args:
@@ -77,7 +76,7 @@ def drawable(ride: RIDE, images: Tensor, mask: Tensor, name: str = "mask") -> Te
     return mask
 
 
-def in_grid(ride: RIDE, values: Tensor) -> Tensor:
+def in_grid(ride: RideModel, values: Tensor) -> Tensor:
     """What of (N, H, W, ...) lies at the predicted pixels, (N, H', W', ...)."""
     if ride.pad:
         return values
@@ -88,7 +87,7 @@ def in_grid(ride: RIDE, values: Tensor) -> Tensor:
 
 @torch.no_grad()
 def ancestral(
-    ride: RIDE,
+    ride: RideModel,
     images: Tensor,
     mask: Tensor | None = None,
     *,
@@ -164,7 +163,7 @@ def ancestral(
 
 
 def sample(
-    ride: RIDE,
+    ride: RideModel,
     n: int,
     height: int,
     width: int,
@@ -193,8 +192,45 @@ def sample(
     return _draw(ride, (n, height, width), pixels, margin, observed, clamp, generator)
 
 
+@torch.no_grad()
+def sample_pair(
+    model: StackedModel,
+    n: int,
+    height: int,
+    width: int,
+    *,
+    margin: int = 8,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Draw ``n`` images whose transforms have ``height`` x ``width`` pixels: the first channels, then the others.
+
+    Raises:
+        ValueError: a size is out of range.
+    """
+    for name, value in (("n", n), ("height", height), ("width", width)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    above = below = before = after = 0
+    if not model.first.pad:
+        both = zip(model.first.neighborhood.margins, model.second.neighborhood.margins, strict=True)
+        above, below, before, after = (max(pair) for pair in both)
+        above, before, after = (max(margin, side) for side in (above, before, after))
+    shape = (n, height + above + below, width + before + after)
+
+    def border(ride: RideModel) -> Tensor:
+        if ride.pad:
+            return ride.marginal.new_zeros(*shape, ride.channels)
+        return ride.marginal[torch.randint(len(ride.marginal), shape, generator=generator)]
+
+    first = ancestral(model.first, border(model.first), generator=generator).images
+    second = ancestral(model.second, border(model.second), observed=first, generator=generator).images
+    channels = torch.cat([first, second], -1)[:, above : above + height, before : before + width]
+    images: Tensor = model.transform.inverse(channels)  # type: ignore[operator]
+    return images
+
+
 def texture(
-    ride: RIDE,
+    ride: RideModel,
     image: Tensor,
     height: int,
     width: int,
@@ -230,7 +266,7 @@ def texture(
 
 
 def _draw(
-    ride: RIDE,
+    ride: RideModel,
     size: tuple[int, int, int],
     pixels: Tensor,
     margin: int,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,9 +17,7 @@ from ...nn.layers import ScanLayer
 from ...scan import step
 from ..mixture.drawing import Drawer
 from ..mixture.likelihood import MixtureParams, log_density
-
-if TYPE_CHECKING:
-    from ..ride.model import RIDE
+from ..ride.model import RideModel
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ class WavefrontEvaluator:
 
     @torch.no_grad()
     def __init__(
-        self, ride: RIDE, canvas: Tensor, observed: Tensor | None = None, *, order: str = "wavefront"
+        self, ride: RideModel, canvas: Tensor, observed: Tensor | None = None, *, order: str = "wavefront"
     ) -> None:
         if order not in ("wavefront", "raster"):
             raise ValueError(f'order must be "wavefront" or "raster", got {order!r}')
