@@ -39,6 +39,15 @@ def test_it_equals_the_scan_of_the_whole_image(cell: str, order: str) -> None:
         torch.testing.assert_close(value, ride.log_prob(images), rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_layer_that_is_no_scan_steps_by_its_boundary_states(turned: str, depth: int) -> None:
+    ride = random_ride(6, depth, cell=turned)
+    images = draw(3, 5, 9, 1)
+    hidden, value = incremental(ride, images, "wavefront")
+    torch.testing.assert_close(hidden, ride.hidden_and_outputs(images)[0], rtol=0, atol=1e-12)
+    torch.testing.assert_close(value, ride.log_prob(images), rtol=0, atol=1e-10)
+
+
 def test_in_float32_it_equals_the_scan_to_1e_5() -> None:
     torch.manual_seed(0)
     ride = RIDE(64, 2)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..data.batches import DensityBatch, Facts
 from ..density.lattices.neighborhood import CausalNeighborhood
+from ..density.ride.cells import check_cell
 from ..density.rides import RIDE
 from ..lattice import inside
 from ..learn.options import Options
@@ -24,9 +25,12 @@ class Density:
     """Learn the density of images."""
 
     hidden: int = 64
-    """Units of each spatial LSTM layer."""
+    """Units of each recurrent layer."""
     layers: int = 1
-    """Spatial LSTM layers."""
+    """Recurrent layers."""
+    cell: str = "spatial"
+    """Of the layers: spatial, spatial_extended, lstm, stable, leaky, gru or rnn, or the name of a registered layer.
+    Stable, leaky, gru and rnn are bounded on images of any size."""
     window: int = 5
     """Width of the causal neighbourhood; it has half as many rows, rounded up."""
     components: int = 32
@@ -49,6 +53,7 @@ class Density:
         for name in ("hidden", "layers", "window", "components", "scales", "features", "patch", "patches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_cell(self.cell)
         if self.window % 2 == 0:
             raise ValueError(f"window must be odd, got {self.window}")
         if self.levels < 0 or self.levels == 1:
@@ -98,6 +103,7 @@ class DensityTask(Task):
             num_scales=s.scales,
             num_features=s.features,
             channels=self.facts.channels,
+            cell=s.cell,
         )
 
     def prepare(self, batches: Iterable[DensityBatch]) -> None:

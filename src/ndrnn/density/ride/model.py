@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import exp, log
-from typing import Any, Literal, Self
+from math import log
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...nn.layers import MDGRU, MDLSTM, MDRNN, LeakyMDLSTM, ScanLayer, SpatialLSTM, StableMDLSTM
+from ...nn.layers import ScanLayer
 from ..lattices.neighborhood import CausalNeighborhood, as_image_batch
 from ..lattices.whitening import Whitening
 from ..mixture.finite import check_finite
 from ..mixture.mcgsm import MCGSM
+from .cells import hand_on, make_layer
 
-Cell = Literal["spatial", "spatial_extended", "lstm", "stable", "leaky", "gru", "rnn"]
-_LAYERS: Mapping[str, Any] = {
-    "spatial": SpatialLSTM,
-    "spatial_extended": SpatialLSTM,
-    "lstm": MDLSTM,
-    "stable": StableMDLSTM,
-    "leaky": LeakyMDLSTM,
-    "gru": MDGRU,
-    "rnn": MDRNN,
-}
 _MARGINAL = 1024
 
 
@@ -42,7 +33,10 @@ class RideModel(nn.Module):
         num_components, num_scales, num_features: of the MCGSM.
         channels: channels C of the images, predicted jointly.
         observed_channels: further channels that are known everywhere, given as ``observed``.
-        cell: ``"spatial"``, ``"spatial_extended"``, ``"lstm"``, ``"stable"``, ``"leaky"``, ``"gru"`` or ``"rnn"``.
+        cell: of the layers: ``"spatial"``, ``"spatial_extended"``, ``"lstm"``, ``"stable"``, ``"leaky"``, ``"gru"`` or
+            ``"rnn"``, or the name of any registered layer, such as ``"MDGRU"``. The memories of ``"stable"``,
+            ``"leaky"``, ``"gru"`` and ``"rnn"`` are bounded; those of the others grow on images larger than those that
+            were learned from, once training has opened their gates.
         pad: whether images are bordered with zeros so that every pixel is predicted, the model of patches.
 
     Images are floating point, (N, H, W) or (N, H, W, C); log-probabilities are in nats with respect to the density of
@@ -62,7 +56,7 @@ class RideModel(nn.Module):
         channels: int = 1,
         *,
         observed_channels: int = 0,
-        cell: Cell = "spatial",
+        cell: str = "spatial",
         pad: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -71,8 +65,6 @@ class RideModel(nn.Module):
         for name, value in (("hidden_size", hidden_size), ("num_layers", num_layers), ("channels", channels)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        if cell not in _LAYERS:
-            raise ValueError(f"cell must be one of {', '.join(map(repr, _LAYERS))}, got {cell!r}")
         if neighborhood is None:
             neighborhood = CausalNeighborhood.window(5, observed=observed_channels > 0)
         if bool(observed_channels) != bool(neighborhood.observed_size):
@@ -89,7 +81,7 @@ class RideModel(nn.Module):
         self.whitening = Whitening(inputs, channels, device=device, dtype=dtype)
         self.layers = nn.ModuleList()
         for _ in range(num_layers):
-            self._append_layer()
+            self.layers.append(self._make_layer())
         self.mcgsm = MCGSM(
             hidden_size, channels, num_components, num_scales, num_features, device=device, dtype=dtype
         )
@@ -136,29 +128,24 @@ class RideModel(nn.Module):
                 starts near what it was. Otherwise the layer is fresh and the MCGSM starts anew, as published.
 
         Raises:
-            ValueError: ``pass_through`` with a cell that has no gates i, g and o.
+            ValueError: ``pass_through`` with a layer whose candidate is not known.
         """
-        if pass_through and self.cell in ("leaky", "gru", "rnn"):
-            raise ValueError(f"pass_through needs a cell with the gates i, g and o, got cell={self.cell!r}")
         # the model may have moved since it was made
         self._options = {"device": self.marginal.device, "dtype": self.marginal.dtype}
-        self._append_layer()
+        top = self._make_layer()
         if pass_through:
-            _hand_on(self.scan_layers()[-1])
+            hand_on(top)
         else:
             self.mcgsm.reset_parameters()
+        self.layers.append(top)
         return self
 
-    def _append_layer(self) -> None:
-        kind = _LAYERS[self.cell]
+    def _make_layer(self) -> nn.Module:
         inputs = self.hidden_size if self.layers else self.whitening.num_inputs
-        options = {**self._options, "directions": [(1, 1)]}
-        if self.cell == "spatial_extended":
-            options["extended"] = True
-        self.layers.append(kind(inputs, self.hidden_size, 2, **options))
+        return make_layer(self.cell, inputs, self.hidden_size, 2, **self._options)
 
     def scan_layers(self) -> list[ScanLayer]:
-        """The layers, typed."""
+        """Those of the layers that are scans of a cell, typed."""
         return [layer for layer in self.layers if isinstance(layer, ScanLayer)]
 
     def canvas(self, images: Tensor, name: str = "images", channels: int | None = None) -> Tensor:
@@ -234,22 +221,3 @@ class RideModel(nn.Module):
         pick = torch.randint(len(outputs), (_MARGINAL,), generator=generator)
         self.marginal.copy_(outputs[pick.to(outputs.device)])
         return self
-
-
-# Biases of nearly open and nearly closed gates: their gradients have not vanished.
-_OPEN, _CLOSED = 2.0, -3.0
-
-
-@torch.no_grad()
-def _hand_on(layer: ScanLayer) -> None:
-    """Make a layer with as many inputs as units give about its input: i and o open, f closed, g the input."""
-    units = layer.hidden_size
-    opening = 1 / (1 + exp(-_OPEN))
-    for parameter in layer.parameters():
-        parameter.mul_(0.1)  # still no two units alike
-    for number, gate in enumerate(layer.cell.gates(layer.ndim)):
-        rows = slice(number * units, (number + 1) * units)
-        if gate == "g":
-            layer.weight_ih[:, rows] = torch.eye(units).to(layer.weight_ih) / opening**2
-        elif layer.bias is not None and gate[0] in "ifo":
-            layer.bias[:, rows] += _CLOSED if gate[0] == "f" else _OPEN

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..lattices.neighborhood import as_image_batch
-from .model import Cell, RideModel
+from .model import RideModel
 
 
 class Options(TypedDict, total=False):
@@ -18,7 +18,7 @@ class Options(TypedDict, total=False):
     num_components: int
     num_scales: int
     num_features: int
-    cell: Cell
+    cell: str
     pad: bool
     device: torch.device | str | None
     dtype: torch.dtype | None

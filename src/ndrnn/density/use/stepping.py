@@ -7,11 +7,13 @@ wavefronts is all that is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ...nn.layers import ScanLayer
 from ...scan import step
@@ -34,29 +36,23 @@ class Step:
     """Row-major indices (m,) of the pixels in the canvas."""
 
 
-class _LayerState:
-    """One layer, and a ring of the states in its last wavefronts.
+class _Layer(ABC):
+    """One layer, and rings of the states in its last wavefronts.
 
-    A slot of the ring holds the states of all rows of the grid, (rows + 1) * batch of them, row by row, so that those
+    A slot of a ring holds the states of all rows of the grid, (rows + 1) * batch of them, row by row, so that those
     of neighbouring rows are a slice of it. Row -1, and every row before its first pixel, is the boundary of the grid:
     nothing is ever written there, and it is zero.
+
+    Args:
+        size: numbers of wavefronts to remember, and of states in each.
+        batch: images.
+        like: a parameter of the layer.
+        widths: of the states of a pixel.
     """
 
-    def __init__(
-        self, layer: ScanLayer, rows: int, batch: int, slope: int, first: tuple[Tensor, Tensor] | None
-    ) -> None:
-        self.cell, self.params = layer.cell, layer.params
-        if first is not None:
-            # the whitening of the inputs is folded into the weights
-            transform, mean = first
-            weight_ih = self.params.weight_ih @ transform
-            shift = weight_ih @ mean
-            bias = -shift if self.params.bias is None else self.params.bias - shift
-            self.params = self.params._replace(weight_ih=weight_ih, bias=bias)
-        self._batch, self._slope = batch, slope
-        slots = (slope + 1, (rows + 1) * batch, layer.hidden_size)
-        states = [self.params.weight_ih.new_zeros(slots) for _ in range(1 + self.cell.memory)]
-        self._rings = [ring.unbind() for ring in states]
+    def __init__(self, size: tuple[int, int], batch: int, like: Tensor, widths: Sequence[int]) -> None:
+        self._slope, self._batch = size[0] - 1, batch
+        self._rings = [like.new_zeros(*size, width).unbind() for width in widths]
 
     def clear(self) -> None:
         """Forget all states: the boundary of the grid is zero."""
@@ -72,10 +68,66 @@ class _LayerState:
             at = slice(*((row + 1 - above) * self._batch for row in rows))
             return [ring[(t - before) % len(ring)][at] for ring in self._rings]
 
-        up, left, new = states(self._slope, 1), states(1, 0), states(0, 0)
-        h, *c = zip(up, left, strict=True)
+        return self.advance(x, [states(self._slope, 1), states(1, 0)], states(0, 0))
+
+    @abstractmethod
+    def advance(self, x: Tensor, before: Sequence[Sequence[Tensor]], new: Sequence[Tensor]) -> Tensor:
+        """Hidden vectors (m N, H) from inputs (m N, C) and the predecessors' states, by axis; fills in the new states."""
+
+
+class _Scan(_Layer):
+    """A scan, one step of its cell at a time."""
+
+    def __init__(
+        self, layer: ScanLayer, size: tuple[int, int], batch: int, first: tuple[Tensor, Tensor] | None
+    ) -> None:
+        self.cell, self.params = layer.cell, layer.params
+        if first is not None:
+            # the whitening of the inputs is folded into the weights
+            transform, mean = first
+            weight_ih = self.params.weight_ih @ transform
+            shift = weight_ih @ mean
+            bias = -shift if self.params.bias is None else self.params.bias - shift
+            self.params = self.params._replace(weight_ih=weight_ih, bias=bias)
+        widths = [layer.hidden_size] * (1 + self.cell.memory)
+        super().__init__(size, batch, self.params.weight_ih, widths)
+
+    def advance(self, x: Tensor, before: Sequence[Sequence[Tensor]], new: Sequence[Tensor]) -> Tensor:
+        h, *c = zip(*before, strict=True)
         step(self.cell, x, self.params, h, c[0] if c else (), *new)
         return new[0]
+
+
+class _Other(_Layer):
+    """Any other layer that takes and returns boundary states: every pixel is a lattice of one point to it."""
+
+    def __init__(
+        self,
+        layer: nn.Module,
+        inputs: int,
+        size: tuple[int, int],
+        batch: int,
+        first: tuple[Tensor, Tensor] | None,
+    ) -> None:
+        self.layer, self.first = layer, first
+        like = next(layer.parameters())
+        # the form of a state is the layer's own: a face an axis, of one part or of several
+        _, state = layer(like.new_zeros(1, 1, 1, inputs), return_state=True)
+        faces, self._form = tree_flatten(state)
+        super().__init__(size, batch, like, [face.shape[-1] for face in faces[::2]])
+
+    def advance(self, x: Tensor, before: Sequence[Sequence[Tensor]], new: Sequence[Tensor]) -> Tensor:
+        if self.first is not None:
+            transform, mean = self.first
+            x = (x - mean) @ transform.T
+        faces = [state.view(1, len(x), 1, -1) for part in zip(*before, strict=True) for state in part]
+        state = tree_unflatten(faces, self._form)
+        y, exits = self.layer(x.view(len(x), 1, 1, -1), initial_state=state, return_state=True)
+        # of a single point all faces hold the same
+        for to, face in zip(new, tree_flatten(exits)[0][::2], strict=True):
+            to.copy_(face.view_as(to))
+        result: Tensor = y.view(len(x), -1)
+        return result
 
 
 class WavefrontEvaluator:
@@ -117,10 +169,15 @@ class WavefrontEvaluator:
         self._row_index = torch.arange(self.rows, device=device)
         whitening = ride.whitening
         folded = (whitening.input_transform, whitening.input_mean)
-        self._layers = [
-            _LayerState(layer, self.rows, batch, self.slope, folded if depth == 0 else None)
-            for depth, layer in enumerate(ride.scan_layers())
-        ]
+        size = (self.slope + 1, (self.rows + 1) * batch)
+        self._layers: list[_Layer] = []
+        for layer in ride.layers:
+            first = None if self._layers else folded
+            inputs = ride.hidden_size if self._layers else whitening.num_inputs
+            if isinstance(layer, ScanLayer):
+                self._layers.append(_Scan(layer, size, batch, first))
+            else:
+                self._layers.append(_Other(layer, inputs, size, batch, first))
         self._params = MixtureParams(*(p.detach() for p in ride.mcgsm.mixture_params()))
         # what does not depend on the pixel is folded into the mixture: y = y_whitened O + b + P x
         self._predictor = whitening.predictor.T
