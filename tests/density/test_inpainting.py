@@ -153,6 +153,42 @@ def test_it_goes_on_where_an_earlier_result_ended() -> None:
         ride.inpaint(images, mask, chains=3, epochs=1, start=torch.full_like(first.images, torch.nan))
 
 
+def test_a_hole_at_the_border_is_filled_and_all_else_kept() -> None:
+    ride = dependent_ride(neighborhood=CausalNeighborhood.window(3))
+    images = draw(2, 6, 7, 1)
+    mask = torch.zeros(6, 7, dtype=torch.bool)
+    mask[:2, :3], mask[4, 6] = True, True
+    unknown = images.masked_fill(mask[:, :, None], torch.nan)
+    for method in ("mh", "map"):
+        generator = torch.Generator().manual_seed(0)
+        result = inpaint(ride, unknown, mask, method=method, chains=2, epochs=2, generator=generator)
+        assert result.images.shape == (2, 2, 6, 7, 1)
+        assert result.images.isfinite().all()
+        assert torch.equal(result.images[:, :, ~mask], images[:, ~mask].expand(2, -1, -1, -1))
+        again = inpaint(ride, unknown, mask, chains=2, epochs=0, start=result.images)
+        assert torch.equal(again.images, result.images)
+
+
+def test_a_hole_at_the_border_follows_its_neighbours() -> None:
+    """The pixel above the first known row is drawn given what is below: on rows that hardly change it is near them."""
+    ride = RIDE(2, 1, CausalNeighborhood.window(3), 1, 1, 1, dtype=torch.float64)
+    with torch.no_grad():
+        for p in ride.mcgsm.parameters():
+            p.zero_()
+        ride.mcgsm.cholesky.fill_(1)
+    generator = torch.Generator().manual_seed(0)
+    inputs = 3 * torch.randn(4000, 4, generator=generator, dtype=torch.float64)
+    above = inputs[:, [ride.neighborhood.offsets.index((-1, 0))]]
+    ride.whitening.fit(inputs, above + 0.1 * torch.randn(4000, 1, generator=generator, dtype=torch.float64))
+    ride.marginal.copy_(3 * torch.randn(ride.marginal.shape, generator=generator, dtype=torch.float64))
+    images = torch.full((1, 8, 9, 1), 5.0, dtype=torch.float64)
+    mask = torch.zeros(8, 9, dtype=torch.bool)
+    mask[0, 4] = True
+    filled = inpaint(ride, images, mask, chains=20, epochs=30, generator=generator).images[:, 0, 0, 4, 0]
+    # a step down one row changes a value by 0.1 in the standard deviation
+    assert float((filled - 5).abs().mean()) < 0.5
+
+
 def test_a_climb_without_a_finite_gradient_ends_and_says_so() -> None:
     ride = RIDE(2, num_components=2)
     layer = ride.scan_layers()[0]

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..mixture.precision import own_precision
+
 
 def dequantize(
     images: Tensor,
@@ -73,11 +75,13 @@ class LinearTransform(nn.Module):
         """
         if images.shape[-1] != len(self.matrix):
             raise ValueError(f"images must have {len(self.matrix)} channels, got {images.shape[-1]}")
-        return images @ self.matrix.T.to(images)
+        with own_precision(images.device):
+            return images @ self.matrix.T.to(images)
 
     def inverse(self, images: Tensor) -> Tensor:
         """Images (N, H, W, C) in the old basis."""
-        return images @ self.inverse_matrix.T.to(images)
+        with own_precision(images.device):
+            return images @ self.inverse_matrix.T.to(images)
 
 
 def luma_chroma() -> LinearTransform:
@@ -91,6 +95,7 @@ def luma_chroma() -> LinearTransform:
                 [0.5, -0.5 * green / (1 - red), -0.5 * blue / (1 - red)],
             ],
             dtype=torch.float64,
+            device="cpu",
         )
     )
 
@@ -112,12 +117,14 @@ class Haar(nn.Module):
                 f"images must have even sides and one channel for the Haar transform, got {tuple(images.shape)}"
             )
         blocks = images.reshape(n, height // 2, 2, width // 2, 2).permute(0, 1, 3, 2, 4).flatten(-2)
-        return blocks @ self._basis(images).T
+        with own_precision(images.device):
+            return blocks @ self._basis(images).T
 
     def inverse(self, coefficients: Tensor) -> Tensor:
         """The images (N, H, W, 1) again."""
         n, rows, columns, _ = coefficients.shape
-        blocks = (coefficients @ self._basis(coefficients)).view(n, rows, columns, 2, 2)
+        with own_precision(coefficients.device):
+            blocks = (coefficients @ self._basis(coefficients)).view(n, rows, columns, 2, 2)
         return blocks.permute(0, 1, 3, 2, 4).reshape(n, 2 * rows, 2 * columns, 1)
 
     @staticmethod

@@ -49,14 +49,18 @@ class CausalNeighborhood:
         output: tuple[int, int] | None = None,
         observed: Tensor | Sequence[Sequence[bool | int]] | None = None,
     ) -> None:
-        self.mask = torch.as_tensor(mask).bool()
+        self.mask = torch.as_tensor(mask, device="cpu").bool()
         if self.mask.dim() != 2 or self.mask.numel() == 0:
             raise ValueError(f"mask must be a matrix (rows, columns), got shape {tuple(self.mask.shape)}")
         rows, columns = self.mask.shape
         self.output = (rows - 1, columns // 2) if output is None else (int(output[0]), int(output[1]))
         if not (0 <= self.output[0] < rows and 0 <= self.output[1] < columns):
             raise ValueError(f"output must lie inside the mask of shape {(rows, columns)}, got {self.output}")
-        self.observed = torch.zeros_like(self.mask) if observed is None else torch.as_tensor(observed).bool()
+        self.observed = (
+            torch.zeros_like(self.mask)
+            if observed is None
+            else torch.as_tensor(observed, device="cpu").bool()
+        )
         if self.observed.shape != self.mask.shape:
             raise ValueError(
                 f"observed must have the mask's shape {(rows, columns)}, got {tuple(self.observed.shape)}"
@@ -92,7 +96,8 @@ class CausalNeighborhood:
         if width < 3 or width % 2 == 0:
             raise ValueError(f"width must be an odd number of at least 3, got {width}")
         half = width // 2
-        mask = torch.ones(width if observed else half + 1, width, dtype=torch.bool)
+        # on the CPU also where tensors are made on another device by default
+        mask = torch.ones(width if observed else half + 1, width, dtype=torch.bool, device="cpu")
         square = torch.ones_like(mask) if observed else None
         mask[half, half:] = False
         mask[half + 1 :] = False

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..lattices.images import batches, symmetries
 from ..lattices.neighborhood import as_image_batch
 from ..lattices.rate import Base, Rate, rate_of
-from ..mixture.finite import check_finite
+from ..mixture.finite import check_each_finite, check_finite
 from ..ride.model import RideModel
 from ..ride.stacked import StackedModel
 
@@ -93,6 +93,7 @@ def bits_per_pixel(
 
     Raises:
         TypeError, ValueError: see :meth:`RIDE.log_prob`; or a value is not finite, or an option is out of range.
+        FloatingPointError: a log-density is not finite; the message names the image.
     """
     if base not in ("continuous", "discrete"):
         raise ValueError(f'base must be "continuous" or "discrete", got {base!r}')
@@ -111,7 +112,9 @@ def bits_per_pixel(
             value = _log_prob(ride, chunk, base, levels, seen)
             pixels = value[0].numel()
             per_image.append(value.double().mean((1, 2)))
-    return rate_of(torch.cat(per_image) / ride.channels, base, pixels, confidence, seed)
+    nats = torch.cat(per_image)
+    check_each_finite(nats, "the log-density")
+    return rate_of(nats / ride.channels, base, pixels, confidence, seed)
 
 
 @torch.no_grad()
@@ -124,7 +127,9 @@ def pair_bits_per_pixel(
         value = model.log_prob(images[part])
         pixels = value[0].numel()
         per_image.append(value.double().mean((1, 2)))
-    return rate_of(torch.cat(per_image) / model.channels, "continuous", pixels, confidence, seed)
+    nats = torch.cat(per_image)
+    check_each_finite(nats, "the log-density")
+    return rate_of(nats / model.channels, "continuous", pixels, confidence, seed)
 
 
 def _log_prob(

@@ -8,12 +8,16 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ...progress import Progress
 from ..lattices.neighborhood import as_image_batch
-from ..mixture.finite import check_finite
+from ..mixture.finite import check_each_finite, check_finite
 from ..ride.model import RideModel
 from .sampling import ancestral, drawable, in_grid
+
+_FRAME = 8
+"""Pixels around an image that are filled in too beside a hole that reaches the border, and cut off."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,9 @@ def inpaint(
     the model only up to the reach of its memory; with ``patch=None`` they are the whole image and the samples exact.
     ``"map"`` climbs the log-density from such a start by L-BFGS; it warns and ends where the gradient is not finite.
 
+    A hole may reach the border. A model that does not pad then gets a frame of repeated pixels around the image, filled
+    in too where it adjoins the hole and cut off at the end; log-densities are those of the image with its frame.
+
     Args:
         images: (N, H, W) or (N, H, W, C); what lies under the mask does not matter.
         mask: bool, (H, W) or (N, H, W).
@@ -91,6 +98,7 @@ def inpaint(
     Raises:
         TypeError, ValueError: an argument is out of range, or images or mask do not fit, see
             :func:`ndrnn.density.use.sampling.drawable`.
+        FloatingPointError: what is drawn or its log-density is not finite; the message names the image.
     """
     counts = {"chains": chains, "inner": inner, "stride": stride, "initializations": initializations}
     for name, value in counts.items():
@@ -104,6 +112,14 @@ def inpaint(
         raise ValueError(f'method must be "mh" or "map", got {method!r}')
     ride.canvases(images, observed)
     images = as_image_batch(images)
+    whole, frame = images, None
+    if start is not None:
+        check_start(start, (chains, *images.shape), images.dtype)
+    if observed is not None:
+        observed = as_image_batch(observed, "observed")
+    if not ride.pad and _reaches_border(ride, images, mask):
+        frame = _Frame(ride)
+        images, mask, observed, start = frame.grown(images, mask, observed, start, generator)
     mask = drawable(ride, images, mask)
     reach = max(ride.neighborhood.margins)
     if patch is not None and not ride.pad and (patch - inner) // 2 < reach:
@@ -115,13 +131,13 @@ def inpaint(
         ride,
         images.repeat(chains, 1, 1, 1),
         mask.repeat(chains, 1, 1),
-        None if observed is None else as_image_batch(observed, "observed").repeat(chains, 1, 1, 1),
+        None if observed is None else observed.repeat(chains, 1, 1, 1),
         generator,
     )
     if start is None:
         filling.start(initializations)
     else:
-        filling.start_from(start, (chains, *images.shape))
+        filling.start_from(start)
     accepted = None
     if method == "map":
         history = filling.climb(epochs, progress)
@@ -129,8 +145,88 @@ def inpaint(
         plan = _plan(mask.any(0), None if ride.pad else patch, inner, stride)
         history, share = filling.sweep(epochs, plan, progress)
         accepted = share.view(chains, n)
-    filled = filling.images.view(chains, n, *images.shape[1:])
-    return Inpainting(filled, history[-1].view(chains, n), accepted, history.view(len(history), chains, n))
+    filled = filling.images if frame is None else frame.cut(filling.images)
+    filled = filled.reshape(chains, n, *whole.shape[1:])
+    log_prob = history[-1].view(chains, n)
+    check_each_finite(log_prob.T, "the log-density of what is filled in")
+    return Inpainting(filled, log_prob, accepted, history.view(len(history), chains, n))
+
+
+def check_start(start: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Raise ValueError if images to start from are not of the wanted shape (chains, N, H, W, C) and dtype."""
+    if tuple(start.shape) != shape or start.dtype != dtype:
+        raise ValueError(
+            f"start must have shape {shape} and dtype {dtype}, as the images of an earlier result, "
+            f"got {tuple(start.shape)} and {start.dtype}"
+        )
+
+
+def _reaches_border(ride: RideModel, images: Tensor, mask: Tensor) -> bool:
+    """Whether a pixel to fill lacks a whole neighbourhood; a mask of another form is left to its check."""
+    if mask.dtype != torch.bool or mask.shape not in (images.shape[:3], images.shape[1:3]):
+        return False
+    mask = mask.expand(images.shape[:3])
+    return int(in_grid(ride, mask).sum()) < int(mask.sum())
+
+
+class _Frame:
+    """A frame around images whose holes reach the border: a model that does not pad needs a neighbourhood there.
+
+    The frame repeats the border of the image. Beside a hole it is a part of the hole, up to its own border, which holds
+    the known pixels that are nearest: draws from the marginal would pull at what is filled.
+    """
+
+    def __init__(self, ride: RideModel) -> None:
+        self.marginal, self.margins = ride.marginal, ride.neighborhood.margins
+        # sides that no neighbourhood looks to need no frame
+        self.widths = [side and side + _FRAME for side in self.margins]
+
+    def grown(
+        self,
+        images: Tensor,
+        mask: Tensor,
+        observed: Tensor | None,
+        start: Tensor | None,
+        generator: torch.Generator | None,
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """All of these with the frame around."""
+        holes = self._repeated(mask.expand(images.shape[:3]).unsqueeze(-1).to(images)).squeeze(-1) > 0
+        known = _spread(images, mask.expand(images.shape[:3]), self.marginal, generator)
+        images = torch.where(holes.unsqueeze(-1), self._repeated(known), self._repeated(images))
+        inner = torch.zeros_like(holes)
+        top, bottom, left, right = self.margins
+        inner[:, top : inner.shape[1] - bottom, left : inner.shape[2] - right] = True
+        seen = None if observed is None else self._repeated(observed)
+        if start is not None:
+            start = self._repeated(start.flatten(0, 1)).unflatten(0, start.shape[:2])
+        return images, holes & inner, seen, start
+
+    def cut(self, images: Tensor) -> Tensor:
+        """Images without the frame."""
+        top, bottom, left, right = self.widths
+        return images[:, top : images.shape[1] - bottom, left : images.shape[2] - right]
+
+    def _repeated(self, values: Tensor) -> Tensor:
+        top, bottom, left, right = self.widths
+        framed = functional.pad(values.movedim(-1, 1), (left, right, top, bottom), mode="replicate")
+        return framed.movedim(1, -1).contiguous()
+
+
+def _spread(images: Tensor, mask: Tensor, marginal: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Images with the nearest known pixels in their holes, as paths along the axes have it; where nothing is known, draws
+    from the marginal of the pixels."""
+    picks = torch.randint(len(marginal), mask.shape, generator=generator).to(mask.device)
+    images = torch.where(mask.unsqueeze(-1), marginal[picks], images)
+    unknown = mask & ~mask.flatten(1).all(1)[:, None, None]
+    while bool(unknown.any()):
+        for axis in (1, 2):
+            for step in (1, -1):
+                beside = unknown.roll(step, axis)
+                beside.select(axis, 0 if step == 1 else -1).fill_(True)  # nothing comes from the other side
+                reached = unknown & ~beside
+                images = torch.where(reached.unsqueeze(-1), images.roll(step, axis), images)
+                unknown = unknown & ~reached
+    return images
 
 
 class _Filling:
@@ -173,13 +269,8 @@ class _Filling:
             best = torch.maximum(value, best)
         self.images = chosen
 
-    def start_from(self, start: Tensor, shape: tuple[int, ...]) -> None:
+    def start_from(self, start: Tensor) -> None:
         """The pixels of given images (chains, N, H, W, C), where the mask is True."""
-        if tuple(start.shape) != shape or start.dtype != self.images.dtype:
-            raise ValueError(
-                f"start must have shape {shape} and dtype {self.images.dtype}, as the images of an earlier result, "
-                f"got {tuple(start.shape)} and {start.dtype}"
-            )
         start = start.to(self.images.device).flatten(0, 1)
         check_finite(start[self.mask], "start")
         self.images = torch.where(self.mask.unsqueeze(-1), start, self.images)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..lattices.neighborhood import as_image_batch
-from ..mixture.finite import check_finite
+from ..mixture.finite import check_each_finite, check_finite
 from ..ride.model import RideModel
 from ..ride.stacked import StackedModel
 from .stepping import WavefrontEvaluator
@@ -113,6 +113,7 @@ def ancestral(
 
     Raises:
         TypeError, ValueError: images or mask do not fit, see :meth:`RIDE.canvas` and :func:`drawable`.
+        FloatingPointError: what is drawn is not finite; the message names the image.
     """
     canvas, seen = ride.canvases(images, observed)
     images = as_image_batch(images)
@@ -158,6 +159,7 @@ def ancestral(
     if ride.pad:
         drawn = nb.targets(drawn)
     drawn = drawn.contiguous()
+    check_each_finite(drawn, "what is drawn")
     # in one scan, several times as fast as step by step
     return Drawn(drawn, ride.log_prob(drawn, observed) if with_log_prob else None)
 

@@ -19,6 +19,7 @@ from ...nn.layers import ScanLayer
 from ...scan import step
 from ..mixture.drawing import Drawer
 from ..mixture.likelihood import MixtureParams, log_density
+from ..mixture.precision import own_precision
 from ..ride.model import RideModel
 
 
@@ -167,6 +168,11 @@ class WavefrontEvaluator:
             [i * width + j for i, j in nb.observed_offsets], dtype=torch.long, device=device
         )
         self._row_index = torch.arange(self.rows, device=device)
+        with own_precision(device):
+            self._fold(ride, batch)
+
+    def _fold(self, ride: RideModel, batch: int) -> None:
+        """Lay out layers and mixture, the whitening folded into both."""
         whitening = ride.whitening
         folded = (whitening.input_transform, whitening.input_mean)
         size = (self.slope + 1, (self.rows + 1) * batch)
@@ -196,7 +202,7 @@ class WavefrontEvaluator:
             i = self._row_index[first:last]
             at = i * (self._width - slope) + (t + self._corner)
             # not around the loop: the caller's own code runs between the steps
-            with torch.no_grad():
+            with torch.no_grad(), own_precision(self.flat.device):
                 x = self._gather(at)
                 hidden = x
                 for layer in self._layers:
@@ -214,8 +220,10 @@ class WavefrontEvaluator:
     @torch.no_grad()
     def draw(self, step: Step, uniform: Tensor, normal: Tensor) -> Tensor:
         """Samples (m, N, C) at the pixels of a step from random numbers (m, N) and (m, N, C)."""
-        drawn = self._drawer.draw(step.hidden, uniform.reshape(-1), normal.flatten(0, 1))
-        return drawn.addmm_(step.inputs, self._predictor).view(len(step.at), -1, self.flat.shape[-1])
+        with own_precision(self.flat.device):
+            drawn = self._drawer.draw(step.hidden, uniform.reshape(-1), normal.flatten(0, 1))
+            drawn.addmm_(step.inputs, self._predictor)
+        return drawn.view(len(step.at), -1, self.flat.shape[-1])
 
     def write(self, step: Step, values: Tensor) -> None:
         """Put values (m, N, C) at the pixels of a step."""
