@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ndrnn.density import RIDE, CausalNeighborhood, texture
-from ndrnn.density.use.sampling import Noise, ancestral, in_grid
+from ndrnn.density.use.sampling import Noise, ancestral
 from ndrnn.density.use.stepping import Step, WavefrontEvaluator
 
 from .test_ride import CELLS, draw, random_ride
@@ -69,7 +69,7 @@ def test_the_log_probability_is_that_accumulated_while_sampling(
     assert drawn.log_prob is not None
     visited = accumulated.isfinite()
     unknown = torch.ones(3, 9, 10, dtype=torch.bool) if mask is None else mask.expand(3, -1, -1)
-    assert visited[in_grid(ride, unknown).flatten(1)].all()
+    assert visited[ride.predicted(unknown).flatten(1)].all()
     torch.testing.assert_close(drawn.log_prob.flatten(1)[visited], accumulated[visited], rtol=0, atol=1e-10)
 
 

@@ -177,6 +177,14 @@ class RideModel(nn.Module):
         seen = None if observed is None else self.canvas(observed, "observed", self.observed_channels)
         return canvas, seen
 
+    def predicted(self, values: Tensor) -> Tensor:
+        """What of (N, H, W, ...) lies at the predicted pixels, (N, H', W', ...)."""
+        if self.pad:
+            return values
+        top, _, left, _ = self.neighborhood.margins
+        rows, columns = self.neighborhood.grid(*values.shape[1:3])
+        return values[:, top : top + rows, left : left + columns]
+
     def hidden_and_outputs(self, images: Tensor, observed: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Top hidden vectors (N, H', W', hidden_size) and whitened outputs (N, H', W', C)."""
         canvas, seen = self.canvases(images, observed)

@@ -14,7 +14,7 @@ from ...progress import Progress
 from ..lattices.neighborhood import as_image_batch
 from ..mixture.finite import check_each_finite, check_finite
 from ..ride.model import RideModel
-from .sampling import ancestral, drawable, in_grid
+from .sampling import ancestral, drawable
 
 _FRAME = 8
 """Pixels around an image that are filled in too beside a hole that reaches the border, and cut off."""
@@ -166,7 +166,7 @@ def _reaches_border(ride: RideModel, images: Tensor, mask: Tensor) -> bool:
     if mask.dtype != torch.bool or mask.shape not in (images.shape[:3], images.shape[1:3]):
         return False
     mask = mask.expand(images.shape[:3])
-    return int(in_grid(ride, mask).sum()) < int(mask.sum())
+    return int(ride.predicted(mask).sum()) < int(mask.sum())
 
 
 class _Frame:
@@ -312,7 +312,7 @@ class _Filling:
         )
         assert drawn.log_prob is not None
         # log p' - log q' - (log p - log q): the factors of the drawn pixels cancel, those of the others stay
-        drawn_here = in_grid(self.ride, free_flat)
+        drawn_here = self.ride.predicted(free_flat)
         before = self.ride.log_prob(old_flat, seen).masked_fill(drawn_here, 0)
         after = drawn.log_prob.masked_fill(drawn_here, 0)
         ratio = (after.double() - before.double()).sum((1, 2)).view(len(group), -1)

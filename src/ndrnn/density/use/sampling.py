@@ -68,21 +68,12 @@ def drawable(ride: RideModel, images: Tensor, mask: Tensor, name: str = "mask") 
         raise ValueError(f"{name} must be True somewhere: there is nothing to fill")
     if not ride.pad:
         top, bottom, left, right = ride.neighborhood.margins
-        if int(in_grid(ride, mask).sum()) < int(mask.sum()):
+        if int(ride.predicted(mask).sum()) < int(mask.sum()):
             raise ValueError(
                 f"{name} must leave known the pixels without a whole neighbourhood: {top} rows above, {bottom} below, "
                 f"{left} columns left and {right} right"
             )
     return mask
-
-
-def in_grid(ride: RideModel, values: Tensor) -> Tensor:
-    """What of (N, H, W, ...) lies at the predicted pixels, (N, H', W', ...)."""
-    if ride.pad:
-        return values
-    top, _, left, _ = ride.neighborhood.margins
-    rows, columns = ride.neighborhood.grid(*values.shape[1:3])
-    return values[:, top : top + rows, left : left + columns]
 
 
 @torch.no_grad()
@@ -128,7 +119,7 @@ def ancestral(
         known = images[~mask]
         region[mask] = 0  # whatever was there, NaN even, must not be seen
         check_finite(known, "images")
-        at = _by_pixel(in_grid(ride, mask).unsqueeze(-1))
+        at = _by_pixel(ride.predicted(mask).unsqueeze(-1))
     if noise is None:
         noise = Noise.draw(ride, len(canvas), rows, columns, generator)
     wanted = (len(canvas), rows, columns)
