@@ -195,6 +195,8 @@ def _canvas(ride: RideModel, height: int, width: int) -> tuple[Tensor, Tensor]:
 
 
 def _check_model(ride: RideModel) -> None:
+    if ride.ndim != 2:
+        raise ValueError(f"ride must be a model of images, of two axes, got {ride.ndim}")
     if ride.channels != 1 or ride.observed_channels:
         raise ValueError(
             "images can be coded by models of one channel without observed ones, "

@@ -40,7 +40,7 @@ def log_prob_discrete(
     values = images.long()
     if values.numel() and not (int(values.min()) >= 0 and int(values.max()) < levels):
         raise ValueError(f"images must lie in [0, {levels}), got {int(values.min())} to {int(values.max())}")
-    exact = as_image_batch((values.double() + 0.5) / levels)
+    exact = as_image_batch((values.double() + 0.5) / levels, ndim=ride.ndim)
     centres = exact.to(ride.marginal.dtype)
     hidden, _ = ride.hidden_and_outputs(centres, observed)
     canvas, seen = ride.canvases(centres, observed)

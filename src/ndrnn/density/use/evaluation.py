@@ -65,6 +65,8 @@ def bits_per_pixel(
     """
     if base not in ("continuous", "discrete"):
         raise ValueError(f'base must be "continuous" or "discrete", got {base!r}')
+    if ensemble and ride.ndim != 2:
+        raise ValueError(f"an ensemble over flips and transposes is defined for images, got {ride.ndim} axes")
     if ensemble and observed is not None:
         raise ValueError("an ensemble is defined for models without observed channels")
     per_image, pixels = [], 0
@@ -79,7 +81,7 @@ def bits_per_pixel(
             seen = None if observed is None else observed[part]
             value = _log_prob(ride, chunk, base, levels, seen)
             pixels = value[0].numel()
-            per_image.append(value.double().mean((1, 2)))
+            per_image.append(value.double().mean(tuple(range(1, value.dim()))))
     nats = torch.cat(per_image)
     check_each_finite(nats, "the log-density")
     return rate_of(nats / ride.channels, base, pixels, confidence, seed)

@@ -110,6 +110,8 @@ def inpaint(
         raise ValueError(f"epochs must not be negative, got {epochs}")
     if method not in ("mh", "map"):
         raise ValueError(f'method must be "mh" or "map", got {method!r}')
+    if ride.ndim != 2:
+        raise ValueError(f"ride must be a model of images, of two axes, got {ride.ndim}")
     ride.canvases(images, observed)
     images = as_image_batch(images)
     whole, frame = images, None
