@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from ndrnn.density import RIDE, CausalNeighborhood
+from ndrnn.density.use.sampling import Noise, ancestral
 
 from .test_ride import draw, random_ride
+from .test_stepping import incremental
 
 AXES = [1, 2, 3]
 SHAPES = {1: (9,), 2: (5, 6), 3: (4, 5, 6)}
@@ -127,6 +129,82 @@ def test_a_model_comes_back_from_its_config(ndim: int) -> None:
     assert torch.equal(again.log_prob(images), ride.log_prob(images))
     ride.fit_whitening(torch.rand(4, *(8,) * ndim))
     assert bool(ride.whitening.fitted)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("order", ["wavefront", "raster"])
+@pytest.mark.parametrize("name", NEIGHBORHOODS)
+def test_steps_equal_the_scan(name: str, order: str) -> None:
+    nb = NEIGHBORHOODS[name]
+    ride = random_ride(4, 2, nb, channels=2, cell="gru" if nb.ndim == 1 else "spatial")
+    for extra in product((1, 3), repeat=nb.ndim):
+        lattice = [sum(pair) + more for pair, more in zip(nb._pairs(), extra, strict=True)]
+        images = draw(2, *lattice, 2)
+        hidden, value = incremental(ride, images, order)
+        torch.testing.assert_close(hidden, ride.hidden_and_outputs(images)[0], rtol=0, atol=1e-12)
+        torch.testing.assert_close(value, ride.log_prob(images), rtol=0, atol=1e-10)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("ndim", AXES)
+def test_a_layer_that_is_no_scan_steps_on_any_axes(turned: str, ndim: int) -> None:
+    ride = random_ride(4, 2, window(ndim), cell=turned, pad=True)
+    images = draw(2, *SHAPES[ndim], 1)
+    hidden, _ = incremental(ride, images, "wavefront")
+    torch.testing.assert_close(hidden, ride.hidden_and_outputs(images)[0], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("ndim", AXES)
+@pytest.mark.parametrize("pad", [False, True], ids=["stationary", "pad"])
+def test_the_order_of_drawing_does_not_matter(ndim: int, pad: bool) -> None:
+    nb = CausalNeighborhood.window(3, ndim=ndim, observed=True)
+    ride = random_ride(4, 1, nb, pad=pad, observed_channels=1)
+    images, observed = draw(2, *SHAPES[ndim], 1), draw(2, *SHAPES[ndim], 1, seed=2)
+    grid = ride.predicted(images).shape[1:-1]
+    noise = Noise.draw(ride, 2, *grid, generator=torch.Generator().manual_seed(3))
+    fast, slow = (
+        ancestral(ride, images, observed=observed, noise=noise, order=order, with_log_prob=True)
+        for order in ("wavefront", "raster")
+    )
+    torch.testing.assert_close(fast.images, slow.images, rtol=0, atol=1e-10)
+    assert fast.log_prob is not None
+    torch.testing.assert_close(fast.log_prob, ride.log_prob(fast.images, observed))
+    assert not torch.equal(ride.predicted(fast.images), ride.predicted(images))
+
+
+@pytest.mark.parametrize("ndim", AXES)
+def test_only_masked_points_are_drawn(ndim: int) -> None:
+    ride = random_ride(4, 1, window(ndim))
+    images = draw(1, *SHAPES[ndim], 1)
+    mask = torch.zeros(SHAPES[ndim], dtype=torch.bool)
+    mask[(2,) * ndim] = True
+    drawn = ancestral(ride, images, mask, generator=torch.Generator().manual_seed(0)).images
+    assert torch.equal((drawn != images)[0, ..., 0], mask)
+
+
+@pytest.mark.parametrize("ndim", AXES)
+@pytest.mark.parametrize("pad", [False, True], ids=["stationary", "pad"])
+def test_samples_have_the_size_asked_for(ndim: int, pad: bool) -> None:
+    ride = random_ride(3, 1, window(ndim), channels=2, pad=pad)
+    size = (5, 4, 3)[:ndim]
+    drawn = ride.sample(2, *size, margin=2, generator=torch.Generator().manual_seed(0))
+    assert drawn.shape == (2, *size, 2)
+    with pytest.raises(ValueError, match=f"size must have {ndim} extents"):
+        ride.sample(2, *size, 3)
+
+
+@pytest.mark.parametrize("ndim", AXES)
+def test_the_first_point_is_drawn_as_the_density_has_it(ndim: int) -> None:
+    """The share of first points below a bound, against the integral of the density."""
+    ride = random_ride(3, 1, window(ndim), pad=True)
+    one = (1,) * ndim
+    drawn = ride.sample(20_000, *one, generator=torch.Generator().manual_seed(1)).flatten()
+    axis = torch.linspace(-25, 25, 5001, dtype=torch.float64)
+    density = ride.log_prob(axis.view(-1, *one, 1)).detach().exp().flatten()
+    assert float(density.sum()) * 0.01 == pytest.approx(1, abs=1e-4)
+    for bound in (-1.0, 0.0, 1.0):
+        expected = float(density[axis < bound].sum()) * 0.01
+        assert float((drawn < bound).double().mean()) == pytest.approx(expected, abs=0.015)
 
 
 def test_axes_that_do_not_fit_are_refused() -> None:

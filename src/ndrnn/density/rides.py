@@ -36,9 +36,10 @@ class RIDE(RideModel):
         """Train on images (N, H, W) or (N, H, W, C), or on pictures of any sizes; see :func:`ndrnn.density.learn.training.fit_ride` for all options."""
         return fit_ride(self, images, val_images, **options)
 
-    def sample(self, n: int, height: int, width: int, **options: Any) -> Tensor:
-        """Draw ``n`` images (n, height, width, C); see :func:`ndrnn.density.use.sampling.sample`."""
-        return sample(self, n, height, width, **options)
+    def sample(self, n: int, *size: int, **options: Any) -> Tensor:
+        """Draw ``n`` images (n, height, width, C), or what else lies on the model's axes; see
+        :func:`ndrnn.density.use.sampling.sample`."""
+        return sample(self, n, *size, **options)
 
     def inpaint(self, images: Tensor, mask: Tensor, **options: Any) -> Inpainting:
         """Fill the pixels where ``mask`` is True; see :func:`ndrnn.density.use.inpainting.inpaint`."""
