@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ..data.batches import DensityBatch, Facts
+from ..data.faults import BadFile
 from ..density.lattices.neighborhood import CausalNeighborhood
-from ..density.ride.model import RIDE
+from ..density.rides import RIDE
 from ..lattice import inside
 from ..learn.options import Options
 from ..learn.task import Task
@@ -24,9 +25,12 @@ class Density:
     """Learn the density of images."""
 
     hidden: int = 64
-    """Units of each spatial LSTM layer."""
+    """Units of each recurrent layer."""
     layers: int = 1
-    """Spatial LSTM layers."""
+    """Recurrent layers."""
+    cell: str = "spatial"
+    """Of the layers: spatial, spatial_extended, lstm, stable, leaky, gru or rnn, or the name of a registered layer.
+    Stable, leaky, gru and rnn are bounded on images of any size."""
     window: int = 5
     """Width of the causal neighbourhood; it has half as many rows, rounded up."""
     components: int = 32
@@ -55,6 +59,13 @@ class Density:
             raise ValueError(f"levels must be 0 or at least 2, got {self.levels}")
         if self.patch <= self.window:
             raise ValueError(f"patch must be above window, {self.window}, got {self.patch}")
+
+
+NOT_FINITE = (
+    "its log-density is not finite: the model's memory or its mixture overflows on this image; cut it smaller, or train "
+    "with a bounded cell, such as --cell gru"
+)
+"""What to say of such an image."""
 
 
 class Surprise(NamedTuple):
@@ -87,6 +98,7 @@ class DensityTask(Task):
         super().__init__(settings, facts)
         self._nats, self._pixels = 0.0, 0
         self._noise = torch.Generator()
+        self._same_noise()
 
     def make_model(self) -> RIDE:
         s = self.settings
@@ -98,6 +110,7 @@ class DensityTask(Task):
             num_scales=s.scales,
             num_features=s.features,
             channels=self.facts.channels,
+            cell=s.cell,
         )
 
     def prepare(self, batches: Iterable[DensityBatch]) -> None:
@@ -120,21 +133,38 @@ class DensityTask(Task):
 
     def check(self, batch: DensityBatch) -> None:
         log_prob, predicted = self._evaluated(batch)
+        good = (log_prob.isfinite() | ~predicted).flatten(1).all(1)
+        if not bool(good.all()) and not self._learning:
+            first = int((~good).nonzero()[0])
+            raise BadFile(batch.names[first] if batch.names else f"image {first} of a batch", NOT_FINITE)
+        # in training the number that is none stays, and counts as the worst
         self._nats -= float(log_prob[predicted].double().sum())
         self._pixels += int(predicted.sum())
+
+    @property
+    def _learning(self) -> bool:
+        """Whether a check is one of a training."""
+        return self._trainer is not None and self.trainer.state.fn == "fit"
 
     def results(self) -> dict[str, Tensor | float]:
         bits = self._bits(torch.tensor(self._nats / max(1, self._pixels))) / self.facts.channels
         self._nats, self._pixels = 0.0, 0
-        self._noise.manual_seed(self.options.seed)  # every check adds the same noise
+        self._same_noise()
         return {"bits_per_pixel": bits}
 
     def on_validation_epoch_start(self) -> None:
+        self._same_noise()
+
+    def on_test_epoch_start(self) -> None:
+        self._same_noise()
+
+    def _same_noise(self) -> None:
+        """Every check and every test adds the same noise."""
         self._noise.manual_seed(self.options.seed)
 
     def predict_step(self, batch: DensityBatch, batch_idx: int = 0) -> list[Surprise]:
-        """How little each image was expected."""
-        self._noise.manual_seed(self.options.seed)
+        """How little each image was expected; what is not finite is left to the caller, who knows the file."""
+        self._same_noise()
         with torch.no_grad():
             log_prob, predicted = self._evaluated(batch)
         found = []

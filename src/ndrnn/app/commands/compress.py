@@ -14,7 +14,7 @@ from ...data.faults import BadFile
 from ...data.formats import images
 from ...density.use.codec import compress
 from ...saving.atomic import replacing
-from ..density_model import load_density
+from ..density_model import load_density, overflow_of
 from ..inputs import find
 from ..output import Output
 
@@ -48,7 +48,8 @@ def run(argv: Sequence[str]) -> int:
         )
     image = torch.from_numpy(array)
     # the model's values may be those of the negative
-    data = compress(task.model, 255 - image if reader is not None and reader.invert else image)
+    with overflow_of(file.where):
+        data = compress(task.model, 255 - image if reader is not None and reader.invert else image)
     target = options.out or options.image.with_suffix(".ndrnn")
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as path:

@@ -13,7 +13,7 @@ from PIL import Image
 from ...data.faults import BadFile
 from ...density.use.codec import decompress
 from ...saving.atomic import replacing
-from ..density_model import load_density
+from ..density_model import load_density, overflow_of
 from ..output import Output
 
 
@@ -37,7 +37,8 @@ def run(argv: Sequence[str]) -> int:
     out = Output(options.json)
     task, reader = load_density(options.model)
     try:
-        image = decompress(task.model, options.file.read_bytes())
+        with overflow_of(str(options.file)):
+            image = decompress(task.model, options.file.read_bytes())
     except ValueError as error:
         raise BadFile(str(options.file), str(error)) from error
     if reader is not None and reader.invert:
