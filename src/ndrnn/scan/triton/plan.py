@@ -12,6 +12,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from ...saturation import limit_of
+
 MAX_NDIM = 3
 
 CELLS = (
@@ -70,6 +72,10 @@ class Shape:
     @property
     def lanes(self) -> int:
         return self.gates + self.ndim if self.split else self.gates
+
+    def limit(self, dtype: torch.dtype) -> float:
+        """The size at which states of a type saturate; gradients do at that of what they are computed in."""
+        return limit_of(dtype, self.feeds)
 
     def constants(self) -> dict[str, object]:
         """As the kernels take them."""
