@@ -96,6 +96,11 @@ struct Lstm {
   static constexpr int extra_rows(int n) { return kPeepholes ? n + 2 : 0; }
   static constexpr uint32_t products(int, int) { return kAllProducts; }
 
+  template <class T>
+  static Vec<T> gate(Vec<T> a) {
+    if constexpr (kPeepholes) return sigmoid_down_to_zero<T>(a);
+    else return sigmoid<T>(a);
+  }
   template <class A, class N>
   static void forward(A& at, N n) {
     using T = typename A::T;
@@ -105,19 +110,19 @@ struct Lstm {
       for (int k = 1; k < n; ++k) sum += at.c(k);
       a_i += at.extra(0) * sum;
     }
-    const auto i = sigmoid<T>(a_i), g = tanh<T>(at.in(n + 1));
+    const auto i = gate<T>(a_i), g = tanh<T>(at.in(n + 1));
     auto c = i * g;
     for (int k = 0; k < n; ++k) {
       auto a_f = at.in(1 + k);
       if constexpr (kPeepholes) a_f += at.extra(1 + k) * at.c(k);
-      const auto f = sigmoid<T>(a_f);
+      const auto f = gate<T>(a_f);
       at.keep(1 + k, f);
       c += f * at.c(k);
     }
     c = at.limited(c);
     auto a_o = at.in(n + 2);
     if constexpr (kPeepholes) a_o += at.extra(n + 1) * c;
-    const auto o = sigmoid<T>(a_o);
+    const auto o = gate<T>(a_o);
     at.keep(0, i);
     at.keep(n + 1, g);
     at.keep(n + 2, o);

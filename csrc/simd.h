@@ -251,6 +251,13 @@ NDRNN_INLINE Vec<T> sigmoid(Vec<T> x) {
   return one / (one + exp<T>(-x));
 }
 
+// Exactly zero where the least value of sigmoid is reached, for gates that memories enter: the gradient of a peephole
+// has the square of a memory, which may be so large that the least value shows.
+template <class T>
+NDRNN_INLINE Vec<T> sigmoid_down_to_zero(Vec<T> x) {
+  return x <= splat(-Simd<T>::kExpLimit) ? Vec<T>{} : sigmoid<T>(x);
+}
+
 // tanh(x) = m / (m + 2) with m = exp(2x) - 1: no digits are lost near 0.
 template <class T>
 NDRNN_INLINE Vec<T> tanh(Vec<T> x) {

@@ -32,13 +32,18 @@ def saturated(value: Tensor, limit: float) -> Tensor:
     return torch.where(value.abs() >= limit, value.detach().clamp(-limit, limit), value)
 
 
-def with_limited_gradient(value: Tensor, limit: float) -> Tensor:
-    """The same value; its gradient, the sum of all that reaches it, is brought within [-limit, limit].
+def limited_gradient(grad: Tensor, limit: float) -> Tensor:
+    """A gradient within [-limit, limit]; NaN stays NaN.
 
     Float16 is left alone: whoever trains in it scales the loss until gradients just do not overflow, and has to see
     when they do.
     """
-    if not torch.is_grad_enabled() or torch.compiler.is_exporting() or value.dtype == torch.float16:
+    return grad if grad.dtype == torch.float16 else grad.clamp(-limit, limit)
+
+
+def with_limited_gradient(value: Tensor, limit: float) -> Tensor:
+    """The same value; its gradient, the sum of all that reaches it, goes through :func:`limited_gradient`."""
+    if not torch.is_grad_enabled() or torch.compiler.is_exporting():
         return value
     apply = _traced if torch.compiler.is_compiling() else _LimitGradient.apply
     limited: Tensor = apply(value, limit)
@@ -58,7 +63,7 @@ class _LimitGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad.clamp(-ctx.limit, ctx.limit), None
+        return limited_gradient(grad, ctx.limit), None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:

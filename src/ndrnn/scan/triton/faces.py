@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ...lattice import face_lattice, face_points, inside
+from ...saturation import limited_gradient
 from .plan import state_dtype
 from .problem import Deltas, Inputs, Problem
 
@@ -51,7 +52,7 @@ def entry_gradients(
     else:
         found = _of_points(problem, inputs, deltas)
         limit = problem.shape.limit(state_dtype(inputs.x.dtype))
-        dh0, dc0 = (None if grad is None else grad.clamp(-limit, limit) for grad in found)
+        dh0, dc0 = (None if grad is None else limited_gradient(grad, limit) for grad in found)
     if dhn is not None and (inputs.sizes is not None or problem.empty):
         scanned = ~_passing(problem, inputs.sizes, dhn.device)
         dh0 = dh0 + dhn.masked_fill(scanned, 0)
