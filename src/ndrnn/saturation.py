@@ -45,7 +45,7 @@ def with_limited_gradient(value: Tensor, limit: float) -> Tensor:
     """The same value; its gradient, the sum of all that reaches it, goes through :func:`limited_gradient`."""
     if not torch.is_grad_enabled() or torch.compiler.is_exporting():
         return value
-    apply = _traced if torch.compiler.is_compiling() else _LimitGradient.apply
+    apply = _traced if torch.compiler.is_compiling() or _functionalized() else _LimitGradient.apply
     limited: Tensor = apply(value, limit)
     return limited
 
@@ -70,7 +70,12 @@ class _LimitGradient(torch.autograd.Function):
         return tangent.clone()
 
 
-# The same for the compiler, which traces no function that has a jvp.
+def _functionalized() -> bool:
+    transform = torch._C._functorch.peek_interpreter_stack()
+    return transform is not None and transform.key() == torch._C._functorch.TransformType.Functionalize
+
+
+# The same for the compiler, which traces no function that has a jvp, and for functionalization, which takes none.
 torch.library.define("ndrnn::with_limited_gradient", "(Tensor value, float limit) -> Tensor")
 torch.library.impl("ndrnn::with_limited_gradient", "CompositeExplicitAutograd")(
     lambda value, limit: value.clone()

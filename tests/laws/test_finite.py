@@ -99,7 +99,9 @@ def test_backends_saturate_alike(backends, variant, ndim):
             found = all_of(layer, x, state, weigh=weigh)
         for name, tensor in wanted.items():
             scale = max(1.0, float(tensor.abs().max()))
-            assert_close(found[name] / scale, tensor / scale, rtol=1e-9, atol=1e-12, msg=f"{name} on {backend}")
+            assert_close(
+                found[name] / scale, tensor / scale, rtol=1e-9, atol=1e-12, msg=f"{name} on {backend}"
+            )
 
 
 @pytest.mark.parametrize("backend_name", ["wavefront", "cpu"])
@@ -142,7 +144,12 @@ def test_a_saturated_memory_by_hand(backends):
         for backend in ["reference", *backends]:
             with ndrnn.backend(backend):
                 y, (_, (bottom, right)) = layer(x, initial_state=(h0, c0), return_state=True)
-            assert_close(y.flatten().abs(), torch.tensor([1.0, 1.0, 1.0, 1.0]).double() * (y.flatten() != 0), rtol=1e-12, atol=0)
+            assert_close(
+                y.flatten().abs(),
+                torch.tensor([1.0, 1.0, 1.0, 1.0]).double() * (y.flatten() != 0),
+                rtol=1e-12,
+                atol=0,
+            )
             gradient = torch.autograd.grad(right[0, 0, 1, 0], c0[1], materialize_grads=True)[0].flatten()
             if below:
                 assert_close(bottom.flatten() / limit, torch.tensor([0.25, 1.0]).double(), rtol=1e-12, atol=0)

@@ -228,7 +228,9 @@ def backward_kernel(
                     for row in tl.static_range(NDIM + 2):
                         b_p = tl.load(p_extra + row * HIDDEN + o_unit, mask=units, other=0).to(ACC)
                         extra = extra + (b_p[None, :],)
-                deltas, carries = gates.backward(b_dh, b_ds, kept, b_h, b_s, states, extra, CELL, NDIM, LIMITS)
+                deltas, carries = gates.backward(
+                    b_dh, b_ds, kept, b_h, b_s, states, extra, CELL, NDIM, LIMITS
+                )
                 alive = live[:, None] & units[None, :]
                 for lane in tl.static_range(LANES):
                     # zero outside a ragged sample: the products over the lattice take in every point
