@@ -124,39 +124,43 @@ def test_single_precision_is_double_precision_below_the_limit(backends, name, ba
         assert_close(face_found.double(), face, rtol=1e-3, atol=1e-3)
 
 
-def test_a_saturated_memory_by_hand(backends):
-    """Open gates, no input: every memory is the sum of its two predecessors', up to the limit, and passes its gradient on below it."""
-    limit = limit_of(torch.float64, False)
+@pytest.mark.parametrize(
+    ("unit", "last_row", "gradients"),
+    [
+        (0.5, [0.125, 0.5], [[1.0, 0.0], [3.0, 2.0]]),
+        (2.0, [0.5, 1.0], [[0.0, 0.0], [0.0, 1.0]]),  # all but c10 have saturated
+    ],
+)
+def test_a_saturated_memory_by_hand(backends, unit, last_row, gradients):
+    """Open gates and no input: a memory is the sum of its two predecessors', and passes on what gradient it gets.
+
+    From above come 1/4 and 1/4, from the left 1/4 and -1/4: c00 = 1/2, c01 = 3/4, c10 = 1/4, c11 = 1 of the unit, which
+    is given in limits. The gradients are those of c10 by what comes from above, and of c10 + c11 by what comes from
+    the left.
+    """
     layer = ndrnn.SpatialLSTM(1, 1, 2, directions=[(1, 1)], dtype=torch.float64)
+    limit = limit_of(torch.float64, False)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.zero_()
         layer.bias[0] = torch.tensor([0.0, 60.0, 60.0, 0.0, 0.0])  # i, f1, f2, g, o
-    x = torch.zeros(1, 2, 2, 1, dtype=torch.float64)
-    # entering rows and columns: c(0,0) = 1/4 + 1/4, c(0,1) = c(0,0) + 1/4, c(1,0) = c(0,0) - 1/4, c(1,1) = their sum
-    for unit, below in ((limit, True), (2 * limit, False)):
-        h0 = [torch.zeros(1, 1, 2, 1, dtype=torch.float64) for _ in range(2)]
-        c0 = [
-            torch.tensor([0.25, 0.25], dtype=torch.float64).view(1, 1, 2, 1) * unit,
-            torch.tensor([0.25, -0.25], dtype=torch.float64).view(1, 1, 2, 1) * unit,
-        ]
-        c0 = [face.requires_grad_() for face in c0]
-        for backend in ["reference", *backends]:
-            with ndrnn.backend(backend):
-                y, (_, (bottom, right)) = layer(x, initial_state=(h0, c0), return_state=True)
-            assert_close(
-                y.flatten().abs(),
-                torch.tensor([1.0, 1.0, 1.0, 1.0]).double() * (y.flatten() != 0),
-                rtol=1e-12,
-                atol=0,
-            )
-            gradient = torch.autograd.grad(right[0, 0, 1, 0], c0[1], materialize_grads=True)[0].flatten()
-            if below:
-                assert_close(bottom.flatten() / limit, torch.tensor([0.25, 1.0]).double(), rtol=1e-12, atol=0)
-                assert right[0, 0, 1, 0] == limit or right[0, 0, 1, 0] < limit
-            else:
-                assert bottom.flatten()[1] == right.flatten()[1] == limit
-                assert (gradient == 0).all()
+
+    def face(*values):
+        return torch.tensor(values, dtype=torch.float64).view(1, 1, 2, 1).requires_grad_()
+
+    above, left = face(0.25, 0.25), face(0.25, -0.25)
+    x, h0 = torch.zeros(1, 2, 2, 1, dtype=torch.float64), [face(0, 0), face(0, 0)]
+    for backend in ["reference", *backends]:
+        with ndrnn.backend(backend):
+            c0 = [unit * limit * above, unit * limit * left]
+            _, (_, (row, _)) = layer(x, initial_state=(h0, c0), return_state=True)
+        found = row.flatten() / limit
+        assert_close(found, torch.tensor(last_row, dtype=torch.float64), rtol=1e-12, atol=0)
+        scaled = found / unit
+        (by_above,) = torch.autograd.grad(scaled[0], above, retain_graph=True)
+        (by_left,) = torch.autograd.grad(scaled.sum(), left)
+        for got, wanted in zip((by_above, by_left), gradients, strict=True):
+            assert_close(got.flatten(), torch.tensor(wanted, dtype=torch.float64), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -251,7 +251,9 @@ def recomputing(request):
     return ndrnn.MDLSTM(2, 3, 2, checkpoint=request.param, dtype=torch.float64)
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # torch's own use of it
+@pytest.mark.filterwarnings(
+    "ignore:`torch.jit.script` is deprecated:DeprecationWarning"
+)  # torch's own use of it
 def test_whatever_the_backend_in_force_cannot_serve_another_does(recomputing, normal):
     """Functional transforms, forward mode and tracing, of layers that recompute too, with nothing said or chosen."""
     layer, x, v = recomputing, normal(2, 3, 4, 2), normal(2, 3, 4, 2)

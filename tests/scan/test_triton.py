@@ -412,7 +412,9 @@ def test_orders_of_points_are_few_and_each_streams_own() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["fp32", "fp64"])
-@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # of the interpreter; it is limited next
+@pytest.mark.filterwarnings(
+    "ignore:overflow encountered:RuntimeWarning"
+)  # of the interpreter; it is limited next
 @pytest.mark.parametrize("name", ["lstm_peephole", "spatial_extended", "relu"])
 def test_what_grows_saturates_as_in_the_definition(
     make: Callable[[str], Any], name: str, dtype: torch.dtype
@@ -433,7 +435,9 @@ def test_what_grows_saturates_as_in_the_definition(
     case = Case(layer, (3, 4), 2, state=True, exits=True)
     limit = layer.cell.limit(dtype)
     size = limit / 2
-    case.state = (case.state[0], case.state[1] * size) if name != "relu" else (case.state[0].abs() * size, None)
+    case.state = (
+        (case.state[0], case.state[1] * size) if name != "relu" else (case.state[0].abs() * size, None)
+    )
     wanted, found = case.run("reference", dtype, "cpu"), case.run("triton", dtype)
     assert max(float(tensor.abs().max()) for tensor in (found["hn"], found.get("cn", found["hn"]))) == limit
     for result, expected in wanted.items():
