@@ -278,19 +278,11 @@ def _gradients_of_the_whole(ctx: Any, dy: Tensor, *d_exits: Tensor) -> tuple[Ten
     cell: Cell = ctx.cell
     x, sizes, h0, c0, *rest = ctx.saved_tensors
     given = [x, h0, c0, *rest[: len(Params._fields)]]
-    leaves = [None if tensor is None else tensor.detach().requires_grad_() for tensor in given]
+    leaves: list[Any] = [None if tensor is None else tensor.detach().requires_grad_() for tensor in given]
     directions = _in_order(ctx.ways)
     with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
         state = None if leaves[1] is None else (leaves[1], leaves[2])
-        y, exits = scan(
-            cell,
-            leaves[0],
-            Params(*leaves[3:]),
-            directions,
-            sizes,
-            state,
-            return_state=True,  # type: ignore[arg-type]
-        )
+        y, exits = scan(cell, leaves[0], Params(*leaves[3:]), directions, sizes, state, return_state=True)
     assert exits is not None
     found = iter(
         torch.autograd.grad(
