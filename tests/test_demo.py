@@ -55,7 +55,6 @@ def test_the_demo_learns_and_leaves_a_model_and_a_report(tmp_path, capsys):
     assert 0 <= float(rows["image error"].split()[0]) < 60  # chance is 90
     assert " %  " in out  # progress
     assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == [
-        "model.json",
         "model.safetensors",
         "report.html",
     ]

@@ -16,8 +16,10 @@ from runpy import run_path
 import pytest
 import torch
 from lightning import Callback
+from lightning.pytorch.plugins import MixedPrecision
 from safetensors.torch import load_file
 
+from ndrnn.data import BadFile
 from ndrnn.data.sampler import BatchOrder, shuffled
 from ndrnn.learn import BEST, LAST, DivergedError, Options, evaluate, fit
 from ndrnn.saving import models as checkpoint
@@ -210,6 +212,88 @@ def test_a_gradient_that_is_infinite_stops_too(tmp_path, monkeypatch):
     ):
         train(task, data, tmp_path)
     assert all(torch.isfinite(value).all() for value in weights(task).values())
+
+
+def parameters(task) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in task.named_parameters()}
+
+
+def scaled(factor):
+    """Mixed precision of 16 bits with a scaler of gradients that begins with this factor."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=factor)
+    return {"plugins": [MixedPrecision("16-mixed", "cpu", scaler)], "accelerator": "cpu"}, scaler
+
+
+def test_an_overflow_of_the_scaler_of_gradients_only_leaves_out_the_step(tmp_path):
+    task, data = make(weight_noise=0)
+    options, scaler = scaled(2.0**22)  # no gradient of 16 bits reaches this far
+    before = parameters(task)
+    record = train(task, data, tmp_path, **options)
+    assert scaler.get_scale() < 2.0**22
+    assert record.marks[-1].step == 24
+    found = parameters(task)
+    assert all(torch.isfinite(value).all() for value in found.values())
+    assert any(not torch.equal(found[name], value) for name, value in before.items())
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_what_is_infinite_without_a_scaler_is_so_with_one(tmp_path, monkeypatch, what):
+    task, data = make(weight_noise=0)
+    loss, before = task.loss, parameters(task)
+    extra = {
+        "loss": lambda: torch.tensor(torch.inf),
+        "gradient": lambda: task.model.output.bias.sum().mul(0).sqrt(),
+    }
+    monkeypatch.setattr(task, "loss", lambda batch: loss(batch) + extra[what]())
+    with pytest.raises(DivergedError, match="the loss is inf" if what == "loss" else "the gradient of"):
+        train(task, data, tmp_path, **scaled(2.0**4)[0])
+    assert_equal(parameters(task), before)
+
+
+def test_accumulating_gradients_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"accumulate_grad_batches must be 1, .* got 4; a larger batch_size"):
+        train(*make(), tmp_path, accumulate_grad_batches=4)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_check_that_is_nan_counts_as_the_worst(tmp_path, monkeypatch):
+    task, data = make()
+    results, values = task.results, iter([float("nan"), 0.5, float("nan"), 0.25, float("inf")])
+    monkeypatch.setattr(task, "results", lambda: {**results(), "sample_error": next(values)})
+    kept = []
+    save = checkpoint.save
+    monkeypatch.setattr(
+        checkpoint, "save", lambda model, path: (kept.append(task.trainer.global_step), save(model, path))
+    )
+    with pytest.warns(RuntimeWarning, match="this check counts as the worst") as told:
+        train(task, data, tmp_path)
+    assert kept == [5, 10, 20]
+    assert [str(one.message).split(":")[0] for one in told if "worst" in str(one.message)] == [
+        "sample_error is nan at step 5",
+        "sample_error is nan at step 15",
+        "sample_error is inf at step 24",
+    ]
+
+
+def test_held_out_samples_that_overflow_make_a_check_the_worst_and_are_named(tmp_path, monkeypatch):
+    task, data = make()
+    forward = task.model.forward
+
+    def overflowing(x, *rest):
+        scores = forward(x, *rest)
+        return (
+            scores if task.training else scores.masked_fill(scores.new_ones(len(x), 1, 1, 1) > 0, torch.nan)
+        )
+
+    monkeypatch.setattr(task.model, "forward", overflowing)
+    with pytest.warns(
+        RuntimeWarning, match=r"sample_error is nan at step \d+, on sample 0 of a batch, sample 1"
+    ):
+        train(task, data, tmp_path)
+    with pytest.raises(
+        BadFile, match="sample 0 of a batch: the network makes numbers of it that are not finite"
+    ):
+        evaluate(task, data, "validation")
 
 
 def test_two_processes_reach_the_losses_of_one_with_twice_the_batch(tmp_path):

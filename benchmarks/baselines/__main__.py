@@ -17,7 +17,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from ndrnn.app.commands import evaluate, train
+from ndrnn.app import cli
 from ndrnn.app.recipe import read
 from ndrnn.learn import BEST, LAST
 from ndrnn.saving import models as checkpoint
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
         task = f"{read(Path(words[0])).task}-cnn"
         words[1:1] = ["--plugin", "benchmarks.baselines", "--task", task]
     began = time.process_time()
-    status = train.run([*words, "--out", str(folder), "--resume"])
+    status = cli.main(["train", *words, "--out", str(folder), "--resume"])
     if status:
         return status
     spent = time.process_time() - began
@@ -85,7 +85,7 @@ def _measured(folder: Path, *options: str) -> dict[str, float]:
     """The metrics on the test part."""
     printed = io.StringIO()
     with redirect_stdout(printed):
-        evaluate.run([str(folder), "--split", "test", "--json", *options])
+        cli.main(["evaluate", str(folder), "--split", "test", "--json", *options])
     found: dict[str, float] = json.loads(printed.getvalue())["metrics"]
     return found
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from ndrnn.tasks.label import Label, LabelTask
-from ndrnn.tasks.transcribe import Transcribe, TranscribeTask
+from ndrnn.tasks.configuration import Label, Transcribe
+from ndrnn.tasks.label import LabelTask
+from ndrnn.tasks.transcribe import TranscribeTask
 
 from .parts import weights, widest
 from .reader import LineReader

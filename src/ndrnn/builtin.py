@@ -32,10 +32,10 @@ registry.models.declare(
 )
 registry.tasks.declare(
     {
-        "label": "ndrnn.tasks.label:USE",
-        "classify": "ndrnn.tasks.classify:USE",
-        "transcribe": "ndrnn.tasks.transcribe:USE",
-        "density": "ndrnn.tasks.density:USE",
+        "label": "ndrnn.tasks.use:LABEL",
+        "classify": "ndrnn.tasks.use:CLASSIFY",
+        "transcribe": "ndrnn.tasks.use:TRANSCRIBE",
+        "density": "ndrnn.tasks.use:DENSITY",
     }
 )
 registry.readers.declare(

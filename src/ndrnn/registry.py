@@ -75,9 +75,13 @@ class Registry(Mapping[str, Any]):
         Raises:
             ValueError: nothing has this name; the message says which is the nearest.
         """
+        return self[self.check(name, what)]
+
+    def check(self, name: object, what: str | None = None) -> str:
+        """The name itself, if it stands for something; nothing is imported. Arguments and errors as for :meth:`find`."""
         if not isinstance(name, str) or name not in self:
             raise ValueError(f"{what or self.kind} {name!r} is not known{nearest(str(name), self)}")
-        return self[name]
+        return name
 
     def name_of(self, thing: object) -> str | None:
         """The name under which a thing is known, or None."""

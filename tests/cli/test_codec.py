@@ -60,12 +60,12 @@ def test_other_levels_are_refused(model, picture, ndrnn, tmp_path):
 
 
 def test_a_foreign_file_and_another_model_are_named(model, picture, ndrnn, tmp_path):
-    ran = ndrnn("decompress", "run", tmp_path / "picture.png")
+    ran = ndrnn("decompress", "run", tmp_path / "picture.png", "--out", tmp_path / "back.png")
     assert ran.status == 1
     assert "picture.png: data must be a compressed image" in ran.err
     assert ndrnn("compress", "run", tmp_path / "picture.png").status == 0
     with torch.no_grad():
         model[0].model.mcgsm.means += 1
-    ran = ndrnn("decompress", "run", tmp_path / "picture.ndrnn")
+    ran = ndrnn("decompress", "run", tmp_path / "picture.ndrnn", "--force")
     assert ran.status == 1
     assert "picture.ndrnn: data were compressed with another model" in ran.err

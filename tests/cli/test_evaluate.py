@@ -12,8 +12,8 @@ import torch
 from ndrnn.app.cli import main
 from ndrnn.data.pipeline.gather import gather
 from ndrnn.data.pipeline.module import collate
-from ndrnn.data.sampler import step_seed
 from ndrnn.registry import readers, tasks
+from ndrnn.seeds import step_seed
 from ndrnn.tasks import Augment, Classify, Density, Label, Network, Transcribe
 from ndrnn.tasks.distorted import distorted, evaluate_distorted
 

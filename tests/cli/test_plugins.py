@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 
+import numpy as np
 import pytest
+from PIL import Image
 
 MODULE = '''
 """A leaky cell, a layer of it, a reader of dots, and a task that weighs its classes."""
@@ -101,11 +104,11 @@ def test_own_parts_train_and_are_used(ending, module, ndrnn, tmp_path):
     )
     assert ran.status == 0, ran.err
     figures = ran.json["metrics"]
-    told = ndrnn("info", "run", "--json")
+    told = ndrnn("info", "run", "--plugin", plugin, "--json")
     assert told.status == 0, told.err
     assert told.json["settings"]["weight"] == 5
     assert told.json["settings"]["network"]["layer"] == f"Doubled{module}"
-    measured = ndrnn("evaluate", "run", "--json")
+    measured = ndrnn("evaluate", "run", "--plugin", plugin, "--json")
     assert 0 <= measured.json["metrics"]["miss"] <= figures["miss"] + 1e-6  # the best weights, not the last
     help_text = ndrnn(
         *(
@@ -142,8 +145,93 @@ def test_predictions_of_a_model_of_ones_own(module, ndrnn, square_folder, tmp_pa
         *("--data.path", square_folder, "--network.hidden", 2, "--training.epochs", 1, "--out", "run"),
     )
     assert ran.status == 0, ran.err
-    found = ndrnn("predict", "run", square_folder / "images/000.png", "--out", "found", "--json")
+    found = ndrnn(
+        "predict", "run", square_folder / "images/000.png", "--out", "found", "--json", "--plugin", plugin
+    )
     assert found.status == 0, found.err
     assert found.json["predicted"] == 1
     (line,) = (tmp_path / "found/predictions.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(line)["labels"].endswith("000.png")
+
+
+EVIL = """
+from pathlib import Path
+Path(__file__).with_name("ran").touch()
+"""
+
+
+@pytest.fixture
+def foreign(tmp_path, monkeypatch):
+    """A model from elsewhere, with a plugin beside it, in the current folder."""
+    import ndrnn
+    from ndrnn.tasks import Density, Facts, build
+
+    monkeypatch.chdir(tmp_path)
+    number = next(_numbers)
+    (tmp_path / f"evil_{number}.py").write_text(EVIL)
+    ndrnn.save(
+        build(Density(hidden=2, components=2, scales=2, features=2, patch=6), Facts()), "best.safetensors"
+    )
+    Image.fromarray(np.zeros((12, 12), np.uint8)).save("a.png")
+    (tmp_path / "x.ndrnn").write_bytes(b"")
+    return f"evil_{number}"
+
+
+@pytest.mark.parametrize("ending", ["", ".py"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("predict", ".", "a.png"),
+        ("info", "."),
+        ("sample", "."),
+        ("inpaint", ".", "a.png", "a.png"),
+        ("compress", ".", "a.png"),
+        ("decompress", ".", "x.ndrnn"),
+        ("evaluate", "."),
+        ("train", "config.toml"),
+        ("check", "config.toml"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_what_a_recipe_beside_the_weights_names_is_not_run(words, ending, foreign, ndrnn, tmp_path):
+    plugin = foreign + ending
+    recipe = f'task = "density"\nplugins = ["{plugin}"]\n[data]\nformat = "images"\npath = "."\n'
+    (tmp_path / "config.toml").write_text(recipe)
+    ran = ndrnn(*words)
+    assert ran.status == 2
+    assert f"asks for the plugin '{plugin}'" in ran.err
+    assert f"add --plugin {plugin}" in ran.err
+    assert not (tmp_path / "ran").exists()
+    assert foreign not in sys.modules
+
+
+def test_a_plugin_that_the_command_line_names_is_run_once(foreign, ndrnn, tmp_path):
+    (tmp_path / "config.toml").write_text(
+        f'task = "density"\nplugins = ["{foreign}"]\n[data]\nformat = "images"\npath = "."\n'
+    )
+    assert ndrnn("info", ".", "--plugin", foreign).status == 0
+    assert (tmp_path / "ran").exists()
+    (tmp_path / "ran").unlink()
+    assert ndrnn("info", ".", "--plugin", f"{foreign}.py").status == 0
+    assert not (tmp_path / "ran").exists()
+    assert str(tmp_path) not in sys.path
+
+
+@pytest.mark.parametrize("plugin", ["json.py", "json", "fractions.py"])
+def test_a_plugin_called_like_another_module_is_not_passed_over(plugin, ndrnn, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / f"{plugin.removesuffix('.py')}.py").write_text(EVIL)
+    ran = ndrnn("info", "--plugin", plugin)
+    assert ran.status == 2
+    assert (
+        f"plugin {plugin!r}: a module called {plugin.removesuffix('.py')!r} is there already, from" in ran.err
+    )
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_plugin_that_fails_is_not_taken_for_loaded(ndrnn, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken_parts.py").write_text("raise ValueError('no parts today')")
+    for _ in range(2):
+        ran = ndrnn("info", "--plugin", "broken_parts.py")
+        assert (ran.status, ran.err) == (2, "error: no parts today\n")

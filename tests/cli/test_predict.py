@@ -13,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from ndrnn.app.commands.train import Train
+from ndrnn.app.options import Train
 from ndrnn.app.recipe import parse
+from ndrnn.nn.hierarchy import Hierarchy
 from ndrnn.saving import models as checkpoint
 from ndrnn.tasks import Facts, build
 
@@ -148,15 +149,14 @@ def test_colour_for_a_grey_model_and_an_image_for_none(ndrnn, label_run, tmp_pat
     assert ndrnn("predict", label_run, tmp_path / "in", "--out", tmp_path / "out").status == 0
     nibabel = pytest.importorskip("nibabel")
     nibabel.save(nibabel.Nifti1Image(np.zeros((2, 3, 4), np.float32), np.eye(4)), tmp_path / "v.nii")
-    ran = ndrnn("predict", label_run, tmp_path / "v.nii", "--out", tmp_path / "out")
+    ran = ndrnn("predict", label_run, tmp_path / "v.nii", "--out", tmp_path / "out", "--force")
     assert ran.status == 1
     assert "v.nii: has 3 axes, the model is for 2" in ran.err
 
 
 def test_weights_alone_and_words_that_are_missing(ndrnn, label_run, tmp_path):
     write(tmp_path / "in/a.png", 5, 6)
-    for ending in ("safetensors", "json"):
-        shutil.copy(label_run / f"best.{ending}", tmp_path / f"net.{ending}")
+    shutil.copy(label_run / "best.safetensors", tmp_path / "net.safetensors")
     weights = tmp_path / "net.safetensors"
     assert ndrnn("predict", weights, tmp_path / "in", "--out", tmp_path / "out").status == 0
     for words, message in (
@@ -168,6 +168,31 @@ def test_weights_alone_and_words_that_are_missing(ndrnn, label_run, tmp_path):
         ran = ndrnn("predict", *words)
         assert ran.status == 2
         assert message in ran.err
+
+
+@pytest.mark.parametrize("tile", [512, 3])
+def test_numbers_that_are_not_finite_name_the_file(ndrnn, label_run, tmp_path, tile, monkeypatch):
+    """Of two images the network overflows on one, whether it is labelled whole or in tiles."""
+    write(tmp_path / "in/good.png", 6, 7, seed=1)
+    (tmp_path / "in/bad.png").parent.mkdir(exist_ok=True)
+    Image.fromarray(np.full((9, 9), 255, np.uint8)).save(tmp_path / "in/bad.png")
+    forward = Hierarchy.forward
+
+    def overflowing(self, x, *rest, **options):
+        found = forward(self, x, *rest, **options)
+        bad = (x == 1).flatten(1).all(1)
+        return found.masked_fill(bad.view(-1, 1, 1, 1), torch.nan)
+
+    monkeypatch.setattr(Hierarchy, "forward", overflowing)
+    ran = ndrnn(
+        "predict", label_run, tmp_path / "in", "--out", tmp_path / "out", "--tile", tile, "--overlap", 0
+    )
+    assert ran.status == 1
+    assert "bad.png: the network makes numbers of it that are not finite" in ran.err
+    (line,) = (tmp_path / "out/predictions.jsonl").read_text().splitlines()
+    assert "NaN" not in line
+    assert json.loads(line)["labels"].endswith("good.png")
+    assert not (tmp_path / "out/bad.png").exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file systems elsewhere refuse such names")

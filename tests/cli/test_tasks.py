@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import nibabel
 import numpy as np
@@ -263,3 +264,25 @@ def test_equal_seeds_give_equal_figures(ndrnn, square_folder, tmp_path):
         figures.append((ran.json["loss"], ran.json["metrics"]["point_error"]))
     assert figures[0] == pytest.approx(figures[1], abs=1e-3)
     assert figures[0] != pytest.approx(figures[2], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "name", [r"$\x$", "<img src=x onerror=alert(1)>", "a_^{", "b\udcff", "n" * 200, "new\nline", "[/x]"]
+)
+def test_a_class_may_be_called_anything(ndrnn, class_folder, tmp_path, name):
+    data = tmp_path / "data"
+    shutil.copytree(class_folder, data)
+    for split in ("train", "test"):
+        try:
+            (data / split / "down").rename(data / split / name.replace("/", "∕"))
+        except OSError:
+            pytest.skip("this disk knows no such name")
+    ran = ndrnn(
+        *("train", "--task", "classify", "--data.format", "classes", "--data.path", data),
+        *("--network.hidden", 2, "--training.epochs", 1, "--out", tmp_path / "run"),
+    )
+    assert ran.status == 0, ran.err
+    page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
+    assert "Confusion matrix" in page
+    assert "could not be drawn" not in page
+    assert "<img src=x" not in page

@@ -8,7 +8,8 @@ import torch
 from scipy import ndimage
 
 from ndrnn.data.batches import IGNORE
-from ndrnn.tasks.augmentation import Augment, displacements, elastic, resample
+from ndrnn.tasks.augmentation import Augment
+from ndrnn.tasks.warping import displacements, elastic, resample
 
 
 @pytest.mark.parametrize(("lattice", "sigma"), [((20, 17), 4.0), ((9, 30), 1.5), ((8, 9, 7), 2.0)])

@@ -27,6 +27,8 @@ COMMANDS = {
     "bench": "points a second of a layer on this machine",
 }
 
+_WITH_RECIPE = ("check", "train", "evaluate")
+
 _EXTRAS = {
     **dict.fromkeys(("tyro", "rich", "lightning", "torchmetrics", "matplotlib"), "train"),
     **dict.fromkeys(("PIL", "skimage", "scipy"), "vision"),
@@ -48,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: no command {command!r}{nearest(command, COMMANDS)}", file=sys.stderr)
         return 2
     try:
-        status: int = import_module(f".commands.{command}", __package__).run(words[1:])
+        parsed = _parse(command, words[1:])
+        # only now what does the work, and PyTorch with it: help and errors of the command line come at once
+        status: int = import_module(f".commands.{command}", __package__).run(*parsed)
         return status
     except SystemExit as stop:  # of the parser: 0 after help, 2 after a wrong option
         return int(stop.code or 0)
@@ -66,6 +70,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(_missing(error), 1)
     except (ImportError, OSError) as error:
         return _fail(error, 1)
+
+
+def _parse(command: str, words: Sequence[str]) -> tuple[object, ...]:
+    """What the command line says: a command's options, and where it works by a recipe that before them."""
+    import tyro
+
+    from . import options, plugins, recipe
+
+    kind = getattr(options, command.capitalize())
+    if command in _WITH_RECIPE:
+        return recipe.parse(words, kind, f"ndrnn {command}", data_only=command == "evaluate")
+    words = list(words)
+    recipe.load_named(words)
+    note = f"{kind.__doc__}\n\n{plugins.NOTE}"
+    return (tyro.cli(kind, prog=f"ndrnn {command}", args=words, description=note),)
 
 
 def _missing(error: ModuleNotFoundError) -> BaseException:

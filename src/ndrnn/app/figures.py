@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import DigitImages
+from ..data.digit_images import DigitImages
 from ..learn.callbacks.record import Mark
 from ..nn.hierarchy import Hierarchy
 

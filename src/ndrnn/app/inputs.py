@@ -17,6 +17,9 @@ from ..data.readers.pages import SUFFIX, FoundPage, Pages, find_page
 from ..data.readers.pictures import PictureReader, decode, is_volume
 from ..data.readers.source import Reader
 
+OVERLAY = ".overlay"
+"""What the name of an image with its labels laid over it has before its ending."""
+
 
 @dataclass(frozen=True)
 class Input:
@@ -30,6 +33,11 @@ class Input:
     """The page of which this is a line; ``name`` is its image then."""
     line: int = 0
     """The number of the line on its page."""
+
+    @property
+    def path(self) -> Path:
+        """The file itself, or the archive that holds it."""
+        return self.storage.path if self.storage.path.is_file() else self.storage.path / self.name
 
     @property
     def is_volume(self) -> bool:
@@ -198,9 +206,10 @@ def _stem(name: str) -> str:
 def _placed(found: Sequence[Input]) -> Iterator[Input]:
     taken: set[str] = set()
     for file in found:
-        # a.png and a.jpg, or files of one name from two folders, must not write over each other
+        # a.png and a.jpg, or files of one name from two folders, must not write over each other, nor may the overlay
+        # of a.png and the map of a.overlay.png
         named = file.place if file.page else file.name
-        choices = (file.place, named, *(f"{named}.{number}" for number in range(2, len(found) + 2)))
-        place = next(choice for choice in map(printable, choices) if choice not in taken)
-        taken.add(place)
+        choices = (file.place, named, *(f"{named}.{number}" for number in range(2, 2 * len(found) + 2)))
+        place = next(choice for choice in map(printable, choices) if not taken & {choice, choice + OVERLAY})
+        taken |= {place, place + OVERLAY}
         yield replace(file, place=place)

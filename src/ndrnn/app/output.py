@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from math import isfinite
 from typing import Any, TypeVar
+
+from ..progress import Progress
 
 Item = TypeVar("Item")
 
@@ -40,7 +43,8 @@ class Output:
     def result(self, values: dict[str, Any]) -> None:
         """The object for programs."""
         if self.as_json and values:
-            print(json.dumps(values, ensure_ascii=False, allow_nan=False, default=str), flush=True)
+            text = json.dumps(_plain(values), ensure_ascii=False, allow_nan=False, default=str)
+            print(text, flush=True)
 
     @contextmanager
     def others(self) -> Iterator[None]:
@@ -53,16 +57,18 @@ class Output:
 
     def progress(self, items: Iterable[Item], what: str, count: int) -> Iterator[Item]:
         """The items, with a bar on a terminal; elsewhere a line every tenth of the way where there are many."""
-        if self.as_json or count < 2:
-            yield from items
-            return
-        if sys.stdout.isatty():
-            from rich.progress import track
-
-            yield from track(items, what, count, transient=True)
-            return
         step = max(200, -(-count // 10))
-        for number, item in enumerate(items, start=1):
-            yield item
-            if number % step == 0 and number < count:
-                print(f"{what}: {number:,} of {count:,}", flush=True)
+        with Progress(what, count, shown=not self.as_json and count > 1, transient=True) as progress:
+            for number, item in enumerate(items, start=1):
+                yield item
+                if progress.is_bar or (number % step == 0 and number < count):
+                    progress.update(number, f"{number:,} of {count:,}")
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no word for numbers that are not finite: they become null."""
+    if isinstance(value, float) and not isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value

@@ -18,9 +18,6 @@ misspelt key is an error, and is an option of the command line as well::
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass, replace
@@ -29,12 +26,12 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from ..data.pipeline.gather import Purpose
+from ..data.batches import Purpose
 from ..data.readers.source import Reader
 from ..registry import readers, tasks
 from ..saving.atomic import replacing
 from ..saving.config import from_dict, to_dict
-from . import toml
+from . import plugins, toml
 
 FILE = "config.toml"
 """A run's own recipe in its folder."""
@@ -53,6 +50,8 @@ class Recipe:
     plugins: tuple[str, ...] = ()
     expected: Mapping[str, float] = field(default_factory=dict)
     """Metrics that a model trained with this configuration, whatever the seed, had on the test samples."""
+    source: Path | None = field(default=None, compare=False)
+    """The file or the run's folder that it was read from."""
 
     @property
     def purpose(self) -> Purpose:
@@ -79,7 +78,8 @@ def read(path: Path) -> Recipe:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is not TOML, a key is unknown, or a value is of the wrong kind or out of range.
+        ValueError: it is not TOML, a key is unknown, a value is of the wrong kind or out of range, or it asks for a
+            plugin that is not imported yet.
     """
     return _make(_table(path), str(path))
 
@@ -100,12 +100,12 @@ def parse(
     """
     words = list(argv)
     table: dict[str, Any] = {}
+    source = None
     if words and not words[0].startswith("-"):
-        table = _table(Path(words.pop(0)))
+        source = Path(words.pop(0))
+        table = _table(source)
     task, data_format = _pull(words, "--task"), _pull(words, "--data.format")
-    plugins = [*table.get("plugins", ())]
-    while (plugin := _pull(words, "--plugin")) is not None:
-        plugins.append(plugin)
+    named = load_named(words)
     if task is not None:
         table["task"] = task
     data = dict(table.get("data", {}))
@@ -113,13 +113,15 @@ def parse(
         data = {"format": data_format, **{key: data[key] for key in ("path", "root") if key in data}}
     if data_format is not None or data:
         table["data"] = data
-    table["plugins"] = plugins
+    known = {plugins.module_name(plugin) for plugin in named}
+    others = [plugin for plugin in table.get("plugins", ()) if plugins.module_name(str(plugin)) not in known]
+    table["plugins"] = [*named, *others]
     asks_help = "-h" in words or "--help" in words
     if asks_help:
         # help must come even where nothing is chosen yet
         table.setdefault("task", "label")
         table.setdefault("data", {"format": "masks"})
-    recipe = _make(table, prog)
+    recipe = _make(table, prog if source is None else str(source))
     flat = tyro.conf.arg(name="")
     fields: list[tuple[str, Any, Any]] = [
         ("arguments", Annotated[arguments, flat], field(default_factory=arguments)),
@@ -130,40 +132,24 @@ def parse(
     combined = make_dataclass("Command", fields, frozen=True)
     note = (
         "\n\nUsage: RECIPE.toml or RUN first, then options; --task {label,classify,transcribe,density}, "
-        "--data.format NAME and --plugin MODULE decide which options there are."
+        f"--data.format NAME and --plugin MODULE decide which options there are. {plugins.NOTE}"
     )
     result: Any = tyro.cli(combined, args=words, prog=prog, description=(arguments.__doc__ or "") + note)
     config = recipe.config if data_only else result.config
     expected = (
         recipe.expected if task is None and _but_for_seed(config) == _but_for_seed(recipe.config) else {}
     )
-    return Recipe(recipe.task, config, result.data, recipe.plugins, expected), result.arguments
+    parsed = Recipe(recipe.task, config, result.data, recipe.plugins, expected, source)
+    return parsed, result.arguments
 
 
-def load_plugin(name: str) -> None:
-    """Import a module of the user, by its name (the current folder included) or by a path that ends in ``.py``.
-
-    Raises:
-        ValueError: there is no such module.
-    """
-    if name.endswith(".py"):
-        path = Path(name)
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        if not path.is_file() or spec is None or spec.loader is None:
-            raise ValueError(f"plugin {name!r}: no such file")
-        if path.stem not in sys.modules:
-            module = importlib.util.module_from_spec(spec)
-            sys.modules[path.stem] = module
-            spec.loader.exec_module(module)
-        return
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name.partition(".")[0] and error.name != name:
-            raise
-        raise ValueError(f"plugin {name!r}: no module of this name, here or installed") from error
+def load_named(words: list[str]) -> list[str]:
+    """Take the plugins out of the words of a command line, and import them; gives their names."""
+    named = []
+    while (plugin := _pull(words, plugins.OPTION)) is not None:
+        plugins.load(plugin)
+        named.append(plugin)
+    return named
 
 
 def _table(path: Path) -> dict[str, Any]:
@@ -185,9 +171,10 @@ def _but_for_seed(config: Any) -> Any:
 
 def _make(table: Mapping[str, Any], where: str) -> Recipe:
     rest = dict(table)
-    plugins = tuple(rest.pop("plugins", ()))
-    for plugin in plugins:
-        load_plugin(plugin)
+    needed = rest.pop("plugins", ())
+    if not isinstance(needed, (list, tuple)):
+        raise ValueError(f"{where}: plugins must be a list, got {needed!r}")
+    plugins.check(needed, where)
     task = rest.pop("task", None)
     if not isinstance(task, str):
         raise ValueError(f"{where}: task must be one of {', '.join(tasks)}, got {task!r}")
@@ -205,7 +192,9 @@ def _make(table: Mapping[str, Any], where: str) -> Recipe:
         raise ValueError(f"{where}: data.format is missing")
     reader = readers.find(data.pop("format"), "data.format")
     try:
-        return Recipe(task, from_dict(settings, rest), from_dict(reader, data, "data"), plugins, expected)
+        return Recipe(
+            task, from_dict(settings, rest), from_dict(reader, data, "data"), tuple(needed), expected
+        )
     except TypeError as error:  # a value of the wrong kind is the user's error, not ours
         raise ValueError(f"{where}: {error}") from error
 

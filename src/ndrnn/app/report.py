@@ -136,7 +136,13 @@ class Report:
     def write(self, path: str | Path) -> None:
         """Write the page, whole or not at all."""
         with replacing(path) as temporary:
-            temporary.write_text(self.html(), encoding="utf-8")
+            temporary.write_text(self.html(), encoding="utf-8", errors="backslashreplace")
+
+
+def legible(name: str, most: int = 20) -> str:
+    """A name for a figure: without what cannot be drawn, and not too long."""
+    text = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in name)
+    return text if len(text) <= most else f"{text[: most - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def _row(cells: Sequence[object], first: str, other: str) -> str:

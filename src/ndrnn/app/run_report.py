@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from ..data.formats.labelmaps import palette
@@ -16,13 +17,15 @@ from ..data.pipeline.samples import Sample, Samples
 from ..learn.callbacks.record import Record
 from ..version import __version__
 from .recipe import Recipe
-from .report import Report, Section
+from .report import Report, Section, legible
 
 _WIDTH = 8.6
 _INK, _ACCENT = "#1d2430", "#2458a6"
 _SHOWN = 4
 
 
+# names of classes and files are words, whatever dollar signs they have
+@rc_context({"text.parse_math": False})
 def write(path: Path, recipe: Recipe, task: Any, gathered: Gathered, record: Record) -> None:
     """Write the report of a run.
 
@@ -51,7 +54,7 @@ def write(path: Path, recipe: Recipe, task: Any, gathered: Gathered, record: Rec
     section = report.section("Examples")
     try:
         _examples(section, recipe.purpose, task, gathered.samples("validation"))
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, ArithmeticError, ValueError) as error:
         section.note(f"The examples could not be drawn: {error}")
     if recipe.purpose in ("label", "classify"):
         _confusion(report, recipe, task, gathered)
@@ -116,7 +119,7 @@ def _examples(section: Section, purpose: str, task: Any, samples: Samples) -> No
             _maps(task, chosen, found), "Held-out samples, their labels, and what the network says."
         )
     elif purpose == "classify":
-        names = task.facts.classes
+        names = [legible(name) for name in task.facts.classes]
         titles = [
             f"{names[sample.target]} → {names[one.label]}" for sample, one in zip(chosen, found, strict=True)
         ]
@@ -159,7 +162,7 @@ def _drawn(section: Section, task: Any, samples: list[Sample]) -> None:
 
 
 def _confusion(report: Report, recipe: Recipe, task: Any, gathered: Gathered) -> None:
-    names = task.facts.classes
+    names = [legible(name) for name in task.facts.classes]
     counts = torch.zeros(len(names), len(names), dtype=torch.int64)
     for batch in in_order(gathered.samples("validation"), recipe.purpose, recipe.config.training.batch_size):
         for one, target in zip(task.predict_step(batch), batch.target, strict=True):

@@ -27,8 +27,11 @@ def weights_of(path: Path) -> Path:
 def load(path: Path) -> tuple[Any, Reader | None, Path]:
     """The trained task at ``path``, in evaluation mode, the reader of its run's recipe, and the file of its weights.
 
-    The modules that the recipe names as plugins are imported first, since they may hold the task's class. Weights
-    without a recipe beside them have no reader.
+    Weights without a recipe beside them have no reader.
+
+    Raises:
+        FileNotFoundError: there are no weights.
+        ValueError: they make no model, or the recipe asks for plugins that the command line does not name.
     """
     file = weights_of(path)
     reader = read(file.parent).data if (file.parent / FILE).exists() else None

@@ -12,54 +12,30 @@ A format of your own is a :class:`Reader` and a :class:`Source`; :func:`register
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from .faults import BadFile
-from .readers.registry import register
-from .readers.source import Raw, Reader, Source
+if TYPE_CHECKING:
+    from .digit_images import DigitImages, Split
+    from .faults import BadFile
+    from .readers.registry import register
+    from .readers.source import Raw, Reader, Source
 
 __all__ = ["BadFile", "DigitImages", "Raw", "Reader", "Source", "Split", "register"]
 
-
-@dataclass(frozen=True)
-class DigitImages:
-    """Images that each show one digit, or one of other classes of drawn signs.
-
-    Shapes: ``images`` (N, H, W, 1) float32, 0 for paper to 1 for full ink; ``labels`` (N,) int64.
-    """
-
-    images: Tensor
-    labels: Tensor
-    num_classes: int
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: slice | Tensor) -> DigitImages:
-        return replace(self, images=self.images[index], labels=self.labels[index])
-
-    @property
-    def background(self) -> int:
-        """The label of pixels without ink, one past the last digit."""
-        return self.num_classes
-
-    @property
-    def pixels(self) -> Tensor:
-        """A label for each pixel, (N, H, W) int64: its image's digit where there is any ink, else background.
-
-        Graves, Fernandez & Schmidhuber 2007, section 4.2, label MNIST in this way, with eleven classes.
-        """
-        ink = self.images[..., 0] > 0
-        return torch.where(ink, self.labels[:, None, None], self.background)
+# imported when asked for: the command line reads options without PyTorch
+_HOMES = {
+    "BadFile": ".faults",
+    "DigitImages": ".digit_images",
+    "Raw": ".readers.source",
+    "Reader": ".readers.source",
+    "Source": ".readers.source",
+    "Split": ".digit_images",
+    "register": ".readers.registry",
+}
 
 
-class Split(NamedTuple):
-    """Images to learn from and others, held out, to judge by; and where they come from, in words."""
-
-    train: DigitImages
-    test: DigitImages
-    source: str
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,9 +7,13 @@ sample fills the lattice. ``names`` tells where each sample comes from, or is em
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Purpose = Literal["label", "classify", "transcribe", "density"]
+"""The library's tasks, which decide what a batch is."""
 
 IGNORE = -100
 """The label of points that neither a loss nor an error counts."""

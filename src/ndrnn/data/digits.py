@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from . import DigitImages, Split
 from .batches import ClassifyBatch, Facts
+from .digit_images import DigitImages, Split
 from .sampler import BatchOrder, shuffled
 
 try:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.utils.data import Sampler
 
+from ..seeds import step_seed
+
 if TYPE_CHECKING:
     from lightning import Trainer
 
@@ -64,12 +66,3 @@ def shuffled(count: int, seed: int) -> MakeBatches:
         return [order[start : start + size] for start in range(0, count, size)]
 
     return make
-
-
-def step_seed(*numbers: int) -> int:
-    """A seed for random numbers that belong to these numbers, such as a seed, a step and a process."""
-    state = 0x9E3779B97F4A7C15
-    for number in numbers:
-        state = (state ^ (number & 0xFFFFFFFFFFFFFFFF)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
-        state ^= state >> 31
-    return state >> 1

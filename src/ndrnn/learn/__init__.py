@@ -1,11 +1,17 @@
 """Training by Lightning."""
 
-from ..data.sampler import BatchOrder, shuffled
-from .callbacks.record import Mark, Record
-from .callbacks.survival import BEST, LAST, DivergedError
-from .options import Options
-from .task import Task
-from .training import evaluate, fit
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..data.sampler import BatchOrder, shuffled
+    from .callbacks.record import Mark, Record
+    from .callbacks.survival import BEST, LAST, DivergedError
+    from .options import Options
+    from .task import Task
+    from .training import evaluate, fit
 
 __all__ = [
     "BEST",
@@ -20,3 +26,19 @@ __all__ = [
     "fit",
     "shuffled",
 ]
+
+# imported when asked for: options are read without PyTorch and Lightning
+_HOMES = {
+    **dict.fromkeys(("BatchOrder", "shuffled"), "..data.sampler"),
+    **dict.fromkeys(("Mark", "Record"), ".callbacks.record"),
+    **dict.fromkeys(("BEST", "LAST", "DivergedError"), ".callbacks.survival"),
+    "Options": ".options",
+    "Task": ".task",
+    **dict.fromkeys(("evaluate", "fit"), ".training"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,17 +10,24 @@ import torch
 from torch import Tensor, nn
 
 from ..data.batches import Facts
-from ..data.sampler import step_seed
+from ..data.faults import BadFile
 from ..lattice import inside
 from ..nn.hierarchy import Hierarchy
 from ..nn.init import balance
 from ..saving.config import from_dict, to_dict
+from ..seeds import step_seed
 from .options import Options
 
 try:
     from lightning import LightningModule
 except ModuleNotFoundError as error:
     raise ImportError("training needs Lightning and rich: pip install 'ndrnn[train]'") from error
+
+
+NOT_FINITE = (
+    "the network makes numbers of it that are not finite; its states may overflow on samples of this size"
+)
+"""What to say of a sample."""
 
 
 class Task(LightningModule):
@@ -52,6 +59,10 @@ class Task(LightningModule):
             torch.manual_seed(self.options.seed)
             self.model = self.make_model()
         self.batch: Any = None
+        self.last_loss: Tensor | None = None
+        """Of the last training step."""
+        self.overflowed: list[str] = []
+        """Of the last look at held-out data: names of the samples for which the network gave NaN or infinite numbers."""
         self._seconds_before = 0.0
         self._started: float | None = None
         self._clean: list[Tensor] = []
@@ -141,6 +152,7 @@ class Task(LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         self.batch = self.augmented(batch)
         loss = self.loss(self.batch)
+        self.last_loss = loss.detach()
         # the mean since the check before, beside what the check says
         self.log("loss", loss.detach(), on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch.x))
         return loss
@@ -151,11 +163,33 @@ class Task(LightningModule):
             weight.copy_(clean)
         self._clean.clear()
 
+    def watch(self, outputs: Tensor, batch: Any) -> None:
+        """Look for outputs (N, ...) of the network that are not finite: the most probable of scores that are NaN looks
+        like any other. In a training their samples are noted, and the check counts as the worst.
+
+        Raises:
+            BadFile: there are some, and this is no training.
+        """
+        bad = (~torch.isfinite(outputs)).flatten(1).any(1).nonzero().flatten().tolist()
+        names = [batch.names[index] if batch.names else f"sample {index} of a batch" for index in bad]
+        if names and not (self._trainer is not None and self.trainer.state.fn == "fit"):
+            raise BadFile(names[0], NOT_FINITE)
+        self.overflowed += names
+
+    def on_validation_epoch_start(self) -> None:
+        self.overflowed.clear()
+
+    def on_test_epoch_start(self) -> None:
+        self.on_validation_epoch_start()
+
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         self.check(batch)
 
     def on_validation_epoch_end(self) -> None:
-        self.log_dict({name: torch.as_tensor(value) for name, value in self.results().items()})
+        results = self.results()
+        if self.overflowed:
+            results = {**results, self.monitor: torch.nan}
+        self.log_dict({name: torch.as_tensor(value) for name, value in results.items()})
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         self.check(batch)

@@ -46,11 +46,19 @@ def fit(
         **trainer_options: for :class:`lightning.Trainer`, such as ``devices``, ``num_nodes``, ``strategy`` and
             ``precision``.
 
+    A check whose metric is NaN or infinite counts as the worst, with a warning.
+
     Raises:
         DivergedError: a loss or gradient is NaN or infinite; the message says what may be behind it.
-        ValueError: ``folder`` holds a training with other settings, or one that is damaged.
+        ValueError: ``folder`` holds a training with other settings, or one that is damaged; or gradients should be
+            accumulated.
         TypeError: ``folder`` is given and the task is of a class that is not registered.
     """
+    if trainer_options.get("accumulate_grad_batches", 1) != 1:
+        raise ValueError(
+            "accumulate_grad_batches must be 1, since the order of the samples is counted in steps, got "
+            f"{trainer_options['accumulate_grad_batches']}; a larger batch_size gives the same gradient"
+        )
     record = Record()
     own: list[Any] = [record, Guard(), Stop(record)]
     if show:
@@ -72,10 +80,11 @@ def fit(
         "use_distributed_sampler": False,  # BatchOrder shares out
         **trainer_options,
     }
+    plugins = options.pop("plugins", None) or ()
     with _quiet_lightning():
         trainer = Trainer(
             callbacks=[*own, *callbacks],
-            plugins=[AtomicCheckpoints()],
+            plugins=[AtomicCheckpoints(), *plugins],
             logger=logger,
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -121,6 +130,8 @@ def _quiet_lightning() -> Iterator[None]:
                 ".*your dataloader is not resumable.*",
                 ".*is smaller than the logging interval.*",
                 ".*LeafSpec.*",  # of torch, within Lightning
+                # the first step may be left out, since its gradients overflow by their scaler
+                ".*lr_scheduler.step.* before .*optimizer.step.*",
             ):
                 warnings.filterwarnings("ignore", message=message)
             yield

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+
+_PART = re.compile(r"\..*\.(?P<machine>[0-9a-f]{8})\.(?P<process>[0-9]+)\.part", re.DOTALL)
 
 
 @contextmanager
@@ -16,7 +22,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     disk before it gets the name, so that a power cut leaves the one or the other.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # of a long name only its beginning, so that the temporary one is not too long for the disk
+    temporary = path.with_name(f".{path.name[:40]}.{_machine()}.{os.getpid()}.part")
     try:
         yield temporary
         with temporary.open("rb") as written:
@@ -27,17 +34,35 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def sweep(folder: str | Path) -> None:
-    """Remove what killed processes have left behind in ``folder`` under temporary names."""
+    """Remove what killed processes of this machine have left behind in ``folder`` under the names of ``replacing``.
+
+    Whether a process of another machine still runs cannot be known: what bears another mark stays.
+    """
     for part in Path(folder).glob(".*.part"):
-        owner = part.name.split(".")[-2]
-        if owner.isdecimal() and not _runs(int(owner)):
+        named = _PART.fullmatch(part.name)
+        if named and named["machine"] == _machine() and not _runs(int(named["process"])):
             part.unlink(missing_ok=True)
+
+
+@cache
+def _machine() -> str:
+    """A mark of this machine, and where containers on it have process numbers of their own, of this container."""
+    marks = [platform.node()]
+    for read in (
+        lambda: Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii"),
+        lambda: os.readlink("/proc/self/ns/pid"),
+    ):
+        try:
+            marks.append(read())
+        except (OSError, ValueError):  # not Linux
+            marks.append("")
+    return f"{zlib.crc32(chr(0).join(marks).encode()):08x}"
 
 
 def _runs(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

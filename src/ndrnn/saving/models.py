@@ -1,21 +1,22 @@
-"""Models to disk and back: weights as safetensors, the model's constructor arguments as JSON beside them.
+"""Models to disk and back: one safetensors file, whose header holds the class and its constructor's arguments.
 
-``save(model, "digits.safetensors")`` also writes ``digits.json``, which names the class and holds
-``model.config()``. ``load`` makes ``cls(**config)`` and fills in the weights; it runs no code from a file and
-makes no class that is not registered. To take part, a class needs:
+``save(model, "digits.safetensors")`` writes the weights, the name of the class and ``model.config()``. ``load`` makes
+``cls(**config)`` without memory for weights, compares names and shapes, and puts the weights in place; it runs no code
+from a file and makes no class that is not registered. To take part, a class needs:
 
 - ``config()``: the arguments of its constructor, made of what JSON knows (tuples become lists);
 - a name: ``register(cls)``, which is also a decorator. This library's own models have theirs;
 - where an argument is more than JSON can hold, a class method ``from_config(config)``.
 
-A layer alone (``MDLSTM`` and its kin) can be saved too.
+A layer alone (``MDLSTM`` and its kin) can be saved too. Files of version 0.1, which kept class and arguments in a
+``.json`` beside the weights, are read as well.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -26,17 +27,21 @@ from torch import Tensor, nn
 from ..registry import models, nearest
 from ..version import __version__
 from .atomic import replacing
+from .skeleton import fill, skeleton, unfilled
 
 try:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file, save_file
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import save_file
 except ModuleNotFoundError as error:
     raise ImportError("saving and loading models needs safetensors: pip install safetensors") from error
 
 Class = TypeVar("Class", bound=type[nn.Module])
 
-_FORMAT = 1
+_FORMAT = "ndrnn-model-2"
 _KEYS = ("format", "ndrnn", "model", "config")
+_PAIR = 1  # the format of 0.1
+_RENAMED = {"checkpoint": "recompute"}  # arguments since 0.1
+_REALS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def register(cls: Class, name: str | None = None) -> Class:
@@ -49,72 +54,167 @@ def register(cls: Class, name: str | None = None) -> Class:
 
 
 def save(model: nn.Module, path: str | PathLike[str]) -> None:
-    """Write weights to ``path``, which ends in ``.safetensors``, and class and arguments to ``.json`` beside it.
-
-    Each file is written under a temporary name and renamed, so that an interrupted save leaves the old files.
+    """Write weights, class and arguments to ``path``, which ends in ``.safetensors``, whole or not at all.
 
     Raises:
         TypeError: the class is not registered, or its config holds what JSON cannot.
         ValueError: the name has another ending, or a weight is NaN or infinite.
     """
-    weights_path, config_path = _pair(path)
-    content = {"format": _FORMAT, "ndrnn": __version__, "model": name_of(model), "config": _config_of(model)}
+    path = _checked(path)
+    name, arguments = name_of(model), _config_of(model)
     try:
-        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+        config = json.dumps(arguments, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{type(model).__name__}.config() must hold what JSON can: {error}") from error
     tensors = {}
-    for name, value in model.state_dict().items():
+    for key, value in model.state_dict().items():
         if not isinstance(value, Tensor):
-            raise TypeError(f"state {name!r} must be a tensor, got {type(value).__name__}")
-        _check_finite(value, name, type(model).__name__)
-        tensors[name] = value.detach().to("cpu", copy=True).contiguous()
-    with replacing(weights_path) as weights, replacing(config_path) as config:
-        save_file(tensors, weights)
-        config.write_text(text, encoding="utf-8")
+            raise TypeError(f"state {key!r} must be a tensor, got {type(value).__name__}")
+        _check_finite(value, key, type(model).__name__)
+        tensors[key] = value.detach().to("cpu", copy=True).contiguous()
+    metadata = {"format": _FORMAT, "ndrnn": __version__, "model": name, "config": config}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata)
 
 
 def load(path: str | PathLike[str], device: torch.device | str = "cpu") -> nn.Module:
     """The model saved at ``path``, in evaluation mode, each tensor with the dtype it was saved with.
 
+    No memory is taken for weights before the file is known to hold them, and no random number is drawn.
+
     Raises:
-        FileNotFoundError: the weights or the config beside them are missing.
-        ValueError: one of them is truncated, foreign or does not fit the other; the message names the file, and the
-            key or the tensor.
+        FileNotFoundError: there is no such file.
+        IsADirectoryError: it is a folder.
+        ValueError: it is truncated, foreign, or its weights do not fit its configuration; the message names the file,
+            and the key or the tensor.
     """
-    weights_path, config_path = _pair(path)
-    cls, config = _read_config(config_path)
+    path = _checked(path)
+    metadata, tensors = _read(path)
+    content, where = _described(path, metadata)
+    cls, config = _class_of(content, where)
+    made_by = getattr(cls, "from_config", None) or (lambda arguments: cls(**arguments))
+
+    def make() -> nn.Module:
+        model: nn.Module = made_by(config)
+        return model
+
     try:
-        tensors = load_file(weights_path)
-    except SafetensorError as error:
-        raise ValueError(f"{weights_path}: not a whole safetensors file ({error})") from error
-    make: Callable[[dict[str, Any]], nn.Module]
-    make = getattr(cls, "from_config", None) or (lambda arguments: cls(**arguments))
-    try:
-        with torch.random.fork_rng(devices=[]):  # the weights drawn here are thrown away
-            model = make(config)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{config_path}: config does not make a {cls.__name__}: {error}") from error
-    targets = model.state_dict(keep_vars=True)
-    for name in sorted(targets.keys() | tensors.keys()):
-        if name not in tensors:
-            raise ValueError(f"{weights_path}: tensor {name!r} is missing")
-        if name not in targets:
-            raise ValueError(f"{weights_path}: unexpected tensor {name!r}{nearest(name, targets)}")
-        expected, got = tuple(targets[name].shape), tuple(tensors[name].shape)
-        if expected != got:
-            raise ValueError(f"{weights_path}: tensor {name!r} must have shape {expected}, got {got}")
-        _check_finite(tensors[name], name, str(weights_path))
-    for name, target in targets.items():
-        target.data = tensors[name]
+        model = skeleton(make, len(tensors))
+    except Exception as error:  # whatever a constructor makes of a foreign configuration
+        raise ValueError(f"{where}: config does not make a {cls.__name__}: {_told(error)}") from error
+    _check_fit(model.state_dict(keep_vars=True), tensors, str(path))
+    if unfilled(model):  # more than its state is made by the constructor: it is made once more, with memory
+        with torch.random.fork_rng(devices=[]):
+            model = make()
+    fill(model, tensors)
     return model.to(device).eval()
 
 
-def _pair(path: str | PathLike[str]) -> tuple[Path, Path]:
+def _checked(path: str | PathLike[str]) -> Path:
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"path must end in .safetensors, got {str(path)!r}")
-    return path, path.with_suffix(".json")
+    return path
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """What a safetensors file says of itself, and its tensors."""
+    with path.open("rb"):  # says what it is when there is none, or a folder
+        pass
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, AttributeError, KeyError) as error:
+        raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
+
+
+def _described(path: Path, metadata: Mapping[str, str]) -> tuple[dict[str, Any], str]:
+    """Format, class and configuration of the model at ``path``, and which file says so."""
+    if "format" not in metadata:
+        return _pair_of(path)
+    if metadata["format"] != _FORMAT:
+        raise ValueError(
+            f"{path}: format must be {_FORMAT}, got {metadata['format']!r}; it is no model of ndrnn, or of a newer one"
+        )
+    content: dict[str, Any] = dict(metadata)
+    _check_keys(str(path), content, _KEYS)
+    content["config"] = _json(content.get("config", ""), f"{path}: config")
+    return content, str(path)
+
+
+def _pair_of(path: Path) -> tuple[dict[str, Any], str]:
+    """The same of a file of 0.1, from the ``.json`` beside it."""
+    beside = path.with_suffix(".json")
+    if not beside.is_file():
+        raise ValueError(
+            f"{path}: must name the class of its model, in its header or, as by 0.1, in {beside.name}"
+        )
+    try:
+        content = _json(beside.read_bytes().decode("utf-8"), str(beside))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{beside}: not a whole JSON file ({error})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{beside}: must hold an object, got {type(content).__name__}")
+    _check_keys(str(beside), content, _KEYS)
+    if content.get("format") != _PAIR or isinstance(content["format"], bool):
+        raise ValueError(f"{beside}: format must be {_PAIR}, got {content.get('format')!r}")
+    config = content.get("config")
+    known = _arguments(models[content["model"]]) if content.get("model") in _names() else set()
+    if isinstance(config, dict):
+        names = {old: new for old, new in _RENAMED.items() if old not in known and new in known}
+        content["config"] = {names.get(key, key): value for key, value in config.items()}
+    return content, str(beside)
+
+
+def _class_of(content: Mapping[str, Any], where: str) -> tuple[type[nn.Module], dict[str, Any]]:
+    missing = [key for key in _KEYS if key not in content]
+    if missing:
+        raise ValueError(f"{where}: key {missing[0]!r} is missing")
+    name, config = content["model"], content["config"]
+    if name not in _names():
+        raise ValueError(f"{where}: no registered model has the name {name!r}{nearest(str(name), models)}")
+    if not isinstance(config, dict):
+        raise ValueError(f"{where}: config must be an object, got {type(config).__name__}")
+    cls: type[nn.Module] = models[name]
+    _check_keys(where, config, _arguments(cls))
+    return cls, config
+
+
+def _names() -> list[object]:
+    return list(models)  # a list, since what a file holds may not be hashable
+
+
+def _json(text: str, where: str) -> Any:
+    def refuse(word: str) -> None:
+        raise ValueError(f"{word} is no number")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where}: not whole JSON ({error})") from error
+
+
+def _told(error: Exception) -> str:
+    """An error as part of a message; of a missing key, what it is."""
+    if isinstance(error, KeyError):
+        return f"key {error.args[0]!r} is missing"
+    return str(error) or type(error).__name__
+
+
+def _check_fit(targets: Mapping[str, Any], tensors: Mapping[str, Tensor], where: str) -> None:
+    for name in sorted(targets.keys() | tensors.keys()):
+        if name not in tensors:
+            raise ValueError(f"{where}: tensor {name!r} is missing")
+        if name not in targets:
+            raise ValueError(f"{where}: unexpected tensor {name!r}{nearest(name, targets)}")
+        target, tensor = targets[name], tensors[name]
+        expected, got = tuple(target.shape), tuple(tensor.shape)
+        if expected != got:
+            raise ValueError(f"{where}: tensor {name!r} must have shape {expected}, got {got}")
+        if target.is_floating_point() if tensor.dtype in _REALS else target.dtype == tensor.dtype:
+            _check_finite(tensor, name, where)
+            continue
+        raise ValueError(f"{where}: tensor {name!r} must be of {target.dtype}, got {tensor.dtype}")
 
 
 def name_of(model: nn.Module) -> str:
@@ -137,31 +237,6 @@ def _config_of(model: nn.Module) -> dict[str, Any]:
     return config()
 
 
-def _read_config(path: Path) -> tuple[type[nn.Module], dict[str, Any]]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # of JSON or of its encoding
-        raise ValueError(f"{path}: not a whole JSON file ({error})") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: must hold an object, got {type(content).__name__}")
-    _check_keys(path, content, _KEYS)
-    missing = [key for key in _KEYS if key not in content]
-    if missing:
-        raise ValueError(f"{path}: key {missing[0]!r} is missing")
-    if content["format"] != _FORMAT:
-        raise ValueError(
-            f"{path}: format must be {_FORMAT}, got {content['format']!r} (ndrnn {content['ndrnn']})"
-        )
-    name, config = content["model"], content["config"]
-    if not isinstance(name, str) or name not in models:
-        raise ValueError(f"{path}: no registered model has the name {name!r}{nearest(str(name), models)}")
-    if not isinstance(config, dict):
-        raise ValueError(f"{path}: config must be an object, got {type(config).__name__}")
-    cls = models[name]
-    _check_keys(path, config, _arguments(cls))
-    return cls, config
-
-
 def _arguments(cls: type) -> set[str]:
     """Names that the constructor takes, those of a ``**options: Unpack[TypedDict]`` included."""
     names = set()
@@ -174,10 +249,10 @@ def _arguments(cls: type) -> set[str]:
     return names
 
 
-def _check_keys(path: Path, found: dict[str, Any], known: Iterable[str]) -> None:
+def _check_keys(where: str, found: Iterable[str], known: Iterable[str]) -> None:
     for key in found:
         if key not in known:
-            raise ValueError(f"{path}: unknown key {key!r}{nearest(key, known)}")
+            raise ValueError(f"{where}: unknown key {key!r}{nearest(key, known)}")
 
 
 def _check_finite(tensor: Tensor, name: str, where: str) -> None:

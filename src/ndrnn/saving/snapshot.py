@@ -44,8 +44,11 @@ def read(path: str | Path) -> Any:
             metadata = file.metadata() or {}
             if metadata.get("format") != _FORMAT:
                 raise ValueError(f"{path}: not the state of a training ({_FORMAT})")
-            return _decode(json.loads(metadata["tree"]), file)
-    except SafetensorError as error:
+            try:
+                return _decode(json.loads(metadata["tree"]), file)
+            except ValueError as error:
+                raise ValueError(f"{path}: not whole ({error})") from error
+    except (SafetensorError, LookupError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
 
 

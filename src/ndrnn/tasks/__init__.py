@@ -40,11 +40,12 @@ from ..data.batches import IGNORE, ClassifyBatch, DensityBatch, Facts, LabelBatc
 if TYPE_CHECKING:
     from ..learn.task import Task
     from .augmentation import Augment
-    from .classify import Classify, ClassifyTask
-    from .density import Density, DensityTask
-    from .label import Label, LabelTask
+    from .classify import ClassifyTask
+    from .configuration import Classify, Density, Label, Transcribe
+    from .density import DensityTask
+    from .label import LabelTask
     from .network import Network
-    from .transcribe import Transcribe, TranscribeTask
+    from .transcribe import TranscribeTask
     from .use import Use, register
 
 __all__ = [
@@ -72,14 +73,14 @@ __all__ = [
 # batches are of use without Lightning: what needs it is imported when asked for
 _HOMES = {
     "Augment": ".augmentation",
-    "Classify": ".classify",
+    "Classify": ".configuration",
     "ClassifyTask": ".classify",
-    "Density": ".density",
+    "Density": ".configuration",
     "DensityTask": ".density",
-    "Label": ".label",
+    "Label": ".configuration",
     "LabelTask": ".label",
     "Network": ".network",
-    "Transcribe": ".transcribe",
+    "Transcribe": ".configuration",
     "TranscribeTask": ".transcribe",
     "Use": ".use",
     "register": ".use",

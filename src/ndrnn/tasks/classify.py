@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,36 +10,11 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from ..data.batches import IGNORE, ClassifyBatch, Facts
 from ..lattice import inside
-from ..learn.options import Options
 from ..learn.task import Task
 from ..nn.hierarchy import Hierarchy
-from .augmentation import Augment
+from .configuration import Classify
 from .label import label_loss
-from .network import Network
-from .supervision import check_supervision, supervised
-from .use import Use
-
-
-@dataclass(frozen=True)
-class Classify:
-    """Name each sample."""
-
-    network: Network = field(default_factory=Network)
-    by: Literal["points", "sample"] = "points"
-    """By points: each point with any ink is labelled with its sample's class, the others as background, and the
-    points together name the sample. By sample: all points of the highest level are averaged, and one output names it."""
-    background: float = 0.0
-    """Points without a feature above this are background."""
-    deep_supervision: float = 0.0
-    """Weight of the loss of each lower level's own output, which only training uses, beside that of the network; 0: none
-    has one."""
-    augment: Augment = field(default_factory=Augment)
-    training: Options = field(default_factory=Options)
-
-    def __post_init__(self) -> None:
-        if self.by not in ("points", "sample"):
-            raise ValueError(f'by must be "points" or "sample", got {self.by!r}')
-        check_supervision(self)
+from .supervision import supervised
 
 
 class Classified(NamedTuple):
@@ -71,7 +45,8 @@ class ClassifyTask(Task):
         if len(facts.classes) < 2:
             raise ValueError(f"facts must name at least two classes, got {facts.classes}")
         super().__init__(settings, facts)
-        self.confusion = MulticlassConfusionMatrix(len(facts.classes))
+        with torch.device("cpu"):  # its sums have memory also where the weights have none yet
+            self.confusion = MulticlassConfusionMatrix(len(facts.classes))
         self._wrong_points = self._points = 0
 
     @property
@@ -110,6 +85,7 @@ class ClassifyTask(Task):
 
     def check(self, batch: ClassifyBatch) -> None:
         scores = self.model(batch.x, batch.sizes)
+        self.watch(scores, batch)
         if self.by_points:
             target = self.point_labels(batch)
             counted = target != IGNORE
@@ -162,6 +138,3 @@ def name_samples(scores: Tensor, num_classes: int, sizes: Tensor | None = None) 
     total = probabilities.flatten(1, -2).sum(1)
     # where no point has a say every class is as likely
     return (total + torch.finfo(total.dtype).tiny) / (total + torch.finfo(total.dtype).tiny).sum(-1, True)
-
-
-USE = Use(Classify, ClassifyTask, "classify")

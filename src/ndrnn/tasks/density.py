@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from math import log
 from typing import NamedTuple
 
@@ -15,51 +14,8 @@ from ..data.faults import BadFile
 from ..density.lattices.neighborhood import CausalNeighborhood
 from ..density.rides import RIDE
 from ..lattice import inside
-from ..learn.options import Options
 from ..learn.task import Task
-from .use import Use
-
-
-@dataclass(frozen=True)
-class Density:
-    """Learn the density of images."""
-
-    hidden: int = 64
-    """Units of each recurrent layer."""
-    layers: int = 1
-    """Recurrent layers."""
-    cell: str = "spatial"
-    """Of the layers: spatial, spatial_extended, lstm, stable, leaky, gru or rnn, or the name of a registered layer.
-    Stable, leaky, gru and rnn are bounded on images of any size."""
-    window: int = 5
-    """Width of the causal neighbourhood; it has half as many rows, rounded up."""
-    components: int = 32
-    """Components of the mixture."""
-    scales: int = 4
-    """Scales of each component."""
-    features: int = 32
-    """Quadratic features that the components share."""
-    patch: int = 32
-    """Height and width of the patches that are learned from."""
-    patches: int = 8
-    """Patches taken of an image each time."""
-    levels: int = 256
-    """Grey levels of the images; uniform noise within a level makes values continuous. 0: they are so already."""
-    flip: bool = True
-    """Whether half of the patches are mirrored."""
-    training: Options = field(default_factory=lambda: Options(batch_size=8, learning_rate=3e-3))
-
-    def __post_init__(self) -> None:
-        for name in ("hidden", "layers", "window", "components", "scales", "features", "patch", "patches"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.window % 2 == 0:
-            raise ValueError(f"window must be odd, got {self.window}")
-        if self.levels < 0 or self.levels == 1:
-            raise ValueError(f"levels must be 0 or at least 2, got {self.levels}")
-        if self.patch <= self.window:
-            raise ValueError(f"patch must be above window, {self.window}, got {self.patch}")
-
+from .configuration import Density
 
 NOT_FINITE = (
     "its log-density is not finite: the model's memory or its mixture overflows on this image; cut it smaller, or train "
@@ -153,9 +109,7 @@ class DensityTask(Task):
         return {"bits_per_pixel": bits}
 
     def on_validation_epoch_start(self) -> None:
-        self._same_noise()
-
-    def on_test_epoch_start(self) -> None:
+        super().on_validation_epoch_start()
         self._same_noise()
 
     def _same_noise(self) -> None:
@@ -209,6 +163,3 @@ class DensityTask(Task):
                 row, column = (int(torch.randint(n - size + 1, (), generator=generator)) for n in own)
                 patches.append(image[row : row + size, column : column + size])
         return torch.stack(patches)
-
-
-USE = Use(Density, DensityTask, "density")

@@ -6,8 +6,9 @@ from copy import copy
 from dataclasses import dataclass, fields, replace
 from statistics import fmean, stdev
 
+from ..data.batches import Purpose
 from ..data.pipeline.distorted import Distorted
-from ..data.pipeline.gather import Gathered, Purpose
+from ..data.pipeline.gather import Gathered
 from ..data.pipeline.module import DataModule, collate
 from ..data.pipeline.samples import Sample
 from ..learn.task import Task

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -19,34 +18,10 @@ from torchmetrics.classification import (
 
 from ..data.batches import IGNORE, Facts, LabelBatch
 from ..lattice import inside
-from ..learn.options import Options
 from ..learn.task import Task
 from ..nn.hierarchy import Hierarchy
-from .augmentation import Augment
-from .network import Network
-from .supervision import check_supervision, supervised
-from .use import Use
-
-
-@dataclass(frozen=True)
-class Label:
-    """Label each point."""
-
-    network: Network = field(default_factory=Network)
-    dice: float = 0.0
-    """Weight of the soft Dice loss beside the cross-entropy; it counts small classes as much as large ones."""
-    deep_supervision: float = 0.0
-    """Weight of the loss of each lower level's own output, which only training uses, beside that of the network; 0: none
-    has one."""
-    background: int | None = None
-    """Label that the means over the classes leave out."""
-    augment: Augment = field(default_factory=Augment)
-    training: Options = field(default_factory=Options)
-
-    def __post_init__(self) -> None:
-        if not self.dice >= 0:
-            raise ValueError(f"dice must not be below 0, got {self.dice}")
-        check_supervision(self)
+from .configuration import Label
+from .supervision import supervised
 
 
 class Labelled(NamedTuple):
@@ -81,14 +56,15 @@ class LabelTask(Task):
             )
         super().__init__(settings, facts)
         count = len(facts.classes)
-        self.metrics = MetricCollection(
-            {
-                "accuracy": MulticlassAccuracy(count, average="micro", ignore_index=IGNORE),
-                "iou": MulticlassJaccardIndex(count, average="none", ignore_index=IGNORE),
-                "dice": MulticlassF1Score(count, average="none", ignore_index=IGNORE),
-                "confusion": MulticlassConfusionMatrix(count, ignore_index=IGNORE),
-            }
-        )
+        with torch.device("cpu"):  # their sums have memory also where the weights have none yet
+            self.metrics = MetricCollection(
+                {
+                    "accuracy": MulticlassAccuracy(count, average="micro", ignore_index=IGNORE),
+                    "iou": MulticlassJaccardIndex(count, average="none", ignore_index=IGNORE),
+                    "dice": MulticlassF1Score(count, average="none", ignore_index=IGNORE),
+                    "confusion": MulticlassConfusionMatrix(count, ignore_index=IGNORE),
+                }
+            )
         self.confusion: Tensor | None = None
         """Of the last check: points of each true class (rows) by the label that they got."""
 
@@ -111,7 +87,9 @@ class LabelTask(Task):
         return supervised(self.model, batch, self.settings.deep_supervision, loss_of)
 
     def check(self, batch: LabelBatch) -> None:
-        self.metrics.update(self.model(batch.x, batch.sizes).argmax(-1), _counted(batch))
+        scores = self.model(batch.x, batch.sizes)
+        self.watch(scores, batch)
+        self.metrics.update(scores.argmax(-1), _counted(batch))
 
     def results(self) -> dict[str, Tensor | float]:
         found = self.metrics.compute()
@@ -184,6 +162,3 @@ def _counted(batch: LabelBatch) -> Tensor:
     if batch.sizes is None:
         return batch.target
     return batch.target.masked_fill(~inside(batch.sizes, batch.target.shape[1:]), IGNORE)
-
-
-USE = Use(Label, LabelTask, "label")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ..data.batches import Facts
-from ..nn.blocks import How
-from ..nn.hierarchy import Hierarchy
+if TYPE_CHECKING:
+    from ..data.batches import Facts
+    from ..nn.blocks import How
+    from ..nn.hierarchy import Hierarchy
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Network:
         auxiliary: bool = False,
     ) -> Hierarchy:
         """The network for data of this kind, see :class:`ndrnn.nn.hierarchy.Hierarchy`."""
+        from ..nn.hierarchy import Hierarchy  # options alone are read without PyTorch
+
         return Hierarchy(
             facts.channels,
             output_size,

@@ -26,17 +26,3 @@ def supervised(model: Hierarchy, batch: Any, weight: float, loss: Callable[[Tens
     for scores in below:
         total = total + weight * loss(scores)
     return total
-
-
-def check_supervision(settings: Any) -> None:
-    """Look at ``deep_supervision`` of a task's configuration.
-
-    Raises:
-        ValueError: it is below 0, or the network has no lower level.
-    """
-    if not settings.deep_supervision >= 0:
-        raise ValueError(f"deep_supervision must not be below 0, got {settings.deep_supervision}")
-    if settings.deep_supervision and len(settings.network.hidden) < 2:
-        raise ValueError(
-            f"deep_supervision needs at least two levels in hidden, got {settings.network.hidden}"
-        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -12,33 +11,10 @@ from torch import Tensor
 from torchmetrics.text import CharErrorRate, WordErrorRate
 
 from ..data.batches import Facts, TranscribeBatch
-from ..learn.options import Options
 from ..learn.task import Task
 from ..nn.hierarchy import Hierarchy
-from .augmentation import Augment
+from .configuration import Transcribe
 from .decoding import BLANK, Labelling, beam_search, frames_needed, greedy
-from .network import Network
-from .use import Use
-
-
-def _published() -> Network:
-    return Network(hidden=(2, 10, 50), subsample=(6, 20), blocks=("4x3", "4x3", "4x2"), layer="MDLSTM")
-
-
-@dataclass(frozen=True)
-class Transcribe:
-    """Read the text of each image."""
-
-    network: Network = field(default_factory=_published)
-    """By default that of Graves & Schmidhuber 2009; frames are as wide as the blocks of all levels together."""
-    beam: int = 0
-    """Prefixes that decoding keeps; 0 for the most probable path alone."""
-    augment: Augment = field(default_factory=Augment)
-    training: Options = field(default_factory=Options)
-
-    def __post_init__(self) -> None:
-        if not self.beam >= 0:
-            raise ValueError(f"beam must not be below 0, got {self.beam}")
 
 
 class Transcribed(NamedTuple):
@@ -67,7 +43,8 @@ class TranscribeTask(Task):
         if not facts.alphabet:
             raise ValueError("facts must have an alphabet of at least one character, got none")
         super().__init__(settings, facts)
-        self.cer, self.wer = CharErrorRate(), WordErrorRate()
+        with torch.device("cpu"):  # their sums have memory also where the weights have none yet
+            self.cer, self.wer = CharErrorRate(), WordErrorRate()
         self.scorer: Callable[[str], Sequence[float]] | None = None
         """A language model for beam search: from the text so far to log-weights of its end and of each next character,
         in the order of the alphabet."""
@@ -123,7 +100,9 @@ class TranscribeTask(Task):
         return total / self.share(lengths.sum()).clamp(min=1)
 
     def check(self, batch: TranscribeBatch) -> None:
-        texts = [text for text, _ in self._read(batch)]
+        log_probs, frames = self._log_probs(batch)
+        self.watch(log_probs, batch)
+        texts = [text for text, _ in self._read(log_probs, frames)]
         self.cer.update(texts, list(batch.target))
         self.wer.update(texts, list(batch.target))
 
@@ -137,7 +116,7 @@ class TranscribeTask(Task):
         """The text of each sample; its ``target`` is not looked at."""
         names = batch.names or ("",) * len(batch.x)
         with torch.no_grad():
-            read = self._read(batch)
+            read = self._read(*self._log_probs(batch))
         return [Transcribed(name, *found) for name, found in zip(names, read, strict=True)]
 
     def _log_probs(self, batch: TranscribeBatch) -> tuple[Tensor, Tensor]:
@@ -148,8 +127,7 @@ class TranscribeTask(Task):
         )
         return self.model(x, batch.sizes).log_softmax(-1), self.frames(sizes).cpu()
 
-    def _read(self, batch: TranscribeBatch) -> list[tuple[str, float]]:
-        log_probs, frames = self._log_probs(batch)
+    def _read(self, log_probs: Tensor, frames: Tensor) -> list[tuple[str, float]]:
         return [
             self._read_one(sample[:available].cpu())
             for sample, available in zip(log_probs, frames.tolist(), strict=True)
@@ -172,6 +150,3 @@ class TranscribeTask(Task):
             reduction="sum",
         )
         return self.decode(labels), float((-loss).exp())
-
-
-USE = Use(Transcribe, TranscribeTask, "transcribe")

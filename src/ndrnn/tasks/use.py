@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, get_args
 
-from ..data.pipeline.gather import Purpose
-from ..learn.task import Task
+from ..data.batches import Purpose
 from ..registry import models, tasks
+from .configuration import Classify, Density, Label, Transcribe
+
+if TYPE_CHECKING:
+    from ..learn.task import Task
 
 
 @dataclass(frozen=True)
@@ -15,10 +20,31 @@ class Use:
 
     settings: type
     """The configuration, a frozen dataclass with the field ``training``, whose fields become keys and options."""
-    task: type[Task]
-    """The module, made as ``task(settings, facts)``."""
+    module: type[Task] | str
+    """The task's class, or its place, ``"package.module:attribute"``: options are read without PyTorch."""
     purpose: Purpose
     """Which of the library's tasks it is, or resembles in its data, its batches and its predictions."""
+
+    @property
+    def task(self) -> type[Task]:
+        """The module, made as ``task(settings, facts)``."""
+        if isinstance(self.module, str):
+            home, _, name = self.module.partition(":")
+            found: type[Task] = getattr(import_module(home), name)
+            return found
+        return self.module
+
+    def serves(self, task: object) -> bool:
+        """Whether this is what ``task`` is made by."""
+        if isinstance(self.module, str):  # compared without importing what it is not
+            return f"{type(task).__module__}:{type(task).__qualname__}" == self.module
+        return type(task) is self.module
+
+
+LABEL = Use(Label, "ndrnn.tasks.label:LabelTask", "label")
+CLASSIFY = Use(Classify, "ndrnn.tasks.classify:ClassifyTask", "classify")
+TRANSCRIBE = Use(Transcribe, "ndrnn.tasks.transcribe:TranscribeTask", "transcribe")
+DENSITY = Use(Density, "ndrnn.tasks.density:DensityTask", "density")
 
 
 def register(name: str, settings: type, task: type[Task], purpose: Purpose) -> Use:
@@ -31,7 +57,7 @@ def register(name: str, settings: type, task: type[Task], purpose: Purpose) -> U
     Raises:
         ValueError: the name stands for another task, or the purpose is none of the library's.
     """
-    known = Purpose.__args__  # type: ignore[attr-defined]
+    known = get_args(Purpose)
     if purpose not in known:
         raise ValueError(f"purpose must be one of {', '.join(known)}, got {purpose!r}")
     use = tasks.register(Use(settings, task, purpose), name)
@@ -47,7 +73,7 @@ def use_of(task: Task) -> Use:
         TypeError: it is neither of the library nor registered.
     """
     for use in tasks.values():
-        if type(task) is use.task:
+        if use.serves(task):
             found: Use = use
             return found
     raise TypeError(f"{type(task).__name__} is not registered: call ndrnn.tasks.register")

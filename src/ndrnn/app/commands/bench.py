@@ -3,55 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
 import torch
-import tyro
 from torch import nn
 
 from ...registry import layers
 from ...scan import available_backends, backend
 from ...version import __version__
+from ..options import Bench
 from ..output import Output
 
 
-@dataclass(frozen=True)
-class Bench:
-    """Time a layer on this machine, forward and in a training step, by every backend that is available for it."""
-
-    layer: str = "MDLSTM"
-    """MDRNN, MDLSTM, StableMDLSTM, LeakyMDLSTM, SpatialLSTM or MDGRU."""
-    size: tuple[int, ...] = (64, 64)
-    """Points along each axis."""
-    batch: int = 4
-    """Samples."""
-    inputs: int = 1
-    """Features of a point."""
-    hidden: int = 32
-    """Units of each direction."""
-    seconds: float = 2.0
-    """About how long to measure each figure; the median of the calls counts."""
-    device: Literal["cpu", "cuda"] = "cpu"
-    """Where it runs."""
-    json: bool = False
-    """Print one JSON object."""
-
-    def __post_init__(self) -> None:
-        layers.find(self.layer)
-        for name in ("batch", "inputs", "hidden", "seconds"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        if not self.size or min(self.size) < 1:
-            raise ValueError(f"size must name at least one axis, each of at least 1, got {self.size}")
-
-
-def run(argv: Sequence[str]) -> int:
+def run(options: Bench) -> int:
     """Run the command; returns the exit status."""
-    options = tyro.cli(Bench, prog="ndrnn bench", args=argv)
     out = Output(options.json)
     torch.manual_seed(0)
     layer = layers[options.layer](options.inputs, options.hidden, len(options.size)).to(options.device)

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 from ...data import BadFile
 from ..collect import collect, count, summary, tell
+from ..options import Check
 from ..output import Output
-from ..recipe import parse
+from ..recipe import Recipe
 
 
-@dataclass(frozen=True)
-class Check:
-    """Read all data and name every file that cannot be used, and why; exit status 1 if there is one."""
-
-    strict: bool = False
-    """Stop at the first file that cannot be used."""
-    json: bool = False
-    """Print one JSON object."""
-
-
-def run(argv: Sequence[str]) -> int:
+def run(recipe: Recipe, check: Check) -> int:
     """Run the command; returns the exit status."""
-    recipe, check = parse(argv, Check, "ndrnn check")
     out = Output(check.json)
     try:
         gathered = collect(recipe, out, strict=check.strict, seed=recipe.config.training.seed)

@@ -2,63 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import asdict, replace
+from math import isfinite
+from typing import Any
 
 from ...data.pipeline.module import DataModule
 from ...learn import evaluate as measure
-from ...tasks.augmentation import Augment
 from ...tasks.distorted import Repeats, evaluate_distorted
 from ...tasks.use import use_of
 from ..collect import collect
+from ..options import Evaluate
 from ..output import Output
-from ..recipe import FILE, parse
+from ..recipe import FILE, Recipe
 from ..trained import load
 
 
-@dataclass(frozen=True)
-class Evaluate:
-    """Measure the model of a run on the test or validation samples of its data, or of data that options name."""
-
-    split: Literal["test", "validation"] | None = None
-    """Which samples; by default those of the test, or of the validation where there are none."""
-    weights: str = "best.safetensors"
-    """Which weights of the run."""
-    beam: int | None = None
-    """Prefixes that decoding keeps, for networks that read; by default as in the recipe, 0 for the most probable path."""
-    strict: bool = False
-    """Stop at the first file that cannot be used."""
-    warp: Augment = field(default_factory=Augment)
-    """How far each sample is bent and moved before it is measured; not at all by default."""
-    repeats: int = 1
-    """How often all samples are bent anew and measured; the mean of every metric is given, and the standard deviation."""
-    seed: int = 0
-    """Of the first repeat's bending; each further one has the next number."""
-    json: bool = False
-    """Print one JSON object."""
-
-    def __post_init__(self) -> None:
-        if self.repeats < 1:
-            raise ValueError(f"repeats must be at least 1, got {self.repeats}")
-        if self.seed < 0:
-            raise ValueError(f"seed must not be below 0, got {self.seed}")
-        if not self.warp.active and self.warp != Augment():
-            raise ValueError("warp.elastic_sigma has no meaning without warp.elastic_alpha above 0")
-        if not self.warp.active and self.repeats > 1:
-            raise ValueError(
-                f"repeats must be 1 where no option of warp bends the samples anew, got {self.repeats}"
-            )
-
-
-def run(argv: Sequence[str]) -> int:
+def run(recipe: Recipe, options: Evaluate) -> int:
     """Run the command; returns the exit status."""
-    words = list(argv)
-    recipe, options = parse(words, Evaluate, "ndrnn evaluate", data_only=True)
-    folder = Path(words[0])
-    if not (folder / FILE).exists():
-        raise ValueError(f"evaluate needs a run's folder, got {folder}")
+    folder = recipe.source
+    if folder is None or not (folder / FILE).exists():
+        raise ValueError(f"evaluate needs a run's folder, got {'none' if folder is None else folder}")
     out = Output(options.json)
     with out.others():
         task, _, file = load(folder / options.weights)
@@ -109,7 +72,10 @@ def run(argv: Sequence[str]) -> int:
     if expected:
         result["expected"] = dict(expected)
     out.result(result if repeated is None else result | _warped(options, repeated))
-    return 0
+    wrong = [name for name, value in metrics.items() if "/" not in name and not isfinite(value)]
+    if wrong:
+        out.warn(f"error: {', '.join(wrong)} are no finite numbers")
+    return 1 if wrong else 0
 
 
 def _told(options: Evaluate, repeated: Repeats) -> str:

@@ -4,35 +4,22 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import tyro
 
 from ...data.readers.place import VARIABLE
 from ...registry import readers, tasks
 from ...saving.config import to_dict
 from ...scan import available_backends
 from ...version import __version__
+from ..options import Info
 from ..output import Output
 
 
-@dataclass(frozen=True)
-class Info:
-    """Versions, backends, tasks and formats here; with MODEL, what was trained, on what, and how large it is."""
-
-    model: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL]")] = None
-    """A run's folder, or weights (.safetensors)."""
-    json: bool = False
-    """Print one JSON object."""
-
-
-def run(argv: Sequence[str]) -> int:
+def run(info: Info) -> int:
     """Run the command; returns the exit status."""
-    info = tyro.cli(Info, prog="ndrnn info", args=argv)
     out = Output(info.json)
     values = _here() if info.model is None else _model(info.model)
     out.table(_rows(values))

@@ -2,45 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Literal
-
 import numpy as np
 import torch
-import tyro
 
 from ...data.faults import BadFile
 from ...data.formats import images
 from ...density.lattices.images import dequantize
 from ..density_model import as_stored, load_density, overflow_of, write_image
 from ..inputs import Loader, find
+from ..options import Inpaint
 from ..output import Output
-
-
-@dataclass(frozen=True)
-class Inpaint:
-    """Fill in the pixels of IMAGE where MASK is not 0, by a density model; all others stay as they are."""
-
-    model: Annotated[Path, tyro.conf.Positional]
-    """A run's folder, or weights (.safetensors)."""
-    image: Annotated[Path, tyro.conf.Positional]
-    """The image."""
-    mask: Annotated[Path, tyro.conf.Positional]
-    """Another of the same size; what is not 0 in it is filled in."""
-    out: Path = Path("inpainted.png")
-    """The filled image, PNG."""
-    method: Literal["mh", "map"] = "mh"
-    """Draw by Metropolis-Hastings, as published, or climb to the most probable."""
-    epochs: int = 100
-    """Sweeps over the hidden pixels, or steps of the climb; the time grows with them."""
-    chains: int = 1
-    """Independent fillings, of which the most probable is kept."""
-    seed: int = 0
-    """Equal seeds give equal images."""
-    json: bool = False
-    """Print one JSON object."""
+from ..outputs import Outputs
 
 
 def _check_colour(picture: np.ndarray, channels: int, where: str) -> None:
@@ -60,11 +32,12 @@ def _kept(filled: np.ndarray, picture: np.ndarray, mask: np.ndarray) -> np.ndarr
     return np.where(mask[..., None], filled, picture)
 
 
-def run(argv: Sequence[str]) -> int:
+def run(options: Inpaint) -> int:
     """Run the command; returns the exit status."""
-    options = tyro.cli(Inpaint, prog="ndrnn inpaint", args=argv)
     out = Output(options.json)
     task, reader = load_density(options.model)
+    originals = (options.model, options.image, options.mask)
+    Outputs(force=options.force, originals=originals).claim(options.out)
     loader = Loader(reader, task.facts.channels, task.facts.ndim)
     (file,), (hidden,) = find([options.image]), find([options.mask])
     values, data = loader.read(file)

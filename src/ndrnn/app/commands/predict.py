@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from itertools import islice
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Any
 
 import numpy as np
 import torch
-import tyro
 from torch import Tensor
 
 from ...data.batches import ClassifyBatch, DensityBatch, LabelBatch, TranscribeBatch
@@ -22,63 +20,23 @@ from ...data.formats import volumes
 from ...data.formats.labelmaps import write_map, write_overlay
 from ...data.pipeline.grouping import group_by_size
 from ...data.pipeline.samples import pad
+from ...learn.task import NOT_FINITE
 from ...nn.tiled import tiles
-from ...tasks.density import NOT_FINITE
+from ...tasks.density import NOT_FINITE as NO_DENSITY
 from ...tasks.use import use_of
-from ..inputs import Input, Loader, find
+from ..inputs import OVERLAY, Input, Loader, find
+from ..options import Predict
 from ..output import Output
-from ..recipe import load_plugin
+from ..outputs import Outputs
 from ..trained import load
 
 LINES = "predictions.jsonl"
 """The table of all predictions, a JSON object a line, in the order of the files."""
 
 
-@dataclass(frozen=True)
-class Predict:
-    """Use a trained model on files. MODEL is a run's folder or weights; INPUT an image, a volume, a folder or a zip
-    archive. Labels become PNG maps with a palette, or NIfTI volumes; of everything predictions.jsonl tells, a JSON
-    object a line: labels and their confidence, class and probabilities, text and confidence, or bits per pixel."""
-
-    model: Annotated[Path, tyro.conf.Positional]
-    """A run's folder, or weights (.safetensors)."""
-    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT [INPUT ...]")]
-    """Images, volumes, folders, zip archives."""
-    out: Path | None = None
-    """Folder for the results; without it the lines are printed, and maps cannot be had."""
-    overlay: bool = False
-    """Also draw the labels over the images, as NAME.overlay.png."""
-    tile: int = 512
-    """Label images with more than TILE x TILE points in tiles of about so many, so that memory stays bounded."""
-    overlap: int = 64
-    """Points by which tiles overlap where states cannot be handed from one to the next."""
-    batch_size: int = 16
-    """Files at a time; large ones are taken singly."""
-    strict: bool = False
-    """Stop at the first file that cannot be used."""
-    plugin: str = ""
-    """Module with the model's class, where the run's recipe does not name it."""
-    device: str = "cpu"
-    """Where the network runs."""
-    json: bool = False
-    """Print nothing but one JSON object at the end."""
-
-    def __post_init__(self) -> None:
-        for name in ("tile", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.inputs:
-            raise ValueError("INPUT must name at least one image, volume, folder or zip archive, got none")
-        if self.overlap < 0:
-            raise ValueError(f"overlap must not be negative, got {self.overlap}")
-
-
-def run(argv: Sequence[str]) -> int:
+def run(options: Predict) -> int:
     """Run the command; returns the exit status: 1 if a file could not be used."""
-    options = tyro.cli(Predict, prog="ndrnn predict", args=argv)
     out = Output(options.json)
-    if options.plugin:
-        load_plugin(options.plugin)
     task, reader, _ = load(options.model)
     task.to(options.device)
     purpose = use_of(task).purpose
@@ -88,10 +46,12 @@ def run(argv: Sequence[str]) -> int:
     files = find(options.inputs, reader, faults)
     count = len(files) + len(faults)
     use = _Use(task, purpose, Loader(reader, task.facts.channels, task.facts.ndim), options)
+    usable = use.claim(files, faults)
     done = 0
     with out.others(), _lines(options.out) as lines:
-        for file, result in use.results(out.progress(files, "reading", len(files)), faults):
-            line = json.dumps({"file": file.where, **file.described, **result}, ensure_ascii=False)
+        for file, result in use.results(out.progress(usable, "reading", len(usable)), faults):
+            told = {"file": file.where, **file.described, **result}
+            line = json.dumps(told, ensure_ascii=False, allow_nan=False)
             if lines is None:
                 out.say(line)
             else:
@@ -138,6 +98,35 @@ class _Use:
             "transcribe": self._transcribe,
             "density": self._density,
         }[purpose]
+
+    def claim(self, files: Sequence[Input], faults: Faults) -> list[Input]:
+        """The files whose results may be written where they belong; the others go to ``faults``.
+
+        Raises:
+            ValueError: a result would overwrite an original, or without ``--force`` an older result.
+        """
+        if self.options.out is None:
+            return list(files)
+        originals = [self.options.model, *(file.path for file in files)]
+        outputs = Outputs(force=self.options.force, originals=originals, folder=self.options.out)
+        outputs.claim(self.options.out / LINES)
+        usable = []
+        for file in files:
+            try:
+                for path in self._paths(file) if self.purpose == "label" else ():
+                    outputs.claim(path, file.where)
+                usable.append(file)
+            except BadFile as fault:
+                faults.add(fault)
+        return usable
+
+    def _paths(self, file: Input) -> tuple[Path, ...]:
+        """Where the labels of a file go, and the picture with them laid over it where there is one."""
+        assert self.options.out is not None  # run() has seen to it
+        if self.task.facts.ndim == 3:
+            return (self.options.out / f"{file.place}.nii.gz",)
+        overlay = self.options.out / f"{file.place}{OVERLAY}.png"
+        return (self.options.out / f"{file.place}.png", *([overlay] if self.options.overlay else []))
 
     def results(self, files: Iterable[Input], faults: Faults) -> Iterator[tuple[Input, dict[str, Any]]]:
         """Each file with what to tell of it, in order; files that cannot be used go to ``faults``."""
@@ -221,18 +210,16 @@ class _Use:
     def _write(
         self, file: Input, labels: np.ndarray, confidence: float, values: np.ndarray, data: bytes
     ) -> dict[str, Any]:
-        assert self.options.out is not None  # run() has seen to it
-        place = self.options.out / file.place
-        place.parent.mkdir(parents=True, exist_ok=True)
+        _check_finite(file, confidence)
+        path, *overlay = self._paths(file)
+        path.parent.mkdir(parents=True, exist_ok=True)
         classes = self.task.facts.classes
-        ending = ".nii.gz" if labels.ndim == 3 else ".png"
-        path = place.with_name(place.name + ending)
         if labels.ndim == 3:
             volumes.write(labels, path, volumes.affine(data) if file.is_volume else None)
         else:
             write_map(labels, path, len(classes))
-            if self.options.overlay:
-                write_overlay(values, labels, place.with_name(place.name + ".overlay.png"), len(classes))
+            if overlay:
+                write_overlay(values, labels, overlay[0], len(classes))
         # in parts: bincount makes eight bytes of every label
         parts = np.array_split(labels.reshape(-1), labels.size // 2**20 + 1)
         counts = np.sum([np.bincount(part, minlength=len(classes)) for part in parts], axis=0)
@@ -247,6 +234,7 @@ class _Use:
     def _classify(self, file: Input, one: Any, values: np.ndarray, data: bytes) -> dict[str, Any]:
         classes = self.task.facts.classes
         probabilities = one.probabilities.tolist()
+        _check_finite(file, *probabilities)
         return {
             "class": classes[one.label],
             "confidence": round(probabilities[one.label], 4),
@@ -256,9 +244,15 @@ class _Use:
         }
 
     def _transcribe(self, file: Input, one: Any, values: np.ndarray, data: bytes) -> dict[str, Any]:
+        _check_finite(file, float(one.confidence))
         return {"text": one.text, "confidence": round(float(one.confidence), 4)}
 
     def _density(self, file: Input, one: Any, values: np.ndarray, data: bytes) -> dict[str, Any]:
         if not bool(one.bits.isfinite().all()):
-            raise BadFile(file.where, NOT_FINITE)
+            raise BadFile(file.where, NO_DENSITY)
         return {"bits_per_pixel": round(float(one.bits_per_pixel), 4)}
+
+
+def _check_finite(file: Input, *values: float) -> None:
+    if not all(map(isfinite, values)):
+        raise BadFile(file.where, NOT_FINITE)

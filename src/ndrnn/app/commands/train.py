@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -18,51 +17,52 @@ from ...registry import tasks
 from ...saving import models as checkpoint
 from .. import run_report
 from ..collect import collect, tell
+from ..logs import FILE as METRICS
 from ..logs import Table
+from ..options import Train
 from ..output import Output
-from ..recipe import FILE, Recipe, parse
+from ..recipe import FILE, Recipe
 
 LAST_WEIGHTS = "last.safetensors"
 """A run's weights at its end."""
+REPORT = "report.html"
+"""A run's page."""
 
 
-@dataclass(frozen=True)
-class Train:
-    """Train by a recipe. The run's folder gets the recipe (config.toml), metrics.csv, TensorBoard's logs where it is
-    installed, best.safetensors and last.safetensors, the state to resume from (last.ckpt), and report.html."""
-
-    out: Path = Path("runs/latest")
-    """Folder of the run."""
-    resume: bool = False
-    """Go on with the run in that folder, or begin it."""
-    strict: bool = False
-    """Stop at the first file that cannot be used, rather than leave it out."""
-    devices: int = 1
-    """Processors of the kind that is used, on each machine."""
-    nodes: int = 1
-    """Machines."""
-    precision: str = "32-true"
-    """Lightning's name of the arithmetic: 32-true, bf16-mixed, 16-mixed or 64-true."""
-    json: bool = False
-    """Print one JSON object at the end, and everything else on standard error."""
-
-
-def run(argv: Sequence[str]) -> int:
+def run(recipe: Recipe, train: Train) -> int:
     """Run the command; returns the exit status."""
-    words = list(argv)
-    recipe, train = parse(words, Train, "ndrnn train")
     folder = train.out
-    if words and not words[0].startswith("-") and Path(words[0]).is_dir() and folder == Train.out:
-        folder = Path(words[0])  # a run's own folder, to go on with
+    if recipe.source is not None and recipe.source.is_dir() and folder == Train.out:
+        folder = recipe.source  # a run's own folder, to go on with
     out = Output(train.json)
-    if _is_first() and (folder / FILE).exists() and not train.resume:
-        raise ValueError(
-            f"out: {folder} holds a run; --resume goes on with it, another --out begins a new one"
-        )
+    if _is_first():
+        _check_room(folder, train)
     with out.others():
         status, result = _train(recipe, train, folder, out)
     out.result(result)
     return status
+
+
+def _check_room(folder: Path, train: Train) -> None:
+    """See that a run can be in a folder.
+
+    Raises:
+        ValueError: there are other files in it, or a run that is neither gone on with nor given up.
+    """
+    if train.force and train.resume:
+        raise ValueError("--resume goes on with a run, --force begins anew: only one of them can be given")
+    holds_run = (folder / FILE).exists()
+    if train.force:
+        return
+    if holds_run and not train.resume:
+        raise ValueError(
+            f"out: {folder} holds a run; --resume goes on with it, --force begins anew in its place, another --out "
+            f"begins a new one"
+        )
+    if not holds_run and folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(
+            f"out: {folder} holds files that are none of a run; name another --out, or add the run to them by --force"
+        )
 
 
 def _train(recipe: Recipe, train: Train, folder: Path, out: Output) -> tuple[int, dict[str, Any]]:
@@ -74,6 +74,9 @@ def _train(recipe: Recipe, train: Train, folder: Path, out: Output) -> tuple[int
             raise BadFile(recipe.data.path, f"has no samples for {split}")
     if _is_first():
         folder.mkdir(parents=True, exist_ok=True)
+        if train.force:  # of a run that is given up nothing may be taken for a part of the new one
+            for name in (FILE, LAST, BEST, LAST_WEIGHTS, METRICS, REPORT):
+                (folder / name).unlink(missing_ok=True)
         if not (folder / FILE).exists():  # the recipe of a run that goes on is that with which it began
             recipe.save(folder)
     task = tasks.find(recipe.task).task(recipe.config, gathered.facts)
@@ -104,7 +107,7 @@ def _train(recipe: Recipe, train: Train, folder: Path, out: Output) -> tuple[int
         return 0, {}
     checkpoint.save(task, folder / LAST_WEIGHTS)
     best = checkpoint.load(folder / BEST) if (folder / BEST).exists() else task
-    run_report.write(folder / "report.html", recipe, best, gathered, record)
+    run_report.write(folder / REPORT, recipe, best, gathered, record)
     return _finish(record, folder, out)
 
 
@@ -112,7 +115,7 @@ def _finish(record: Record, folder: Path, out: Output) -> tuple[int, dict[str, A
     last = record.marks[-1].metrics if record.marks else {}
     if record.interrupted:
         out.say(f"interrupted after {record.seconds:.0f} s; ndrnn train {folder} --resume goes on")
-    for name in (BEST, LAST_WEIGHTS, "metrics.csv", "report.html"):
+    for name in (BEST, LAST_WEIGHTS, METRICS, REPORT):
         if (folder / name).exists():
             out.say(f"  {folder / name}")
     result = {
@@ -124,7 +127,10 @@ def _finish(record: Record, folder: Path, out: Output) -> tuple[int, dict[str, A
         "loss": record.marks[-1].loss if record.marks else None,
         "metrics": last,
     }
-    return (1 if record.interrupted else 0), result
+    wrong = [name for name, value in last.items() if "/" not in name and not isfinite(value)]
+    if wrong:
+        out.warn(f"error: {', '.join(wrong)} of the last check are no finite numbers")
+    return (1 if record.interrupted or wrong else 0), result
 
 
 def _part() -> None:

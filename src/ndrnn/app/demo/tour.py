@@ -15,11 +15,13 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from ...data import Split, digits
+from ...data import digits
+from ...data.digit_images import Split
 from ...data.formats import idx
 from ...learn import Options, Record, fit
 from ...saving import models as checkpoint
-from ...tasks.classify import Classify, ClassifyTask
+from ...tasks.classify import ClassifyTask
+from ...tasks.configuration import Classify
 from ...tasks.network import Network
 from ...version import __version__
 from .. import figures as pictures
@@ -48,7 +50,7 @@ class Demo:
     photographs: bool = True
     """Whether to model photographs too, by their densities."""
     out: Path = Path("demo")
-    """Folder for model.safetensors, model.json and report.html."""
+    """Folder for model.safetensors and report.html."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .. import DigitImages, Split
+from ..digit_images import DigitImages, Split
 from ..faults import BadFile, naming, printable
 from .limits import Unfolded
 from .storage import read_file

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from ..sampler import step_seed
+from ...seeds import step_seed
 from .samples import Sample, Samples
 
 

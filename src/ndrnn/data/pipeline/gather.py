@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 
-from ..batches import IGNORE, Facts
+from ..batches import IGNORE, Facts, Purpose
 from ..faults import BadFile, Faults, naming
 from ..formats.intensities import Intensities
 from ..readers.source import SPLITS, Raw, Reader
 from .samples import Samples, convert
 
-Purpose = Literal["label", "classify", "transcribe", "density"]
 Item = TypeVar("Item")
 Progress = Callable[[Iterable[Item], str, int], Iterable[Item]]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..sampler import step_seed
+from ...seeds import step_seed
 
 
 def group_by_size(

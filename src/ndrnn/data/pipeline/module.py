@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from ..batches import IGNORE, ClassifyBatch, DensityBatch, LabelBatch, TranscribeBatch
+from ..batches import IGNORE, ClassifyBatch, DensityBatch, LabelBatch, Purpose, TranscribeBatch
 from ..sampler import BatchOrder, MakeBatches
-from .gather import Gathered, Purpose
+from .gather import Gathered
 from .grouping import Grouped, group_by_size
 from .samples import Sample, Samples, pad
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-
+from ...later import Later
 from ..faults import BadFile, printable
-from ..formats import npz
-from ..formats.labels import as_labels
 from .pairs import relabel
 from .place import locate
 from .source import Raw, Reader, Source
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..formats import labels as labelling
+    from ..formats import npz
+else:
+    labelling, npz = Later("ndrnn.data.formats.labels"), Later("ndrnn.data.formats.npz")
 
 
 @dataclass(frozen=True)
@@ -84,8 +90,10 @@ class _Arrays(Source):
             return Raw(values, colour=False)
         name = self.names[index]
         if not self._dense:
-            return Raw(values, int(as_labels(self._targets[index : index + 1], name)[0]), colour=False)
-        labels = as_labels(self._take(self._targets, index), name)
+            return Raw(
+                values, int(labelling.as_labels(self._targets[index : index + 1], name)[0]), colour=False
+            )
+        labels = labelling.as_labels(self._take(self._targets, index), name)
         return Raw(values, relabel(labels, self.options.binary, self.options.ignore), colour=False)
 
     def _sizes(self, shapes: np.ndarray | None) -> list[tuple[int, ...]]:

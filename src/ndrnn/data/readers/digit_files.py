@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-
+from ...later import Later
 from ..faults import printable
-from ..formats import idx
 from .place import locate
 from .source import Raw, Reader, Source
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..formats import idx
+else:
+    np = Later("numpy")
+    idx = Later("ndrnn.data.formats.idx")
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
+from ...later import Later
 from ..faults import BadFile
-from ..formats import images
 from ..formats.storage import Storage, open_storage
 from .pictures import PictureReader
 from .place import locate
 from .source import Raw, Source, split_called
+
+if TYPE_CHECKING:
+    from ..formats import images
+else:
+    images = Later("ndrnn.data.formats.images")
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,23 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
+from ...later import Later
 from ..faults import BadFile, naming, printable
-from ..formats import images
 from ..formats.limits import largest
 from ..formats.storage import Storage, open_storage
 from ..formats.table import find, rows
 from .place import locate
 from .source import Raw, Reader, Source, split_called
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..formats import images
+else:
+    np = Later("numpy")
+    images = Later("ndrnn.data.formats.images")
 
 _TEXT = ".gt.txt"
 

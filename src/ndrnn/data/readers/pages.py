@@ -6,16 +6,25 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import Image, ImageDraw
-
+from ...later import Later
 from ..faults import BadFile, naming
-from ..formats import images, pagexml
+from ..formats import pagexml
 from ..formats.storage import Storage, open_storage
 from .lines import Lines
 from .place import locate
 from .source import Raw, Source, split_called
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    from ..formats import images
+else:
+    np = Later("numpy")
+    Image, ImageDraw = Later("PIL.Image"), Later("PIL.ImageDraw")
+    images = Later("ndrnn.data.formats.images")
 
 SUFFIX = ".xml"
 """Ending of the files that describe pages."""

@@ -6,17 +6,24 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
+from ...later import Later
 from ..faults import BadFile
-from ..formats import images, volumes
 from ..formats.storage import Storage, open_storage
 from ..formats.table import find, rows
 from .pictures import PictureReader, is_volume
 from .place import locate
 from .source import SPLITS, Raw, Source, split_called
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..formats import images, volumes
+else:
+    np = Later("numpy")
+    images = Later("ndrnn.data.formats.images")
+    volumes = Later("ndrnn.data.formats.volumes")
 
 IGNORED = -100
 """What labels that do not count become; the value that :mod:`ndrnn.tasks` ignores."""

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ..formats import images, volumes
+from ...later import Later
 from .source import Reader
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..formats import images, volumes
+else:
+    images, volumes = Later("ndrnn.data.formats.images"), Later("ndrnn.data.formats.volumes")
 
 
 @dataclass(frozen=True)

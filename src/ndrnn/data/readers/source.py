@@ -5,12 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..faults import BadFile
-from ..formats.intensities import Intensities
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..formats.intensities import Intensities
 
 SPLITS = ("train", "validation", "test")
 _SPELLINGS = {
@@ -108,6 +110,8 @@ class Reader(ABC):
     @property
     def intensities(self) -> Intensities:
         """How stored values become features."""
+        from ..formats.intensities import Intensities  # options alone are read without PyTorch
+
         return Intensities(self.channels, self.scale, self.invert)
 
     def prepare(self, values: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ...progress import Progress
+from ...seeds import step_seed
 from ..mixture.fitting import FitReport
 from ..ride.model import RideModel
 from .keeping import Keeper, interruptible
@@ -53,17 +54,6 @@ class RideReport:
     reason: str
     """Why it stopped: "finished", "patience" or "interrupted"."""
     history: list[Look] = field(default_factory=list)
-
-
-def step_seed(*parts: int) -> int:
-    """One number for generators from several, by the mixing step of splitmix64."""
-    value = 0
-    for part in parts:
-        value = (value + part + 0x9E3779B97F4A7C15) & (2**64 - 1)
-        value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
-        value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
-        value ^= value >> 31
-    return value >> 1
 
 
 def patch_size(ride: RideModel, data: PatchSource, stage: Stage) -> tuple[int, int]:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from ...saving import snapshot
+from ...seeds import step_seed
 from ..lattices.images import dequantize
 from ..ride.model import RideModel
 from ..ride.stacked import StackedModel
-from .course import Course, Look, RideReport, patch_size, step_seed
+from .course import Course, Look, RideReport, patch_size
 from .keeping import Keeper
 from .patches import PatchSource, Pictures
 from .schedule import Modern, Published, Schedule

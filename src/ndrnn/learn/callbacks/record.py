@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from lightning import Callback, Trainer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor
+
+from ...progress import Progress
 
 
 @dataclass(frozen=True)
@@ -105,42 +105,29 @@ class Show(Callback):
 
     def __init__(self, record: Record) -> None:
         self.record = record
-        self.console = Console(highlight=False)
-        self.bar: Progress | None = None
-        self._printed = 0.0
+        self.progress: Progress | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        if self.console.is_terminal and trainer.is_global_zero:
-            columns = (
-                BarColumn(),
-                TaskProgressColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.description}"),
-            )
-            self.bar = Progress(*columns, console=self.console)
-            self.bar.add_task("", total=1.0)
-            self.bar.start()
+        if trainer.is_global_zero:
+            self.progress = Progress("", 1.0, before=self.record.seconds)
+            self.progress.__enter__()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self.bar is not None:
-            self.bar.update(self.bar.task_ids[0], completed=float(pl_module.progress))
+        if self.progress is not None and self.progress.is_bar:
+            self.progress.update(float(pl_module.progress))
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
-        if not self.record.marks or not trainer.is_global_zero:
+        if not self.record.marks or self.progress is None:
             return
         mark = self.record.marks[-1]
-        text = f"loss {mark.loss:.3f}  " + "  ".join(
+        metrics = (
             f"{name.replace('_', ' ')} {shown(name, value)}"
             for name, value in mark.metrics.items()
             if "/" not in name
         )
-        if self.bar is not None:
-            self.bar.update(self.bar.task_ids[0], description=text)
-        elif mark.progress >= self._printed + 0.05 or mark.progress >= 1 or not self._printed:
-            self._printed = max(mark.progress, 1e-9)
-            print(f"{100 * mark.progress:4.0f} %  {mark.seconds:4.0f} s  {text}", flush=True)
+        self.progress.update(mark.progress, f"loss {mark.loss:.3f}  {'  '.join(metrics)}")
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         self.close()
@@ -149,9 +136,9 @@ class Show(Callback):
         self.close()
 
     def close(self) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-            self.bar = None
+        if self.progress is not None:
+            self.progress.__exit__(None, None, None)
+            self.progress = None
 
 
 def shown(name: str, value: float) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Mapping
+from math import inf, isfinite
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -54,6 +56,9 @@ class Keep(Callback):
         marks = self.record.marks
         if marks and self.monitor in marks[-1].metrics:
             value = marks[-1].metrics[self.monitor]
+            if not isfinite(value):
+                warn_of(pl_module, self.monitor, value, marks[-1].step)
+                value = inf
             if marks[-1].step == trainer.global_step and (self.best is None or value < self.best):
                 self.best = value
                 if trainer.is_global_zero:
@@ -64,7 +69,18 @@ class Keep(Callback):
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = state_dict["best"]
+        best = state_dict["best"]
+        self.best = inf if best is not None and not isfinite(best) else best
+
+
+def warn_of(task: Any, monitor: str, value: float, step: int) -> None:
+    """Say that a check is not finite, and on which samples."""
+    named = f", on {', '.join(task.overflowed[:3])}" if task.overflowed else ""
+    warnings.warn(
+        f"{monitor} is {value} at step {step}{named}: this check counts as the worst",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 class Stop(Callback):
@@ -111,10 +127,14 @@ class Stop(Callback):
 
 
 class Guard(Callback):
-    """Stops a training at the first loss or gradient that is NaN or infinite, before it reaches the weights."""
+    """Stops a training at the first loss or gradient that is NaN or infinite, before it reaches the weights.
+
+    What a scaler of gradients makes infinite by its factor does not count.
+    """
 
     def on_before_backward(self, trainer: Trainer, pl_module: Any, loss: Tensor) -> None:
-        loss = loss.detach()
+        # what comes here is multiplied by a scaler of gradients, and may overflow by that alone
+        loss = loss.detach() if pl_module.last_loss is None else pl_module.last_loss
         if not torch.isfinite(loss):
             pl_module.on_after_backward()  # weights without noise
             raise DivergedError(f"the loss is {float(loss)} {_where(trainer)}. {diagnosis(pl_module)}")
@@ -125,7 +145,7 @@ class Guard(Callback):
             for name, weight in pl_module.named_parameters()
             if weight.grad is not None and not torch.isfinite(weight.grad).all()
         ]
-        if bad:
+        if bad and not _scaled_up(trainer):
             raise DivergedError(
                 f"the gradient of {', '.join(bad[:3])}{' and others' if len(bad) > 3 else ''} is NaN or infinite "
                 f"{_where(trainer)}. {diagnosis(pl_module)}"
@@ -185,6 +205,13 @@ def _largest(weights: Mapping[str, Tensor]) -> tuple[str, float]:
     sizes = {name: float(weight.detach().abs().max()) for name, weight in weights.items() if weight.numel()}
     name = max(sizes, key=lambda key: sizes[key] if sizes[key] == sizes[key] else torch.inf)
     return name, sizes[name]
+
+
+def _scaled_up(trainer: Trainer) -> bool:
+    """Whether a scaler of gradients (mixed precision) multiplies them by more than 1: an overflow is then its business,
+    which leaves out the step and halves its factor, until the gradients are not finite by themselves."""
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    return scaler is not None and scaler.is_enabled() and scaler.get_scale() > 1
 
 
 def _where(trainer: Trainer) -> str:

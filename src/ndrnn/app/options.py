@@ -1,0 +1,246 @@
+"""The options of the commands, a frozen dataclass each: words, defaults and help.
+
+Nothing here brings PyTorch: a word of help or an error comes at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from ..registry import layers
+from ..tasks.augmentation import Augment
+
+
+@dataclass(frozen=True)
+class Info:
+    """Versions, backends, tasks and formats here; with MODEL, what was trained, on what, and how large it is."""
+
+    model: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL]")] = None
+    """A run's folder, or weights (.safetensors)."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """Read all data and name every file that cannot be used, and why; exit status 1 if there is one."""
+
+    strict: bool = False
+    """Stop at the first file that cannot be used."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train by a recipe. The run's folder gets the recipe (config.toml), metrics.csv, TensorBoard's logs where it is
+    installed, best.safetensors and last.safetensors, the state to resume from (last.ckpt), and report.html."""
+
+    out: Path = Path("runs/latest")
+    """Folder of the run."""
+    resume: bool = False
+    """Go on with the run in that folder, or begin it."""
+    strict: bool = False
+    """Stop at the first file that cannot be used, rather than leave it out."""
+    devices: int = 1
+    """Processors of the kind that is used, on each machine."""
+    nodes: int = 1
+    """Machines."""
+    precision: str = "32-true"
+    """Lightning's name of the arithmetic: 32-true, bf16-mixed, 16-mixed or 64-true."""
+    force: bool = False
+    """Begin anew in a folder that holds a run or other files; the files of the old run are lost."""
+    json: bool = False
+    """Print one JSON object at the end, and everything else on standard error."""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure the model of a run on the test or validation samples of its data, or of data that options name."""
+
+    split: Literal["test", "validation"] | None = None
+    """Which samples; by default those of the test, or of the validation where there are none."""
+    weights: str = "best.safetensors"
+    """Which weights of the run."""
+    beam: int | None = None
+    """Prefixes that decoding keeps, for networks that read; by default as in the recipe, 0 for the most probable path."""
+    strict: bool = False
+    """Stop at the first file that cannot be used."""
+    warp: Augment = field(default_factory=Augment)
+    """How far each sample is bent and moved before it is measured; not at all by default."""
+    repeats: int = 1
+    """How often all samples are bent anew and measured; the mean of every metric is given, and the standard deviation."""
+    seed: int = 0
+    """Of the first repeat's bending; each further one has the next number."""
+    json: bool = False
+    """Print one JSON object."""
+
+    def __post_init__(self) -> None:
+        if self.repeats < 1:
+            raise ValueError(f"repeats must be at least 1, got {self.repeats}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be below 0, got {self.seed}")
+        if not self.warp.active and self.warp != Augment():
+            raise ValueError("warp.elastic_sigma has no meaning without warp.elastic_alpha above 0")
+        if not self.warp.active and self.repeats > 1:
+            raise ValueError(
+                f"repeats must be 1 where no option of warp bends the samples anew, got {self.repeats}"
+            )
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Use a trained model on files. MODEL is a run's folder or weights; INPUT an image, a volume, a folder or a zip
+    archive. Labels become PNG maps with a palette, or NIfTI volumes; of everything predictions.jsonl tells, a JSON
+    object a line: labels and their confidence, class and probabilities, text and confidence, or bits per pixel."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """A run's folder, or weights (.safetensors)."""
+    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT [INPUT ...]")]
+    """Images, volumes, folders, zip archives."""
+    out: Path | None = None
+    """Folder for the results; without it the lines are printed, and maps cannot be had."""
+    overlay: bool = False
+    """Also draw the labels over the images, as NAME.overlay.png."""
+    tile: int = 512
+    """Label images with more than TILE x TILE points in tiles of about so many, so that memory stays bounded."""
+    overlap: int = 64
+    """Points by which tiles overlap where states cannot be handed from one to the next."""
+    batch_size: int = 16
+    """Files at a time; large ones are taken singly."""
+    strict: bool = False
+    """Stop at the first file that cannot be used."""
+    device: str = "cpu"
+    """Where the network runs."""
+    force: bool = False
+    """Overwrite results that are there already."""
+    json: bool = False
+    """Print nothing but one JSON object at the end."""
+
+    def __post_init__(self) -> None:
+        for name in ("tile", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.inputs:
+            raise ValueError("INPUT must name at least one image, volume, folder or zip archive, got none")
+        if self.overlap < 0:
+            raise ValueError(f"overlap must not be negative, got {self.overlap}")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw images from a density model, exactly by its probabilities, pixel after pixel."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """A run's folder, or weights (.safetensors)."""
+    out: Path = Path("samples")
+    """Folder for the images, 0.png, 1.png, ..."""
+    n: int = 4
+    """Images."""
+    height: int = 64
+    width: int = 64
+    margin: int = 8
+    """Pixels around an image that are drawn too and cut off, so that it does not begin at noise."""
+    seed: int = 0
+    """Equal seeds give equal images."""
+    force: bool = False
+    """Overwrite results that are there already."""
+    json: bool = False
+    """Print one JSON object."""
+
+    def __post_init__(self) -> None:
+        for name in ("n", "height", "width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Inpaint:
+    """Fill in the pixels of IMAGE where MASK is not 0, by a density model; all others stay as they are."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """A run's folder, or weights (.safetensors)."""
+    image: Annotated[Path, tyro.conf.Positional]
+    """The image."""
+    mask: Annotated[Path, tyro.conf.Positional]
+    """Another of the same size; what is not 0 in it is filled in."""
+    out: Path = Path("inpainted.png")
+    """The filled image, PNG."""
+    method: Literal["mh", "map"] = "mh"
+    """Draw by Metropolis-Hastings, as published, or climb to the most probable."""
+    epochs: int = 100
+    """Sweeps over the hidden pixels, or steps of the climb; the time grows with them."""
+    chains: int = 1
+    """Independent fillings, of which the most probable is kept."""
+    seed: int = 0
+    """Equal seeds give equal images."""
+    force: bool = False
+    """Overwrite results that are there already."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class Compress:
+    """Compress IMAGE, 8-bit grey, without loss, by a density model; decompress needs the same model and machine."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """A run's folder, or weights (.safetensors)."""
+    image: Annotated[Path, tyro.conf.Positional]
+    """The image."""
+    out: Path | None = None
+    """The compressed file; the image's name with the ending .ndrnn if not given."""
+    force: bool = False
+    """Overwrite results that are there already."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class Decompress:
+    """Make the image again of which compress, with the same model, made FILE."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """A run's folder, or weights (.safetensors)."""
+    file: Annotated[Path, tyro.conf.Positional]
+    """The compressed file."""
+    out: Path | None = None
+    """The image, PNG; the file's name with the ending .png if not given."""
+    force: bool = False
+    """Overwrite results that are there already."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Time a layer on this machine, forward and in a training step, by every backend that is available for it."""
+
+    layer: str = "MDLSTM"
+    """MDRNN, MDLSTM, StableMDLSTM, LeakyMDLSTM, SpatialLSTM or MDGRU."""
+    size: tuple[int, ...] = (64, 64)
+    """Points along each axis."""
+    batch: int = 4
+    """Samples."""
+    inputs: int = 1
+    """Features of a point."""
+    hidden: int = 32
+    """Units of each direction."""
+    seconds: float = 2.0
+    """About how long to measure each figure; the median of the calls counts."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where it runs."""
+    json: bool = False
+    """Print one JSON object."""
+
+    def __post_init__(self) -> None:
+        layers.check(self.layer)
+        for name in ("batch", "inputs", "hidden", "seconds"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not self.size or min(self.size) < 1:
+            raise ValueError(f"size must name at least one axis, each of at least 1, got {self.size}")

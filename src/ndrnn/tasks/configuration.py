@@ -1,0 +1,128 @@
+"""What the library's tasks can be told: their configurations, read without PyTorch or Lightning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..learn.options import Options
+from .augmentation import Augment
+from .network import Network
+
+
+@dataclass(frozen=True)
+class Label:
+    """Label each point."""
+
+    network: Network = field(default_factory=Network)
+    dice: float = 0.0
+    """Weight of the soft Dice loss beside the cross-entropy; it counts small classes as much as large ones."""
+    deep_supervision: float = 0.0
+    """Weight of the loss of each lower level's own output, which only training uses, beside that of the network; 0: none
+    has one."""
+    background: int | None = None
+    """Label that the means over the classes leave out."""
+    augment: Augment = field(default_factory=Augment)
+    training: Options = field(default_factory=Options)
+
+    def __post_init__(self) -> None:
+        if not self.dice >= 0:
+            raise ValueError(f"dice must not be below 0, got {self.dice}")
+        _check_supervision(self)
+
+
+@dataclass(frozen=True)
+class Classify:
+    """Name each sample."""
+
+    network: Network = field(default_factory=Network)
+    by: Literal["points", "sample"] = "points"
+    """By points: each point with any ink is labelled with its sample's class, the others as background, and the
+    points together name the sample. By sample: all points of the highest level are averaged, and one output names it."""
+    background: float = 0.0
+    """Points without a feature above this are background."""
+    deep_supervision: float = 0.0
+    """Weight of the loss of each lower level's own output, which only training uses, beside that of the network; 0: none
+    has one."""
+    augment: Augment = field(default_factory=Augment)
+    training: Options = field(default_factory=Options)
+
+    def __post_init__(self) -> None:
+        if self.by not in ("points", "sample"):
+            raise ValueError(f'by must be "points" or "sample", got {self.by!r}')
+        _check_supervision(self)
+
+
+def _published() -> Network:
+    return Network(hidden=(2, 10, 50), subsample=(6, 20), blocks=("4x3", "4x3", "4x2"), layer="MDLSTM")
+
+
+@dataclass(frozen=True)
+class Transcribe:
+    """Read the text of each image."""
+
+    network: Network = field(default_factory=_published)
+    """By default that of Graves & Schmidhuber 2009; frames are as wide as the blocks of all levels together."""
+    beam: int = 0
+    """Prefixes that decoding keeps; 0 for the most probable path alone."""
+    augment: Augment = field(default_factory=Augment)
+    training: Options = field(default_factory=Options)
+
+    def __post_init__(self) -> None:
+        if not self.beam >= 0:
+            raise ValueError(f"beam must not be below 0, got {self.beam}")
+
+
+@dataclass(frozen=True)
+class Density:
+    """Learn the density of images."""
+
+    hidden: int = 64
+    """Units of each recurrent layer."""
+    layers: int = 1
+    """Recurrent layers."""
+    cell: str = "spatial"
+    """Of the layers: spatial, spatial_extended, lstm, stable, leaky, gru or rnn, or the name of a registered layer.
+    Stable, leaky, gru and rnn are bounded on images of any size."""
+    window: int = 5
+    """Width of the causal neighbourhood; it has half as many rows, rounded up."""
+    components: int = 32
+    """Components of the mixture."""
+    scales: int = 4
+    """Scales of each component."""
+    features: int = 32
+    """Quadratic features that the components share."""
+    patch: int = 32
+    """Height and width of the patches that are learned from."""
+    patches: int = 8
+    """Patches taken of an image each time."""
+    levels: int = 256
+    """Grey levels of the images; uniform noise within a level makes values continuous. 0: they are so already."""
+    flip: bool = True
+    """Whether half of the patches are mirrored."""
+    training: Options = field(default_factory=lambda: Options(batch_size=8, learning_rate=3e-3))
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "layers", "window", "components", "scales", "features", "patch", "patches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.window % 2 == 0:
+            raise ValueError(f"window must be odd, got {self.window}")
+        if self.levels < 0 or self.levels == 1:
+            raise ValueError(f"levels must be 0 or at least 2, got {self.levels}")
+        if self.patch <= self.window:
+            raise ValueError(f"patch must be above window, {self.window}, got {self.patch}")
+
+
+def _check_supervision(settings: Any) -> None:
+    """Look at ``deep_supervision`` of a task's configuration.
+
+    Raises:
+        ValueError: it is below 0, or the network has no lower level.
+    """
+    if not settings.deep_supervision >= 0:
+        raise ValueError(f"deep_supervision must not be below 0, got {settings.deep_supervision}")
+    if settings.deep_supervision and len(settings.network.hidden) < 2:
+        raise ValueError(
+            f"deep_supervision needs at least two levels in hidden, got {settings.network.hidden}"
+        )
