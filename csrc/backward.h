@@ -315,10 +315,14 @@ class BackwardScan : Scan<T> {
         const int64_t to =
             plan_.face_row(task.direction, task.sample_begin + local[row], k, points[row].at) * problem_.hidden;
         const T* from = s.block->sent[row] + k * this->message();
-        std::memcpy(call_.dh0 + to, from, sizeof(T) * problem_.hidden);
-        if (call_.dc0) std::memcpy(call_.dc0 + to, from + packing_.width, sizeof(T) * problem_.hidden);
+        for (int64_t i = 0; i < problem_.hidden; ++i) {
+          call_.dh0[to + i] = limited(from[i]);
+          if (call_.dc0) call_.dc0[to + i] = limited(from[packing_.width + i]);
+        }
       }
   }
+
+  T limited(T v) const { return v > cell_.limit ? cell_.limit : v < -cell_.limit ? -cell_.limit : v; }
 
   static constexpr int kMaxLanes = 3 * kMaxAxes + 3;
 

@@ -15,6 +15,10 @@
 //                        at.carry(k, v)       what goes directly into dc (dh for the GRU) of predecessor k
 //                        at.add_extra(row, v)
 //
+// A state that can grow without end is put within its limits, at.limited(v), and the gradient by one that stands there
+// is zero, at.unless_saturated(state, v). at.dh() and at.dc() are limited, and so must be what multiplies one of them
+// with a state: never zero times infinity.
+//
 // n is an integer or an integral constant, so that the loops over axes unroll for the usual n.
 #pragma once
 #include "simd.h"
@@ -71,14 +75,14 @@ struct Rnn {
   static void forward(A& at, N) {
     using T = typename A::T;
     const auto a = at.in(0);
-    if constexpr (kRelu) at.put_h(a < splat(T(0)) ? splat(T(0)) : a);
+    if constexpr (kRelu) at.put_h(at.limited(a < splat(T(0)) ? splat(T(0)) : a));
     else at.put_h(tanh<T>(a));
   }
   template <class A, class N>
   static void backward(A& at, N n) {
     using T = typename A::T;
     const auto h = at.h_new(), dh = at.dh();
-    if constexpr (kRelu) at.delta(0, h <= splat(T(0)) ? splat(T(0)) : dh);
+    if constexpr (kRelu) at.delta(0, at.unless_saturated(h, h <= splat(T(0)) ? splat(T(0)) : dh));
     else at.delta(0, dh * (splat(T(1)) - h * h));
     (void)n;
   }
@@ -92,6 +96,11 @@ struct Lstm {
   static constexpr int extra_rows(int n) { return kPeepholes ? n + 2 : 0; }
   static constexpr uint32_t products(int, int) { return kAllProducts; }
 
+  template <class T>
+  static Vec<T> gate(Vec<T> a) {
+    if constexpr (kPeepholes) return sigmoid_down_to_zero<T>(a);
+    else return sigmoid<T>(a);
+  }
   template <class A, class N>
   static void forward(A& at, N n) {
     using T = typename A::T;
@@ -101,18 +110,19 @@ struct Lstm {
       for (int k = 1; k < n; ++k) sum += at.c(k);
       a_i += at.extra(0) * sum;
     }
-    const auto i = sigmoid<T>(a_i), g = tanh<T>(at.in(n + 1));
+    const auto i = gate<T>(a_i), g = tanh<T>(at.in(n + 1));
     auto c = i * g;
     for (int k = 0; k < n; ++k) {
       auto a_f = at.in(1 + k);
       if constexpr (kPeepholes) a_f += at.extra(1 + k) * at.c(k);
-      const auto f = sigmoid<T>(a_f);
+      const auto f = gate<T>(a_f);
       at.keep(1 + k, f);
       c += f * at.c(k);
     }
+    c = at.limited(c);
     auto a_o = at.in(n + 2);
     if constexpr (kPeepholes) a_o += at.extra(n + 1) * c;
-    const auto o = sigmoid<T>(a_o);
+    const auto o = gate<T>(a_o);
     at.keep(0, i);
     at.keep(n + 1, g);
     at.keep(n + 2, o);
@@ -131,17 +141,22 @@ struct Lstm {
       dc += d_o * at.extra(n + 1);
       at.add_extra(n + 1, d_o * c);
     }
+    dc = at.unless_saturated(c, dc);
     const auto d_i = dc * g * i * (one - i);
     at.delta(n + 2, d_o);
     at.delta(0, d_i);
     at.delta(n + 1, dc * i * (one - g * g));
+    if constexpr (kPeepholes) {
+      auto sum = at.c(0);
+      for (int k = 1; k < n; ++k) sum += at.c(k);
+      at.add_extra(0, d_i * sum);
+    }
     for (int k = 0; k < n; ++k) {
-      const auto f = at.kept(1 + k), d_f = dc * at.c(k) * f * (one - f);
+      const auto f = at.kept(1 + k), d_f = at.limited(dc * at.c(k)) * f * (one - f);
       auto carry = dc * f;
       at.delta(1 + k, d_f);
       if constexpr (kPeepholes) {
         carry += d_i * at.extra(0) + d_f * at.extra(1 + k);
-        at.add_extra(0, d_i * at.c(k));
         at.add_extra(1 + k, d_f * at.c(k));
       }
       at.carry(k, carry);
@@ -240,6 +255,7 @@ struct Spatial {
       at.keep(1 + k, f);
       c += f * at.c(k);
     }
+    c = at.limited(c);
     at.keep(0, i);
     at.keep(n + 1, g);
     at.keep(n + 2, o);
@@ -250,13 +266,13 @@ struct Spatial {
   static void backward(A& at, N n) {
     const auto one = splat(typename A::T(1));
     const auto i = at.kept(0), g = at.kept(n + 1), o = at.kept(n + 2), h = at.h_new();
-    const auto da = at.dh() * (one - h * h), dc = at.dc() + da * o;
-    at.delta(n + 2, da * at.c_new() * o * (one - o));
+    const auto c = at.c_new(), da = at.dh() * (one - h * h), dc = at.unless_saturated(c, at.dc() + da * o);
+    at.delta(n + 2, at.limited(da * c) * o * (one - o));
     at.delta(0, dc * g * i * (one - i));
     at.delta(n + 1, dc * i * (one - g * g));
     for (int k = 0; k < n; ++k) {
       const auto f = at.kept(1 + k);
-      at.delta(1 + k, dc * at.c(k) * f * (one - f));
+      at.delta(1 + k, at.limited(dc * at.c(k)) * f * (one - f));
       at.carry(k, dc * f);
     }
   }

@@ -21,6 +21,10 @@ struct ForwardBlock {
   T* c[kBlock];
 };
 
+// Where the states of a cell saturate, and gradients by them.
+template <class T, class Cell>
+constexpr T kLimit = Cell::kFeedsMemory ? Simd<T>::kFedStateLimit : Simd<T>::kStateLimit;
+
 template <class T_, class Cell, int kVectors>
 struct ForwardAt {
   static constexpr bool kWayBack = false;
@@ -37,6 +41,7 @@ struct ForwardAt {
   void keep(int lane, V v) {
     if (block.kept) store(block.kept + (row * Cell::kept(block.ndim) + lane) * block.width + unit, v);
   }
+  V limited(V v) const { return clamp<T>(v, -kLimit<T, Cell>, kLimit<T, Cell>); }
   void put_h(V v) { store_part(block.h[row] + unit, v, block.hidden - unit); }
   void put_c(V v) { store(block.c[row] + unit, v); }
 };
@@ -78,6 +83,8 @@ struct BackwardAt {
   V c_new() const { return load(block.c[row] + unit); }
   V h_new() const { return load_part(block.h[row] + unit, block.hidden - unit); }
   V extra(int r) const { return load(block.extra + r * block.width + unit); }
+  V limited(V v) const { return clamp<T>(v, -kLimit<T, Cell>, kLimit<T, Cell>); }
+  V unless_saturated(V state, V v) const { return NDRNN_ISA::unless_saturated<T>(state, kLimit<T, Cell>, v); }
   V dh() const { return gathered(block.dh[row], 0); }
   V dc() const { return gathered(block.dc[row], block.width); }
   void delta(int lane, V v) { put(block.delta + (row * Cell::lanes(block.ndim) + lane) * block.width, v); }
@@ -86,14 +93,16 @@ struct BackwardAt {
   void add_extra(int r, V v) {
     if (!block.extra_sums) return;  // the weights are frozen
     T* sum = block.extra_sums + r * block.width + unit;
-    store(sum, load(sum) + v);
+    store(sum, load(sum) + limited(v));
   }
 
  private:
+  // What comes back from the successors is limited; what comes from outside is as it is, so that whoever scales a loss
+  // sees it overflow.
   V gathered(const T* outside, int64_t part) const {
-    V sum = load_part(outside + unit, block.hidden - unit);
-    for (int k = 0; k < block.ndim; ++k) sum += load(block.received[k][row] + part + unit);
-    return sum;
+    V sum = load(block.received[0][row] + part + unit);
+    for (int k = 1; k < block.ndim; ++k) sum += load(block.received[k][row] + part + unit);
+    return limited(sum) + load_part(outside + unit, block.hidden - unit);
   }
   void put(T* to, V v) {
     if (unit + kLanes<T> > block.hidden) v = first<T>(v, block.hidden - unit);
@@ -150,6 +159,7 @@ void gates_backward(const BackwardBlock<T>& block) {
 template <class T>
 struct CellInfo {
   bool memory, carry_to_h, feeds_memory, reads_h;
+  T limit;
   int ndim, lanes, gates, kept, extra_rows;
   uint32_t (*products)(int lane, int ndim);
   void (*forward)(const ForwardBlock<T>&, int64_t unit);
@@ -169,7 +179,7 @@ bool find_cell(const char* name, int ndim, CellInfo<T>& info) {
     found = true;
     // lanes past the gates share the last gate's weights; only the GRU has such
     const int lanes = Cell::lanes(ndim), gates = Cell::kCarryToH ? lanes - ndim : lanes;
-    info = {Cell::kMemory, Cell::kCarryToH,         Cell::kFeedsMemory, Cell::kReadsH,           ndim,
+    info = {Cell::kMemory, Cell::kCarryToH,         Cell::kFeedsMemory, Cell::kReadsH,           kLimit<T, Cell>, ndim,
             lanes,         gates,                   Cell::kept(ndim),   Cell::extra_rows(ndim),  &Cell::products,
             &gates_forward<Cell, T>, &gates_backward<Cell, T>};
   });

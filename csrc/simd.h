@@ -44,6 +44,8 @@ struct Simd<float> {
   static constexpr int kMantissa = 23;
   static constexpr float kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
   static constexpr float kExpLimit = 87.0f, kTanhLimit = 10.0f;
+  // Where states and gradients saturate, and where they do if memories enter matrix products: ndrnn/saturation.py.
+  static constexpr float kStateLimit = 0x1p80f, kFedStateLimit = 0x1p48f;
   // exp(f) = 1 + f + f^2 (s0 + s1 f + ...) for |f| <= ln(2) / 2, the polynomial of least error: 3e-9
   static constexpr int kTerms = 5;
   static constexpr float kSeries[] = {0.49999993447796f, 0.16666520631709f, 0.041668388045314f, 0.0083687168797281f,
@@ -58,6 +60,7 @@ struct Simd<double> {
   static constexpr int kMantissa = 52;
   static constexpr double kLn2High = 6.93145751953125e-1, kLn2Low = 1.42860682030941723212e-6;
   static constexpr double kExpLimit = 708.0, kTanhLimit = 20.0;
+  static constexpr double kStateLimit = 0x1p640, kFedStateLimit = 0x1p384;
   // as for float; the error is 4e-18
   static constexpr int kTerms = 10;
   static constexpr double kSeries[] = {
@@ -151,6 +154,23 @@ NDRNN_INLINE Vec<T> clamp(Vec<T> x, T low, T high) {
 #endif
 }
 
+// v, or zero where a state has saturated at the limit.
+template <class T>
+NDRNN_INLINE Vec<T> unless_saturated(Vec<T> state, T limit, Vec<T> v) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) {
+    const __mmask16 out = _mm512_cmp_ps_mask(_mm512_abs_ps(__m512(state)), _mm512_set1_ps(limit), _CMP_GE_OQ);
+    return Vec<T>(_mm512_mask_mov_ps(__m512(v), out, _mm512_setzero_ps()));
+  } else {
+    const __mmask8 out = _mm512_cmp_pd_mask(_mm512_abs_pd(__m512d(state)), _mm512_set1_pd(limit), _CMP_GE_OQ);
+    return Vec<T>(_mm512_mask_mov_pd(__m512d(v), out, _mm512_setzero_pd()));
+  }
+#else
+  v = state >= splat(limit) ? Vec<T>{} : v;
+  return state <= splat(-limit) ? Vec<T>{} : v;
+#endif
+}
+
 template <class T, int kTerms>
 NDRNN_INLINE Vec<T> polynomial(const T (&coefficients)[kTerms], Vec<T> f) {
   Vec<T> sum = splat(coefficients[kTerms - 1]);
@@ -229,6 +249,13 @@ template <class T>
 NDRNN_INLINE Vec<T> sigmoid(Vec<T> x) {
   const Vec<T> one = splat(T(1));
   return one / (one + exp<T>(-x));
+}
+
+// Exactly zero where the least value of sigmoid is reached, for gates that memories enter: the gradient of a peephole
+// has the square of a memory, which may be so large that the least value shows.
+template <class T>
+NDRNN_INLINE Vec<T> sigmoid_down_to_zero(Vec<T> x) {
+  return x <= splat(-Simd<T>::kExpLimit) ? Vec<T>{} : sigmoid<T>(x);
 }
 
 // tanh(x) = m / (m + 2) with m = exp(2x) - 1: no digits are lost near 0.

@@ -17,6 +17,8 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from .saturation import limit_of, saturated, with_limited_gradient
+
 Tensors = Sequence[Tensor]
 
 
@@ -63,6 +65,10 @@ class Cell(ABC):
     def feeds_memory(self) -> bool:
         """Whether the additional parameter is a matrix through which the predecessors' memories enter the gates."""
         return False
+
+    def limit(self, dtype: torch.dtype) -> float:
+        """The size at which states saturate, and gradients by them on their way from point to point."""
+        return limit_of(dtype, self.feeds_memory)
 
     @abstractmethod
     def gates(self, ndim: int) -> tuple[str, ...]:
@@ -130,6 +136,17 @@ def _add_shares(start: Tensor, shares: Tensors, states: Tensors) -> Tensor:
     return start
 
 
+def _additive_memory(start: Tensor, forget: Tensors, c: Tensors, limit: float) -> Tensor:
+    """``start`` and what the forget gates leave of the predecessors' memories. The gates' gradients hold memories."""
+    forget = [with_limited_gradient(gate, limit) for gate in forget]
+    return saturated(_add_shares(start, forget, c), limit)
+
+
+def _through_peephole(weight: Tensor, c: Tensor, limit: float) -> Tensor:
+    """``weight * c``; the weight's gradient, which holds memories, is limited at every point."""
+    return with_limited_gradient(weight.expand_as(c), limit) * c
+
+
 def _numbered(prefix: str, values: Tensors, first: int = 1) -> dict[str, Tensor]:
     return {f"{prefix}{number}": value for number, value in enumerate(values, first)}
 
@@ -176,7 +193,9 @@ class RNNCell(Cell):
 
     def gate_values(self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors) -> dict[str, Tensor]:
         a = _total(a, u)
-        return {"a": torch.tanh(a) if self.nonlinearity == "tanh" else torch.relu(a)}
+        if self.nonlinearity == "tanh":
+            return {"a": torch.tanh(a)}
+        return {"a": saturated(torch.relu(a), self.limit(a.dtype))}
 
     def gate_range(self, gate: str) -> tuple[float, float]:
         return (-1.0, 1.0) if self.nonlinearity == "tanh" else (0.0, inf)
@@ -209,20 +228,26 @@ class LSTMCell(Cell):
     def step(
         self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors
     ) -> tuple[Tensor, Tensor | None]:
-        i, *f, g, o = self.gate_values(a, u, h, c, extra).values()
-        new = _add_shares(i * g, f, c)
-        return o * torch.tanh(new), new
+        gates, new = self._gates_and_memory(a, u, c, extra)
+        return gates["o"] * torch.tanh(new), new
 
     def gate_values(self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors) -> dict[str, Tensor]:
+        return self._gates_and_memory(a, u, c, extra)[0]
+
+    def _gates_and_memory(
+        self, a: Tensor, u: Tensors, c: Tensors, extra: Tensors
+    ) -> tuple[dict[str, Tensor], Tensor]:
         i, *f, g, o = _total(a, u).chunk(len(c) + 3, -1)
+        limit = self.limit(a.dtype)
         if self.peepholes:
             p_i, *p_f, p_o = extra
-            i = i + p_i * sum(c[1:], c[0])
-            f = [f_k + p_k * c_k for f_k, p_k, c_k in zip(f, p_f, c, strict=True)]
+            i = i + _through_peephole(p_i, sum(c[1:], c[0]), limit)
+            f = [f_k + _through_peephole(p_k, c_k, limit) for f_k, p_k, c_k in zip(f, p_f, c, strict=True)]
         i, f, g = torch.sigmoid(i), [torch.sigmoid(f_k) for f_k in f], torch.tanh(g)
+        new = _additive_memory(i * g, f, c, limit)
         if self.peepholes:
-            o = o + p_o * _add_shares(i * g, f, c)
-        return {"i": i, **_numbered("f", f), "g": g, "o": torch.sigmoid(o)}
+            o = o + _through_peephole(p_o, new, limit)
+        return {"i": i, **_numbered("f", f), "g": g, "o": torch.sigmoid(o)}, new
 
     def initial_gate_bias(self, gate: str, ndim: int) -> float:
         return _neutral_forget_bias(ndim) if gate.startswith("f") else 0.0
@@ -330,8 +355,9 @@ class SpatialLSTMCell(Cell):
         self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors
     ) -> tuple[Tensor, Tensor | None]:
         i, *f, g, o = self.gate_values(a, u, h, c, extra).values()
-        new = _add_shares(g * i, f, c)
-        return torch.tanh(o * new), new
+        limit = self.limit(a.dtype)
+        new = _additive_memory(g * i, f, c, limit)
+        return torch.tanh(with_limited_gradient(o, limit) * new), new
 
     def gate_values(self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors) -> dict[str, Tensor]:
         i, *f, g, o = _total(a, u).chunk(len(c) + 3, -1)

@@ -57,7 +57,7 @@ def test_the_length_is_what_the_model_predicts(pad: bool) -> None:
     if not pad:
         top, bottom, left, right = ride.neighborhood.margins
         seen = torch.nn.functional.pad(seen, (left, right, top, bottom), value=border_level(ride))
-    bits = -float(ride.log_prob_discrete(seen[None]).sum()) / torch.log(torch.tensor(2.0)).item()
+    bits = -float(ride.log_prob_discrete(seen[None], levels=256).sum()) / torch.log(torch.tensor(2.0)).item()
     data = compress(ride, image)
     coded = 32 * HEADER.unpack_from(data)[-1]
     assert len(data) == HEADER.size + coded // 8 + 4
@@ -147,3 +147,37 @@ def test_images_and_models_that_do_not_fit_are_refused(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "constriction", None)
     with pytest.raises(ImportError, match=r"pip install 'ndrnn\[codec\]'"):
         compress(ride, picture())
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(1 << 14, 1 << 14), (1 << 31, 1), (0, 5), (1 << 20, 300)], ids=str
+)
+def test_a_header_that_announces_more_than_its_words_can_hold_is_refused(height: int, width: int) -> None:
+    """A file of 64 bytes, whose checksums are right, as anybody can make them."""
+    ride = grey_ride()
+    head = HEADER.pack(b"\x89ndrnn\r\n", 1, height, width, fingerprint(ride), 0, 0)
+    with pytest.raises(ValueError, match=f"in 0 words, their header says {height} x {width}"):
+        decompress(ride, head + struct.pack("<I", crc32(head)))
+
+
+def test_an_image_whose_states_do_not_fit_is_refused() -> None:
+    ride = grey_ride()
+    words = b"\0" * 4 * 4
+    head = HEADER.pack(b"\x89ndrnn\r\n", 1, 60_000_000, 1, fingerprint(ride), 0, 4) + words
+    with pytest.raises(ValueError, match=r"at most 4\.3 GB for the states .* 60000000 x 1 pixels would take"):
+        decompress(ride, head + struct.pack("<I", crc32(head)))
+
+
+def test_no_image_costs_less_than_the_limit_assumes() -> None:
+    """A model that is as sure as it can be: the stream of a constant image still is long enough for its header."""
+    ride = RIDE(2, num_components=1, num_scales=1, num_features=1, pad=True, dtype=torch.float64)
+    with torch.no_grad():
+        for p in ride.parameters():
+            p.zero_()
+        ride.mcgsm.cholesky.fill_(1)
+        ride.mcgsm.scales.fill_(40)
+        ride.mcgsm.means.fill_(100.5 / 256)
+    image = torch.full((300, 400), 100, dtype=torch.uint8)
+    data = compress(ride, image)
+    assert len(data) < 80
+    assert torch.equal(decompress(ride, data), image)

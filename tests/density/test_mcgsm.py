@@ -103,7 +103,7 @@ def test_blocks_and_their_parts_do_not_matter(sizes, threads, monkeypatch):
         whole = model(x).log_prob(y)
         gradients = torch.autograd.grad(whole.sum(), leaves)
         with monkeypatch.context() as patch:
-            patch.setattr("ndrnn.density.mixture._BLOCK_ELEMENTS", 1)  # the smallest block, 64
+            patch.setattr("ndrnn.density.mixture.likelihood._BLOCK_ELEMENTS", 1)  # the smallest block, 64
             torch.set_num_threads(threads)
             try:
                 parts = model(x).log_prob(y)

@@ -188,7 +188,7 @@ def test_a_layer_is_added_on_top_and_the_mcgsm_starts_anew() -> None:
     assert ride.log_prob(draw(1, 5, 6)).isfinite().all()
 
 
-@pytest.mark.parametrize("cell", ["spatial", "spatial_extended", "lstm", "stable"])
+@pytest.mark.parametrize("cell", [*CELLS, "MDGRU"])
 def test_a_layer_that_passes_through_hands_on_what_is_below(cell: Any) -> None:
     ride = RIDE(8, 1, cell=cell).double()
     before = {name: value.clone() for name, value in ride.mcgsm.state_dict().items()}
@@ -203,9 +203,23 @@ def test_a_layer_that_passes_through_hands_on_what_is_below(cell: Any) -> None:
         assert torch.equal(value, before[name])
 
 
-def test_only_cells_with_input_and_output_gates_pass_through() -> None:
-    with pytest.raises(ValueError, match="gates i, g and o, got cell='gru'"):
-        RIDE(4, cell="gru").add_layer(pass_through=True)
+def test_a_short_name_and_the_layers_own_make_the_same_model() -> None:
+    short, long = random_ride(4, 2, cell="gru"), random_ride(4, 2, cell="MDGRU")
+    images = draw(1, 6, 7)
+    assert torch.equal(short.log_prob(images), long.log_prob(images))
+    assert RIDE.from_config(long.config()).cell == "MDGRU"
+
+
+def test_a_registered_layer_is_a_cell(turned: str) -> None:
+    ride = random_ride(4, 2, cell=turned)
+    assert [type(layer).__name__ for layer in ride.layers] == ["Turned", "Turned"]
+    assert ride.layers[1].inner.directions == ((1, 1),)
+    image = draw(1, 6, 8, 1).requires_grad_()
+    (slope,) = torch.autograd.grad(ride.hidden_and_outputs(image)[0][0, 2, 1].sum(), image)
+    assert not slope[0].flatten()[4 * 8 + 3 :].any()
+    with pytest.raises(ValueError, match="candidate, got Turned"):
+        ride.add_layer(pass_through=True)
+    assert ride.num_layers == 2
 
 
 def test_the_config_makes_the_same_model() -> None:
@@ -259,12 +273,14 @@ def test_refusals() -> None:
         ride.bits_per_pixel(torch.zeros(1, 8, 8), base="bytes")
     with pytest.raises(ValueError, match=r"\[0, 16\)"):
         ride.log_prob_discrete(torch.full((1, 8, 8), 16), levels=16)
-    with pytest.raises(ValueError, match="one channel"):
-        RIDE(4, channels=3).log_prob_discrete(torch.zeros(1, 8, 8, 3, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="1 channels, got 3"):
+        ride.log_prob_discrete(torch.zeros(1, 8, 8, 3, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=r"levels must be given for images of torch\.int64"):
+        ride.log_prob_discrete(torch.zeros(1, 8, 8, dtype=torch.int64))
     with pytest.raises(ValueError, match="constant"):
         ride.fit_whitening(torch.full((2, 16, 16), 0.5))
-    with pytest.raises(ValueError, match="cell must be one of"):
-        RIDE(4, cell="elman")
+    with pytest.raises(ValueError, match=r"cell must be one of 'spatial', .* did you mean 'MDGRU'"):
+        RIDE(4, cell="MDGUR")
     with pytest.raises(ValueError, match="hidden_size must be at least 1"):
         RIDE(0)
     with pytest.raises(ValueError, match="observed_channels=1 does not fit"):

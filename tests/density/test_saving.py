@@ -72,3 +72,18 @@ def test_a_pair_grown_alike_can_be_saved_and_others_not(tmp_path: Path) -> None:
     pair.second.add_layer()
     ndrnn.save(pair, tmp_path / "pair.safetensors")
     assert torch.equal(log_prob(ndrnn.load(tmp_path / "pair.safetensors"), images), log_prob(pair, images))
+
+
+@pytest.mark.parametrize("cls", PAIRS)
+def test_the_parts_of_a_pair_are_whole_models(cls: type[StackedRIDE]) -> None:
+    pair = cls(4, 1, width=3, **SMALL)  # type: ignore[call-arg]
+    assert isinstance(pair, StackedRIDE)
+    for part in (pair.first, pair.second):
+        assert isinstance(part, ndrnn.RIDE)
+    assert pair.first.sample(1, 3, 4).shape == (1, 3, 4, 1)
+
+
+@pytest.mark.parametrize("name", ["RIDE", "MultiscaleRIDE", "LumaChromaRIDE"])
+def test_files_name_the_public_class(name: str, tmp_path: Path) -> None:
+    ndrnn.save(getattr(ndrnn.density, name)(4), tmp_path / "model.safetensors")
+    assert json.loads((tmp_path / "model.json").read_text())["model"] == name

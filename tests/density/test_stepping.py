@@ -19,9 +19,10 @@ def incremental(ride: RIDE, images: Any, order: str, observed: Any = None) -> An
     """Hidden vectors and log-probabilities, pixel by pixel in the order of the evaluator."""
     canvas, seen = ride.canvases(images, observed)
     evaluator = WavefrontEvaluator(ride, canvas, seen, order=order)
-    grid = (evaluator.rows, evaluator.columns)
-    hidden = canvas.new_full((grid[0] * grid[1], len(canvas), ride.hidden_size), float("nan"))
-    value = canvas.new_full((grid[0] * grid[1], len(canvas)), float("nan"))
+    grid = evaluator.grid
+    pixels = evaluator.rows * evaluator.columns
+    hidden = canvas.new_full((pixels, len(canvas), ride.hidden_size), float("nan"))
+    value = canvas.new_full((pixels, len(canvas)), float("nan"))
     for step in evaluator:
         hidden[step.pixels] = step.hidden.view(len(step.pixels), len(canvas), -1)
         value[step.pixels] = evaluator.log_prob(step)
@@ -37,6 +38,15 @@ def test_it_equals_the_scan_of_the_whole_image(cell: str, order: str) -> None:
         hidden, value = incremental(ride, images, order)
         torch.testing.assert_close(hidden, ride.hidden_and_outputs(images)[0], rtol=0, atol=1e-12)
         torch.testing.assert_close(value, ride.log_prob(images), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_layer_that_is_no_scan_steps_by_its_boundary_states(turned: str, depth: int) -> None:
+    ride = random_ride(6, depth, cell=turned)
+    images = draw(3, 5, 9, 1)
+    hidden, value = incremental(ride, images, "wavefront")
+    torch.testing.assert_close(hidden, ride.hidden_and_outputs(images)[0], rtol=0, atol=1e-12)
+    torch.testing.assert_close(value, ride.log_prob(images), rtol=0, atol=1e-10)
 
 
 def test_in_float32_it_equals_the_scan_to_1e_5() -> None:

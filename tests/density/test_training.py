@@ -207,7 +207,7 @@ import torch
 torch.set_num_threads(int(sys.argv[4]))
 sys.path.insert(0, sys.argv[5])
 import test_training as here
-from ndrnn.density import snapshot
+from ndrnn.saving import snapshot
 writes, replace = 0, os.replace
 def kill(source, target):
     global writes

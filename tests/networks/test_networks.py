@@ -285,6 +285,33 @@ def test_stochastic_depth_keeps_the_mean(normal):
     assert torch.equal(branch, mean)
 
 
+@pytest.mark.parametrize("kind", MAKERS)
+def test_one_sample_needs_no_batch_axis(kind, ragged):
+    model = used(MAKERS[kind]())
+    x, sizes = ragged
+    assert_close(model(x[1], sizes[1]), model(x[1:2], sizes[1:2])[0], **EXACT)
+    assert_close(model(x[0]), model(x[:1])[0], **EXACT)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_recomputation_changes_memory_alone(kind, normal):
+    x, found = normal(2, 7, 10, 2), []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        model = used(MAKERS[kind](recompute=recompute))
+        y = model(x)
+        y.square().sum().backward()
+        found.append([y, *(weight.grad for weight in model.parameters() if weight.grad is not None)])
+    for one, other in zip(*found, strict=True):
+        assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_a_network_is_made_without_memory_on_the_meta_device():
+    with torch.device("meta"):
+        model = LineReader(2, 3, frame_scans=1)
+    assert all(value.is_meta for value in model.state_dict().values())
+
+
 def bars(count=16):
     """Images of odd extents with a bar that lies (0) or stands (1), its points labelled 1."""
     generator = torch.Generator().manual_seed(0)
@@ -354,7 +381,7 @@ def test_each_learns(kind, norm):
         (lambda: LineReader(1, 2, frame_scans=-1), "frame_scans must be an int of at least 0, got -1"),
         (
             lambda: ScanClassifier(1, 2)(torch.zeros(1, 4, 4, 2)),
-            r"x must have shape \(N, D1, D2, 1\), got \(1, 4, 4, 2\)",
+            r"x must have shape \(N, D1, D2, 1\), or \(D1, D2, 1\) unbatched, got \(1, 4, 4, 2\)",
         ),
         (
             lambda: ScanUNet(1, 2)(torch.zeros(1, 4, 4, 1), torch.tensor([[4, 5]])),

@@ -1,5 +1,7 @@
 """Which backend runs, and what is said when it is another than the one asked for."""
 
+import asyncio
+import contextvars
 import threading
 
 import pytest
@@ -106,10 +108,83 @@ def test_a_missing_backend_is_refused_with_its_reason(monkeypatch):
         ndrnn.backend("triton").__enter__()
 
 
-def test_other_threads_see_the_choice(ran, layer, x):
-    """As recomputation in the backward pass does, which on GPUs runs in a thread of autograd's own."""
+def test_a_choice_holds_in_its_own_thread(ran, layer, x, monkeypatch):
+    """Two blocks that overlap in two threads disturb neither each other nor what comes after them."""
+    monkeypatch.setenv("NDRNN_BACKEND", "wavefront")
+    first_is_open, second_is_open = threading.Event(), threading.Event()
+    seen = {}
+
+    def choose(name, announce, await_other):
+        with ndrnn.backend(name):
+            announce.set()
+            assert await_other.wait(20)
+            seen[name] = dispatch.choice()
+        seen[f"after {name}"] = dispatch.choice()
+
+    threads = [
+        threading.Thread(target=choose, args=("reference", first_is_open, second_is_open)),
+        threading.Thread(target=choose, args=("wavefront", second_is_open, first_is_open)),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == {
+        "reference": "reference", "after reference": None, "wavefront": "wavefront", "after wavefront": None,
+    }  # fmt: skip
+    assert dispatch.choice() is dispatch._traced is None
     with ndrnn.backend("reference"):
         thread = threading.Thread(target=layer, args=(x,))
         thread.start()
         thread.join()
-    assert ran == ["reference"]
+        contextvars.copy_context().run(layer, x)
+    assert ran == ["wavefront", "reference"]
+
+
+def test_blocks_of_generators_end_in_any_order(ran, layer, x):
+    def scanning(name):
+        with ndrnn.backend(name):
+            yield layer(x)
+            yield layer(x)
+
+    first, second = scanning("reference"), scanning("wavefront")
+    next(first)
+    next(second)
+    first.close()
+    assert dispatch.choice() == "wavefront"
+    second.close()
+    assert dispatch.choice() is dispatch._traced is None
+    assert ran == ["reference", "wavefront"]
+
+
+def test_tasks_keep_to_their_own_choice(ran, layer, x):
+    async def scanning(name):
+        with ndrnn.backend(name):
+            await asyncio.sleep(0)
+            layer(x)
+            await asyncio.sleep(0)
+            return dispatch.choice()
+
+    async def both():
+        return await asyncio.gather(scanning("reference"), scanning("wavefront"))
+
+    assert asyncio.run(both()) == ["reference", "wavefront"]
+    assert ran == ["reference", "wavefront"]
+    assert dispatch.choice() is dispatch._traced is None
+
+
+@pytest.mark.parametrize("in_backward", ["wavefront", None])
+def test_the_backward_pass_keeps_to_the_choice_of_its_forward_pass(ran, x, in_backward):
+    """Where strips are scanned again, also in a thread that has made no choice, as autograd's own for GPUs."""
+    layer = ScanLayer(Foreign(), 2, 3, checkpoint=2)
+    with ndrnn.backend("reference"):
+        loss = layer(x).sum()
+    if in_backward is None:
+        thread = threading.Thread(target=loss.backward)
+        thread.start()
+        thread.join()
+    else:
+        with ndrnn.backend(in_backward):
+            loss.backward()
+            assert dispatch.choice() == in_backward
+    assert set(ran) == {"reference"}

@@ -243,3 +243,52 @@ def test_inputs_are_left_as_they_were(backend, variant, normal, random_state):
     before = copy.deepcopy((x, state, sizes, layer.state_dict()))
     layer(x, sizes, state).sum().backward()
     assert_close((x, state, sizes, layer.state_dict()), before, rtol=0, atol=0)
+
+
+@pytest.fixture(params=[False, 2], ids=["whole", "in_strips"])
+def recomputing(request):
+    return ndrnn.MDLSTM(2, 3, 2, checkpoint=request.param, dtype=torch.float64)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:`torch.jit.script` is deprecated:DeprecationWarning"
+)  # torch's own use of it
+def test_whatever_the_backend_in_force_cannot_serve_another_does(recomputing, normal):
+    """Functional transforms, forward mode and tracing, of layers that recompute too, with nothing said or chosen."""
+    layer, x, v = recomputing, normal(2, 3, 4, 2), normal(2, 3, 4, 2)
+    with ndrnn.backend("wavefront"):
+        plain = ndrnn.MDLSTM(2, 3, 2, dtype=torch.float64)
+        plain.load_state_dict(layer.state_dict())
+        y, tangent = jvp(plain, (x,), (v,))
+        gradient = torch.func.grad(lambda x: plain(x).square().sum())(x)
+        jacobian = jacrev(plain)(x)
+
+    def same(a, b):
+        assert_close(a, b, rtol=1e-11, atol=1e-12)
+
+    same(vmap(layer)(x[None])[0], y)
+    same(jvp(layer, (x,), (v,))[1], tangent)
+    same(torch.func.grad(lambda x: layer(x).square().sum())(x), gradient)
+    same(jacrev(layer)(x), jacobian)
+    same(torch.func.jacfwd(layer)(x), jacobian)
+    same(torch.func.functionalize(layer)(x), y)
+    for options in ({}, {"vectorize": True}, {"vectorize": True, "strategy": "forward-mode"}):
+        same(torch.autograd.functional.jacobian(layer, x, **options), jacobian)
+    same(torch.fx.experimental.proxy_tensor.make_fx(layer)(x)(x), y)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_several_gradients_at_once_through_recomputation(turned, normal, random_state):
+    """All directions, boundary states and exits: each at its place, also where the directions come in odd orders."""
+    directions = [(1, -1), (-1, 1), (1, 1)] if turned else "all"
+    layer = ndrnn.MDLSTM(2, 3, 2, checkpoint=2, directions=directions, dtype=torch.float64)
+    x = normal(1, 3, 4, 2).requires_grad_()
+    state = [[face.requires_grad_() for face in faces] for faces in random_state(layer, x)]
+    y, (h, c) = layer(x, initial_state=state, return_state=True)
+    outputs, inputs = [y, *h, *c], [x, *state[0], *state[1], *layer.parameters()]
+    weights = [normal(2, *output.shape) for output in outputs]
+    together = torch.autograd.grad(outputs, inputs, weights, is_grads_batched=True, retain_graph=True)
+    for index in range(2):
+        alone = torch.autograd.grad(outputs, inputs, [w[index] for w in weights], retain_graph=True)
+        for a, b in zip(together, alone, strict=True):
+            assert_close(a[index], b, rtol=1e-11, atol=1e-12)

@@ -372,6 +372,82 @@ def test_operators_obey_their_contract(make: Callable[[str], Any], name: str, dt
         )
 
 
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_gradients_of_exits_that_are_not_there(make: Callable[[str], Any], name: str) -> None:
+    """Exits that nobody asked for are empty; so are their gradients, wherever autograd makes zeros of them."""
+    from ndrnn.scan.triton import operators
+
+    case = Case(make(name)(2, 3, 1, directions=[(-1,)]), (3,), 2)
+    given = [
+        None if tensor is None else tensor.detach().to(DEVICE)
+        for tensor in (case.x, *case.layer.params, None, *case.state)
+    ]
+    cell = case.layer.cell.kernel
+    y, hn, cn, *kept = operators.scan(*given, cell, 1, False, True)
+    assert hn.numel() == cn.numel() == 0
+    dy = case.grads[0].to(DEVICE)
+    wanted = [tensor is not None for tensor in (*given[:5], *given[6:])]
+    absent, empty = (
+        operators.scan_backward(dy, *grads, *given, y, *kept, cell, 1, wanted)
+        for grads in ((None, None), (hn.clone(), cn.clone()))
+    )
+    for a, b in zip(absent, empty, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_orders_of_points_are_few_and_each_streams_own() -> None:
+    from ndrnn.scan.triton import plan as plans
+
+    device = torch.device("cpu")
+    plans._kept_order.cache_clear()
+    order = plans.order_of_others((9, 2, 3), device)
+    assert order is not None
+    # at the distances 0 to 3 lie the points 0; 1 and 3; 2 and 4; 5
+    assert order.tolist() == [0, 1, 3, 5, 6, 0, 1, 3, 2, 4, 5]
+    assert plans.order_of_others((4, 2, 3), device) is order
+    assert plans._kept_order((2, 3), device, 1) is not order
+    for extent in range(200):
+        plans.order_of_others((2, 2, extent + 1), device)
+    assert plans._kept_order.cache_info().currsize <= 64
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["fp32", "fp64"])
+@pytest.mark.filterwarnings(
+    "ignore:overflow encountered:RuntimeWarning"
+)  # of the interpreter; it is limited next
+@pytest.mark.parametrize("name", ["lstm_peephole", "spatial_extended", "relu"])
+def test_what_grows_saturates_as_in_the_definition(
+    make: Callable[[str], Any], name: str, dtype: torch.dtype
+) -> None:
+    """Finite input gives finite outputs and gradients; see also ``tests/laws/test_finite.py``."""
+    if name == "relu":
+        layer = ndrnn.MDRNN(2, 2, 2, nonlinearity="relu", directions=[(1, -1)], dtype=torch.float64)
+        with torch.no_grad():
+            layer.weight_hh.copy_(torch.eye(2))
+    else:
+        layer = make(name)(2, 2, 2, directions=[(1, -1)])
+        with torch.no_grad():
+            layer.bias[:, 2:6] += 5  # the forget gates
+            if name == "lstm_peephole":
+                layer.weight_peephole[:, 1:3] = 0
+            else:
+                layer.weight_ch[:, :, 2:6] = 0
+    case = Case(layer, (3, 4), 2, state=True, exits=True)
+    limit = layer.cell.limit(dtype)
+    size = limit / 2
+    case.state = (
+        (case.state[0], case.state[1] * size) if name != "relu" else (case.state[0].abs() * size, None)
+    )
+    wanted, found = case.run("reference", dtype, "cpu"), case.run("triton", dtype)
+    assert max(float(tensor.abs().max()) for tensor in (found["hn"], found.get("cn", found["hn"]))) == limit
+    for result, expected in wanted.items():
+        assert found[result].isfinite().all(), result
+        scale = max(1.0, float(expected.abs().max()))
+        torch.testing.assert_close(
+            found[result] / scale, expected / scale, rtol=1e-4, atol=1e-5, msg=f"{result} of {name}"
+        )
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_compiles_without_a_break(make: Callable[[str], Any]) -> None:
     layer = make("lstm")(2, 3, 2, directions=[(1, -1)]).to(DEVICE)

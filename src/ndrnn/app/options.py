@@ -173,7 +173,7 @@ class Inpaint:
     method: Literal["mh", "map"] = "mh"
     """Draw by Metropolis-Hastings, as published, or climb to the most probable."""
     epochs: int = 100
-    """Sweeps over the hidden pixels, or steps of the climb."""
+    """Sweeps over the hidden pixels, or steps of the climb; the time grows with them."""
     chains: int = 1
     """Independent fillings, of which the most probable is kept."""
     seed: int = 0

@@ -1,16 +1,22 @@
 """Exact densities of images: causal neighbourhoods, whitening, the MCGSM, and RIDE."""
 
-from .lattices.images import Haar, LinearTransform, dead_leaves, dequantize, luma_chroma, symmetries, tiles
+from .lattices.images import (
+    Haar,
+    LinearTransform,
+    dead_leaves,
+    dequantize,
+    levels_of,
+    luma_chroma,
+    symmetries,
+    tiles,
+)
 from .lattices.neighborhood import CausalNeighborhood
 from .lattices.rate import Rate
 from .lattices.whitening import Whitening, WhiteningStatistics
 from .learn.training import Modern, Published, RideReport
 from .mixture.fitting import FitReport, Penalty
 from .mixture.mcgsm import MCGSM, ConditionalMixture
-from .ride.color import LumaChromaRIDE
-from .ride.model import RIDE
-from .ride.multiscale import MultiscaleRIDE
-from .ride.stacked import StackedRIDE
+from .rides import RIDE, LumaChromaRIDE, MultiscaleRIDE, StackedRIDE
 from .use.codec import compress, decompress
 from .use.inpainting import Inpainting, inpaint
 from .use.sampling import sample, texture
@@ -39,6 +45,7 @@ __all__ = [
     "decompress",
     "dequantize",
     "inpaint",
+    "levels_of",
     "luma_chroma",
     "sample",
     "symmetries",

@@ -18,6 +18,16 @@ def transformed() -> bool:
     return functorch or forward_ad._current_level >= 0
 
 
+def traced() -> bool:
+    """Whether operators are being recorded, as for export."""
+    return torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
+
+
+def batched(tensor: Tensor) -> bool:
+    """Whether a gradient stands for several at once, as in ``torch.autograd.grad(..., is_grads_batched=True)``."""
+    return torch._C._functorch.is_legacy_batchedtensor(tensor) or torch._C._functorch.is_batchedtensor(tensor)
+
+
 def expects_backward(tensors: Sequence[Tensor | None]) -> bool:
     """Whether a way back may follow, so that a scan has to keep what it needs."""
     return (

@@ -6,7 +6,10 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from contextvars import ContextVar
+from itertools import count
+from threading import Lock
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,10 +24,25 @@ from .circumstances import TRANSFORMED
 _COMPILED: dict[str, Any] = {"cpu": cpu, "triton": triton}
 _OF_DEVICE = {"cpu": "cpu", "cuda": "triton"}
 _NAMES = ("auto", "reference", "wavefront", "cpu", "triton")
-# A plain global, as torch's own switches are: a compiled graph guards on it, on a context variable it breaks, and a
-# thread's own attribute it takes for a constant.
-_chosen: str | None = None
 _warned: set[str] = set()
+
+
+class _Block(NamedTuple):
+    """A ``with`` block that chooses; its number tells it from others with the same choice."""
+
+    number: int
+    choice: str | None
+
+
+# The blocks that an eager call is in, from the outermost. A block takes out itself when it ends, wherever it stands
+# among the others: generators leave theirs in any order, and threads and tasks have contexts of their own.
+_blocks: ContextVar[tuple[_Block, ...]] = ContextVar("ndrnn_backend", default=())
+_numbers = count()
+# What a compiled function goes by, because torch.compile guards on a plain global and breaks on a context variable:
+# the choice of the block entered last of those that are open in any thread.
+_traced: str | None = None
+_open: list[_Block] = []
+_opening = Lock()
 
 State = tuple[Tensor, Tensor | None]
 
@@ -39,7 +57,9 @@ def _check_name(name: str, source: str) -> str:
 def backend(name: Literal["auto", "reference", "wavefront", "cpu", "triton"]) -> Iterator[None]:
     """Run the scans of a ``with`` block on one backend; ``"auto"`` chooses by the device of the tensors.
 
-    The choice holds for all threads of the process.
+    The choice holds for the calling thread, or the asynchronous task, as a context variable does; the backward pass
+    keeps to the choice of its forward pass. Functions under ``torch.compile`` follow the block that was entered last in
+    any thread. Outside all blocks the environment variable ``NDRNN_BACKEND`` chooses, or else ``"auto"``.
 
     Raises:
         ValueError: there is no backend of that name.
@@ -49,12 +69,41 @@ def backend(name: Literal["auto", "reference", "wavefront", "cpu", "triton"]) ->
     reason = available_backends().get(name, True)
     if reason is not True:
         raise RuntimeError(f"backend {name!r} is not available: {reason}")
-    global _chosen
-    before, _chosen = _chosen, name
+    with under(name):
+        yield
+
+
+def choice() -> str | None:
+    """What the innermost block around an eager call chooses, or None."""
+    if torch.compiler.is_compiling():
+        return _traced
+    blocks = _blocks.get()
+    return blocks[-1].choice if blocks else None
+
+
+@contextmanager
+def under(chosen: str | None) -> Iterator[None]:
+    """A block with an earlier :func:`choice`, such as that of the forward pass; None is no choice."""
+    global _traced
+    if torch.compiler.is_compiling():
+        before, _traced = _traced, chosen
+        try:
+            yield
+        finally:
+            _traced = before
+        return
+    block = _Block(next(_numbers), chosen)
+    _blocks.set((*_blocks.get(), block))
+    with _opening:
+        _open.append(block)
+        _traced = chosen
     try:
         yield
     finally:
-        _chosen = before
+        _blocks.set(tuple(other for other in _blocks.get() if other != block))
+        with _opening:
+            _open.remove(block)
+            _traced = _open[-1].choice if _open else None
 
 
 def available_backends() -> dict[str, Literal[True] | str]:
@@ -137,7 +186,7 @@ def runs_compiled(x: Tensor) -> bool:
 
 def _name_for(x: Tensor) -> tuple[str, str]:
     """The backend that was asked for, and its name where it is to follow the device of a tensor."""
-    asked = _chosen or _check_name(os.environ.get("NDRNN_BACKEND", "auto"), "NDRNN_BACKEND")
+    asked = choice() or _check_name(os.environ.get("NDRNN_BACKEND", "auto"), "NDRNN_BACKEND")
     return asked, _OF_DEVICE.get(x.device.type, "wavefront") if asked == "auto" else asked
 
 

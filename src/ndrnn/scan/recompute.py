@@ -21,6 +21,8 @@ from torch.autograd.function import once_differentiable
 from ..cells import Cell, Params
 from ..lattice import Direction, face_points, pack_faces, unpack_faces
 from . import scan
+from .circumstances import batched, traced, transformed
+from .dispatch import choice, under
 
 State = tuple[Tensor, Tensor | None]
 Faces = Sequence[Tensor]
@@ -58,13 +60,16 @@ def scan_in_strips(
     strips: int,
     return_state: bool = False,
 ) -> tuple[Tensor, State | None]:
-    """What :func:`ndrnn.scan.scan` returns; its gradients come by the backward pass only, and are of first order.
+    """What :func:`ndrnn.scan.scan` returns; its gradients are of first order.
 
-    The strips are scanned again on the backend that is in force in the backward pass.
+    The strips are scanned again on the backend that was chosen in the forward pass. Under functional transforms,
+    forward-mode differentiation and tracing it is that scan, which keeps all that its gradient needs.
     """
     h0, c0 = state if state is not None else (None, None)
     inputs = [tensor for tensor in (x, h0, c0, *params) if tensor is not None]
-    if strips < 2 or not torch.is_grad_enabled() or not any(tensor.requires_grad for tensor in inputs):
+    plain = not torch.compiler.is_compiling() and (transformed() or traced())
+    needless = not torch.is_grad_enabled() or not any(tensor.requires_grad for tensor in inputs)
+    if strips < 2 or plain or needless:
         return scan(cell, x, params, directions, sizes, state, return_state=return_state)
     ways = _ways(x.shape[1:-1], directions, strips)
     y, *exits = _StripScan.apply(cell, ways, x, sizes, h0, c0, *params)
@@ -208,55 +213,94 @@ class _StripScan(torch.autograd.Function):
                     strip.unpack_into(faces, way.numbers, state)
                     for faces, state in zip(exit_faces, leaving, strict=True)
                 ]
-        ctx.cell, ctx.ways = cell, ways
+        ctx.cell, ctx.ways, ctx.choice = cell, ways, choice()
         ctx.save_for_backward(x, sizes, h0, c0, *weights, *on_cuts)
         return y, *exits
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor, *d_exits: Tensor) -> tuple[Tensor | None, ...]:
-        cell: Cell = ctx.cell
-        ways: list[_Way] = ctx.ways
-        x, sizes, h0, c0, *rest = ctx.saved_tensors
-        weights, on_cuts = rest[: len(Params._fields)], iter(rest[len(Params._fields) :])
-        lattice, axis = ways[0].strips[0].whole, ways[0].strips[0].axis
-        needs_dx = ctx.needs_input_grad[2]
-        entries = _entries(cell, x, Params(*weights).weight_hh, h0, c0)
-        dx = torch.zeros_like(x) if needs_dx else None
-        d_entries = [torch.empty_like(entry) for entry in entries]
-        d_entry_faces = [unpack_faces(state, lattice) for state in d_entries]
-        d_weights = [None if weight is None else torch.zeros_like(weight) for weight in weights]
-        for way in ways:
-            own, entry_faces = way.weights(weights), [way.faces(entry) for entry in entries]
-            leaves = [weight.requires_grad_() for weight in own if weight is not None]
-            d_exit_faces = [way.faces(state) for state in d_exits]
-            d_crossing = [faces[axis] for faces in d_exit_faces]
-            crossings = [[next(on_cuts) for _ in entries] for _ in way.strips]
-            for strip, crossing in zip(reversed(way.strips), reversed(crossings), strict=True):
-                entry = [strip.pack(faces, face) for faces, face in zip(entry_faces, crossing, strict=True)]
-                d_leaving = [
-                    strip.pack(faces, face) for faces, face in zip(d_exit_faces, d_crossing, strict=True)
-                ]
-                points = strip.of(x).detach().requires_grad_(needs_dx)
-                inputs = [*(state.detach().requires_grad_() for state in entry), *leaves]
-                with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
-                    part, leaving = way.scan(cell, points, own, strip.sizes(sizes), inputs[: len(entry)])
-                found = torch.autograd.grad(
-                    [part, *leaving],
-                    [*inputs, points] if needs_dx else inputs,
-                    [strip.of(dy)[..., way.numbers, :], *d_leaving],
-                    materialize_grads=True,
-                )
-                if dx is not None:
-                    strip.of(dx).add_(found[-1])
-                d_crossing = [
-                    strip.unpack_into(faces, way.numbers, state)
-                    for faces, state in zip(d_entry_faces, found, strict=False)
-                ]
-                of_leaves = iter(found[len(entry) :])
-                for total in d_weights:
-                    if total is not None:
-                        total[way.numbers] += next(of_leaves)
-        d_states = d_entries if h0 is not None else []
-        d_states += [None] * (2 - len(d_states))  # type: ignore[list-item]
-        return None, None, dx, None, *d_states, *d_weights
+        with under(ctx.choice):
+            if not torch.compiler.is_compiling() and any(map(batched, (dy, *d_exits))):
+                return _gradients_of_the_whole(ctx, dy, *d_exits)
+            return _gradients_by_strips(ctx, dy, *d_exits)
+
+
+def _gradients_by_strips(ctx: Any, dy: Tensor, *d_exits: Tensor) -> tuple[Tensor | None, ...]:
+    cell: Cell = ctx.cell
+    ways: list[_Way] = ctx.ways
+    x, sizes, h0, c0, *rest = ctx.saved_tensors
+    weights, on_cuts = rest[: len(Params._fields)], iter(rest[len(Params._fields) :])
+    lattice, axis = ways[0].strips[0].whole, ways[0].strips[0].axis
+    needs_dx = ctx.needs_input_grad[2]
+    entries = _entries(cell, x, Params(*weights).weight_hh, h0, c0)
+    dx = torch.zeros_like(x) if needs_dx else None
+    d_entries = [torch.empty_like(entry) for entry in entries]
+    d_entry_faces = [unpack_faces(state, lattice) for state in d_entries]
+    d_weights = [None if weight is None else torch.zeros_like(weight) for weight in weights]
+    for way in ways:
+        own, entry_faces = way.weights(weights), [way.faces(entry) for entry in entries]
+        leaves = [weight.requires_grad_() for weight in own if weight is not None]
+        d_exit_faces = [way.faces(state) for state in d_exits]
+        d_crossing = [faces[axis] for faces in d_exit_faces]
+        crossings = [[next(on_cuts) for _ in entries] for _ in way.strips]
+        for strip, crossing in zip(reversed(way.strips), reversed(crossings), strict=True):
+            entry = [strip.pack(faces, face) for faces, face in zip(entry_faces, crossing, strict=True)]
+            d_leaving = [
+                strip.pack(faces, face) for faces, face in zip(d_exit_faces, d_crossing, strict=True)
+            ]
+            points = strip.of(x).detach().requires_grad_(needs_dx)
+            inputs = [*(state.detach().requires_grad_() for state in entry), *leaves]
+            with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
+                part, leaving = way.scan(cell, points, own, strip.sizes(sizes), inputs[: len(entry)])
+            found = torch.autograd.grad(
+                [part, *leaving],
+                [*inputs, points] if needs_dx else inputs,
+                [strip.of(dy)[..., way.numbers, :], *d_leaving],
+                materialize_grads=True,
+            )
+            if dx is not None:
+                strip.of(dx).add_(found[-1])
+            d_crossing = [
+                strip.unpack_into(faces, way.numbers, state)
+                for faces, state in zip(d_entry_faces, found, strict=False)
+            ]
+            of_leaves = iter(found[len(entry) :])
+            for total in d_weights:
+                if total is not None:
+                    total[way.numbers] += next(of_leaves)
+    d_states = d_entries if h0 is not None else []
+    d_states += [None] * (2 - len(d_states))  # type: ignore[list-item]
+    return None, None, dx, None, *d_states, *d_weights
+
+
+def _gradients_of_the_whole(ctx: Any, dy: Tensor, *d_exits: Tensor) -> tuple[Tensor | None, ...]:
+    cell: Cell = ctx.cell
+    x, sizes, h0, c0, *rest = ctx.saved_tensors
+    given = [x, h0, c0, *rest[: len(Params._fields)]]
+    leaves: list[Any] = [None if tensor is None else tensor.detach().requires_grad_() for tensor in given]
+    directions = _in_order(ctx.ways)
+    with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
+        state = None if leaves[1] is None else (leaves[1], leaves[2])
+        y, exits = scan(cell, leaves[0], Params(*leaves[3:]), directions, sizes, state, return_state=True)
+    assert exits is not None
+    found = iter(
+        torch.autograd.grad(
+            [y, *(exit for exit in exits if exit is not None)],
+            [leaf for leaf in leaves if leaf is not None],
+            [dy, *d_exits],
+            materialize_grads=True,
+        )
+    )
+    dx, dh0, dc0, *d_weights = (None if leaf is None else next(found) for leaf in leaves)
+    return None, None, dx, None, dh0, dc0, *d_weights
+
+
+def _in_order(ways: Sequence[_Way]) -> list[Direction]:
+    """The directions of a scan, from its ways across the cuts."""
+    numbered: dict[int, Direction] = {}
+    count = sum(len(way.directions) for way in ways)
+    for way in ways:
+        numbers = range(count)[way.numbers] if isinstance(way.numbers, slice) else way.numbers
+        numbered |= zip(numbers, way.directions, strict=True)
+    return [numbered[number] for number in range(count)]

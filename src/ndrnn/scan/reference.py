@@ -14,6 +14,7 @@ from torch.nn.functional import pad
 
 from ..cells import Cell, Params, Tensors
 from ..lattice import Direction, face_lattice, pack_faces, unpack_faces
+from ..saturation import with_limited_gradient
 
 Faces = tuple[Tensor, ...]
 Point = tuple[int, ...]
@@ -100,13 +101,19 @@ def _scan_points(
     axes = range(len(lattice))
     # a boundary state is the state of a point one step outside the lattice
     h, c = _outside(h_faces, lattice), _outside(c_faces, lattice)
+    limit = cell.limit(x.dtype)
+    # as the successors see them: what comes back from all of these together is limited
+    h_seen, c_seen = (
+        {point: with_limited_gradient(state, limit) for point, state in states.items()} for states in (h, c)
+    )
     inputs = x.flatten(1, -2).unbind(1)
     for point, x_point in zip(_points(lattice), inputs, strict=True):
-        h_prev = [h[_at(point, k, point[k] - 1)] for k in axes]
-        c_prev = [c[_at(point, k, point[k] - 1)] for k in axes if cell.memory]
+        h_prev = [h_seen[_at(point, k, point[k] - 1)] for k in axes]
+        c_prev = [c_seen[_at(point, k, point[k] - 1)] for k in axes if cell.memory]
         h[point], memory = step(cell, x_point, weights, h_prev, c_prev)
+        h_seen[point] = with_limited_gradient(h[point], limit)
         if memory is not None:
-            c[point] = memory
+            c[point], c_seen[point] = memory, with_limited_gradient(memory, limit)
 
     def exits(states: dict[Point, Tensor], faces: Faces) -> Faces:
         last = [

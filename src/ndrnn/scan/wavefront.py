@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..cells import Cell, Params
 from ..lattice import Direction, face_lattice, inside, pack_faces, unpack_faces
+from ..saturation import with_limited_gradient
 
 
 def scan(
@@ -194,6 +195,9 @@ def _sweep(
     def through(states: Tensor, weight: Tensor) -> Tensor:
         return (states.flatten(1, 2) @ weight).unflatten(1, states.shape[1:3])
 
+    # what comes back to a state from all successors together is limited
+    limit = cell.limit(inputs.dtype)
+    entries = [[with_limited_gradient(face, limit) for face in entry] for entry in entries]
     last = [inputs.new_zeros(directions, batch, 0, hidden) for _ in entries]
     wavefronts: list[list[Tensor]] = [[] for _ in entries]
     for t, (start, stop) in enumerate(zip(order.starts, order.starts[1:], strict=False)):
@@ -215,6 +219,7 @@ def _sweep(
             last = [state.masked_fill(~mask[:, start:stop], 0) for state in last]
         for states, state in zip(wavefronts, last, strict=True):
             states.append(state)
+        last = [with_limited_gradient(state, limit) for state in last]
     return [torch.cat(states, dim=2) for states in wavefronts]
 
 

@@ -85,9 +85,12 @@ class Density:
     """Learn the density of images."""
 
     hidden: int = 64
-    """Units of each spatial LSTM layer."""
+    """Units of each recurrent layer."""
     layers: int = 1
-    """Spatial LSTM layers."""
+    """Recurrent layers."""
+    cell: str = "spatial"
+    """Of the layers: spatial, spatial_extended, lstm, stable, leaky, gru or rnn, or the name of a registered layer.
+    Stable, leaky, gru and rnn are bounded on images of any size."""
     window: int = 5
     """Width of the causal neighbourhood; it has half as many rows, rounded up."""
     components: int = 32

@@ -8,7 +8,7 @@ from ...data.faults import BadFile
 from ...data.formats import images
 from ...density.use.codec import compress
 from ...saving.atomic import replacing
-from ..density_model import load_density
+from ..density_model import load_density, overflow_of
 from ..inputs import find
 from ..options import Compress
 from ..output import Output
@@ -31,7 +31,8 @@ def run(options: Compress) -> int:
         )
     image = torch.from_numpy(array)
     # the model's values may be those of the negative
-    data = compress(task.model, 255 - image if reader is not None and reader.invert else image)
+    with overflow_of(file.where):
+        data = compress(task.model, 255 - image if reader is not None and reader.invert else image)
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as path:
         path.write_bytes(data)

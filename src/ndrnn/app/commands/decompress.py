@@ -7,7 +7,7 @@ from PIL import Image
 from ...data.faults import BadFile
 from ...density.use.codec import decompress
 from ...saving.atomic import replacing
-from ..density_model import load_density
+from ..density_model import load_density, overflow_of
 from ..options import Decompress
 from ..output import Output
 from ..outputs import Outputs
@@ -20,7 +20,8 @@ def run(options: Decompress) -> int:
     Outputs(force=options.force, originals=(options.model, options.file)).claim(target)
     task, reader = load_density(options.model)
     try:
-        image = decompress(task.model, options.file.read_bytes())
+        with overflow_of(str(options.file)):
+            image = decompress(task.model, options.file.read_bytes())
     except ValueError as error:
         raise BadFile(str(options.file), str(error)) from error
     if reader is not None and reader.invert:

@@ -22,6 +22,7 @@ from ...data.pipeline.grouping import group_by_size
 from ...data.pipeline.samples import pad
 from ...learn.task import NOT_FINITE
 from ...nn.tiled import tiles
+from ...tasks.density import NOT_FINITE as NO_DENSITY
 from ...tasks.use import use_of
 from ..inputs import OVERLAY, Input, Loader, find
 from ..options import Predict
@@ -247,7 +248,8 @@ class _Use:
         return {"text": one.text, "confidence": round(float(one.confidence), 4)}
 
     def _density(self, file: Input, one: Any, values: np.ndarray, data: bytes) -> dict[str, Any]:
-        _check_finite(file, float(one.bits_per_pixel))
+        if not bool(one.bits.isfinite().all()):
+            raise BadFile(file.where, NO_DENSITY)
         return {"bits_per_pixel": round(float(one.bits_per_pixel), 4)}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,20 +13,18 @@ from torch import Tensor
 from ...saving import snapshot
 from ...seeds import step_seed
 from ..lattices.images import dequantize
+from ..ride.model import RideModel
+from ..ride.stacked import StackedModel
 from .course import Course, Look, RideReport, patch_size
 from .keeping import Keeper
 from .patches import PatchSource, Pictures
 from .schedule import Modern, Published, Schedule
 
-if TYPE_CHECKING:
-    from ..ride.model import RIDE
-    from ..ride.stacked import StackedRIDE
-
 __all__ = ["Look", "Modern", "Published", "RideReport", "fit_ride", "fit_stacked"]
 
 
 def fit_ride(
-    ride: RIDE,
+    ride: RideModel,
     images: Pictures,
     val_images: Pictures | None = None,
     *,
@@ -63,6 +61,10 @@ def fit_ride(
             checkpoint belongs to another course.
         FloatingPointError: the loss is no longer finite; the learning rate is too high.
     """
+    if ride.ndim != 2:
+        raise ValueError(
+            f"ride must be a model of images, of two axes, got {ride.ndim}; train others on the gradient of log_prob"
+        )
     schedule = schedule or Modern()
     dtype = ride.marginal.dtype
     data = PatchSource(images, observed, levels=levels, dtype=dtype)
@@ -90,7 +92,7 @@ def fit_ride(
 
 
 def fit_stacked(
-    model: StackedRIDE, images: Pictures, val_images: Pictures | None = None, **options: Any
+    model: StackedModel, images: Pictures, val_images: Pictures | None = None, **options: Any
 ) -> tuple[RideReport, RideReport]:
     """Train both models of a stack; see :meth:`StackedRIDE.fit`."""
     levels, checkpoint = options.pop("levels", None), options.pop("checkpoint", None)

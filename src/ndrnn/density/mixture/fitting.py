@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .likelihood import MixtureParams, log_density, log_density_and_gradients
-
-if TYPE_CHECKING:
-    from .mcgsm import MCGSM
 
 Check = tuple[int, float, float | None]
 """Iteration, training loss, and validation loss (None without a validation pair), in nats per sample."""
@@ -81,6 +78,14 @@ class FitReport:
     """Named tensors from which a later call goes on as if it had not been interrupted."""
 
 
+class Mixture(Protocol):
+    """What is fitted: an :class:`ndrnn.MCGSM`."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
+
+    def mixture_params(self) -> MixtureParams: ...
+
+
 class _Objective:
     """Mean negative log-density plus penalties as a function of one flat float64 vector, in units of its own.
 
@@ -90,7 +95,7 @@ class _Objective:
     """
 
     def __init__(
-        self, model: MCGSM, inputs: Tensor, outputs: Tensor, penalties: Mapping[str, Penalty]
+        self, model: Mixture, inputs: Tensor, outputs: Tensor, penalties: Mapping[str, Penalty]
     ) -> None:
         self.named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         if not self.named:
@@ -159,7 +164,7 @@ class _Objective:
 
 
 def fit_lbfgs(
-    model: MCGSM,
+    model: Mixture,
     inputs: Tensor,
     outputs: Tensor,
     validation: tuple[Tensor, Tensor] | None,

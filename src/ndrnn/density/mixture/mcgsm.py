@@ -8,8 +8,8 @@ from math import log, sqrt
 import torch
 from torch import Tensor, nn
 
-from ..lattices.neighborhood import check_finite
 from .distribution import ConditionalMixture as ConditionalMixture
+from .finite import check_finite
 from .fitting import FitOptions, FitReport, Penalty, fit_lbfgs
 from .likelihood import MixtureParams, log_density, raised
 

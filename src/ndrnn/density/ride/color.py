@@ -6,12 +6,11 @@ from typing import Any, Unpack
 
 from ..lattices.images import luma_chroma
 from ..lattices.neighborhood import CausalNeighborhood
-from .model import RIDE
-from .stacked import Options, StackedRIDE
+from .stacked import Options, StackedModel
 
 
-class LumaChromaRIDE(StackedRIDE):
-    """RIDE of red, green and blue: luma as a grey image, then chroma jointly, which sees luma in the whole window.
+class LumaChromaModel(StackedModel):
+    """The model of red, green and blue: luma as a grey image, then chroma jointly, which sees luma in the whole window.
 
     A ``RIDE(channels=3)`` models the same images jointly. Images are (N, H, W, 3).
 
@@ -24,11 +23,11 @@ class LumaChromaRIDE(StackedRIDE):
     def __init__(
         self, hidden_size: int = 64, num_layers: int = 1, *, width: int = 5, **options: Unpack[Options]
     ) -> None:
-        luma = RIDE(hidden_size, num_layers, CausalNeighborhood.window(width), **options)
+        luma = self.part(hidden_size, num_layers, CausalNeighborhood.window(width), **options)
         seen = CausalNeighborhood.window(width, observed=True)
-        chroma = RIDE(hidden_size, num_layers, seen, channels=2, observed_channels=1, **options)
+        chroma = self.part(hidden_size, num_layers, seen, channels=2, observed_channels=1, **options)
         super().__init__(luma_chroma(), luma, chroma)
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments; see :meth:`StackedRIDE.shared_config`."""
+        """The constructor's arguments; see :meth:`StackedModel.shared_config`."""
         return self.shared_config()

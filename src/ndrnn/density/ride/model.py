@@ -1,43 +1,30 @@
-"""RIDE: a recurrent model of images with an exact, tractable density."""
+"""The model of RIDE: parameters, log-probabilities, and what stepping through an image needs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import exp, log
-from typing import Any, Literal
+from math import log
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ...nn.layers import MDGRU, MDLSTM, MDRNN, LeakyMDLSTM, ScanLayer, SpatialLSTM, StableMDLSTM
-from ..lattices.neighborhood import CausalNeighborhood, as_image_batch, check_finite
-from ..lattices.rate import Rate
+from ...nn.layers import ScanLayer
+from ..lattices.neighborhood import CausalNeighborhood, as_image_batch
 from ..lattices.whitening import Whitening
-from ..learn.patches import Pictures
-from ..learn.training import RideReport, fit_ride
+from ..mixture.finite import check_finite
 from ..mixture.mcgsm import MCGSM
-from ..use.evaluation import bits_per_pixel, log_prob_discrete
-from ..use.inpainting import Inpainting, inpaint
-from ..use.sampling import sample
+from .cells import hand_on, make_layer
 
-Cell = Literal["spatial", "spatial_extended", "lstm", "stable", "leaky", "gru", "rnn"]
-_LAYERS: Mapping[str, Any] = {
-    "spatial": SpatialLSTM,
-    "spatial_extended": SpatialLSTM,
-    "lstm": MDLSTM,
-    "stable": StableMDLSTM,
-    "leaky": LeakyMDLSTM,
-    "gru": MDGRU,
-    "rnn": MDRNN,
-}
 _MARGINAL = 1024
 
 
-class RIDE(nn.Module):
+class RideModel(nn.Module):
     r"""Recurrent image density estimator (Theis & Bethge 2015): :math:`p(x) = \prod_{ij} p(x_{ij} | h_{ij})`.
 
     The whitened causal neighbourhoods feed a stack of spatial LSTMs; the MCGSM on top sees only the last hidden vector.
+    :class:`ndrnn.RIDE` is this with what is done with a model as methods.
 
     Args:
         hidden_size: hidden units of every layer.
@@ -46,8 +33,13 @@ class RIDE(nn.Module):
         num_components, num_scales, num_features: of the MCGSM.
         channels: channels C of the images, predicted jointly.
         observed_channels: further channels that are known everywhere, given as ``observed``.
-        cell: ``"spatial"``, ``"spatial_extended"``, ``"lstm"``, ``"stable"``, ``"leaky"``, ``"gru"`` or ``"rnn"``.
+        cell: of the layers: ``"spatial"``, ``"spatial_extended"``, ``"lstm"``, ``"stable"``, ``"leaky"``, ``"gru"`` or
+            ``"rnn"``, or the name of any registered layer, such as ``"MDGRU"``. The memories of ``"stable"``,
+            ``"leaky"``, ``"gru"`` and ``"rnn"`` are bounded; those of the others grow on images larger than those that
+            were learned from, once training has opened their gates.
         pad: whether images are bordered with zeros so that every pixel is predicted, the model of patches.
+        ndim: axes of the lattice, those of the neighbourhood: 1 for signals (N, D, C), 2, the default, for images, 3 for
+            volumes and videos (N, D1, D2, D3, C).
 
     Images are floating point, (N, H, W) or (N, H, W, C); log-probabilities are in nats with respect to the density of
     the values as given.
@@ -66,8 +58,9 @@ class RIDE(nn.Module):
         channels: int = 1,
         *,
         observed_channels: int = 0,
-        cell: Cell = "spatial",
+        cell: str = "spatial",
         pad: bool = False,
+        ndim: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -75,10 +68,12 @@ class RIDE(nn.Module):
         for name, value in (("hidden_size", hidden_size), ("num_layers", num_layers), ("channels", channels)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
-        if cell not in _LAYERS:
-            raise ValueError(f"cell must be one of {', '.join(map(repr, _LAYERS))}, got {cell!r}")
         if neighborhood is None:
-            neighborhood = CausalNeighborhood.window(5, observed=observed_channels > 0)
+            neighborhood = CausalNeighborhood.window(
+                5, ndim=2 if ndim is None else ndim, observed=observed_channels > 0
+            )
+        if ndim not in (None, neighborhood.ndim):
+            raise ValueError(f"ndim={ndim} does not fit {neighborhood!r} of {neighborhood.ndim} axes")
         if bool(observed_channels) != bool(neighborhood.observed_size):
             raise ValueError(
                 f"observed_channels={observed_channels} does not fit {neighborhood!r}: observed channels need a "
@@ -93,13 +88,18 @@ class RIDE(nn.Module):
         self.whitening = Whitening(inputs, channels, device=device, dtype=dtype)
         self.layers = nn.ModuleList()
         for _ in range(num_layers):
-            self._append_layer()
+            self.layers.append(self._make_layer())
         self.mcgsm = MCGSM(
             hidden_size, channels, num_components, num_scales, num_features, device=device, dtype=dtype
         )
         # as in the original: with means stochastic gradient descent at the published rates diverges
         self.mcgsm.means.requires_grad_(False)
         self.register_buffer("marginal", torch.zeros(_MARGINAL, channels, device=device, dtype=dtype))
+
+    @property
+    def ndim(self) -> int:
+        """Axes of the lattice."""
+        return self.neighborhood.ndim
 
     @property
     def num_layers(self) -> int:
@@ -126,13 +126,13 @@ class RIDE(nn.Module):
         }
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], **options: Any) -> RIDE:
+    def from_config(cls, config: Mapping[str, Any], **options: Any) -> Self:
         """A model as :meth:`config` describes it; its weights are fresh."""
         given = dict(config)
         neighborhood = CausalNeighborhood(**given.pop("neighborhood"))
         return cls(neighborhood=neighborhood, **given, **options)
 
-    def add_layer(self, *, pass_through: bool = False) -> RIDE:
+    def add_layer(self, *, pass_through: bool = False) -> Self:
         """Put a layer on top: deep models are grown greedily, layer by layer.
 
         Args:
@@ -140,29 +140,24 @@ class RIDE(nn.Module):
                 starts near what it was. Otherwise the layer is fresh and the MCGSM starts anew, as published.
 
         Raises:
-            ValueError: ``pass_through`` with a cell that has no gates i, g and o.
+            ValueError: ``pass_through`` with a layer whose candidate is not known.
         """
-        if pass_through and self.cell in ("leaky", "gru", "rnn"):
-            raise ValueError(f"pass_through needs a cell with the gates i, g and o, got cell={self.cell!r}")
         # the model may have moved since it was made
         self._options = {"device": self.marginal.device, "dtype": self.marginal.dtype}
-        self._append_layer()
+        top = self._make_layer()
         if pass_through:
-            _hand_on(self.scan_layers()[-1])
+            hand_on(top)
         else:
             self.mcgsm.reset_parameters()
+        self.layers.append(top)
         return self
 
-    def _append_layer(self) -> None:
-        kind = _LAYERS[self.cell]
+    def _make_layer(self) -> nn.Module:
         inputs = self.hidden_size if self.layers else self.whitening.num_inputs
-        options = {**self._options, "directions": [(1, 1)]}
-        if self.cell == "spatial_extended":
-            options["extended"] = True
-        self.layers.append(kind(inputs, self.hidden_size, 2, **options))
+        return make_layer(self.cell, inputs, self.hidden_size, self.ndim, **self._options)
 
     def scan_layers(self) -> list[ScanLayer]:
-        """The layers, typed."""
+        """Those of the layers that are scans of a cell, typed."""
         return [layer for layer in self.layers if isinstance(layer, ScanLayer)]
 
     def canvas(self, images: Tensor, name: str = "images", channels: int | None = None) -> Tensor:
@@ -172,7 +167,7 @@ class RIDE(nn.Module):
             TypeError: integers, or another dtype than the model's.
             ValueError: wrong channels or dimensions.
         """
-        images = as_image_batch(images, name)
+        images = as_image_batch(images, name, self.ndim)
         channels = self.channels if channels is None else channels
         if images.shape[-1] != channels:
             raise ValueError(f"{name} must have {channels} channels, got {images.shape[-1]}")
@@ -180,8 +175,10 @@ class RIDE(nn.Module):
             raise TypeError(f"{name} must be {self.marginal.dtype}, the model's dtype, got {images.dtype}")
         if not self.pad:
             return images
-        top, bottom, left, right = self.neighborhood.margins
-        return functional.pad(images, (0, 0, left, right, top, bottom))
+        # padding is told from the last axis on
+        pairs = zip(self.neighborhood.margins[::2], self.neighborhood.margins[1::2], strict=True)
+        sides = [side for pair in reversed(list(pairs)) for side in pair]
+        return functional.pad(images, (0, 0, *sides))
 
     def canvases(self, images: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Both kinds of images as the model reads them, checked."""
@@ -193,6 +190,12 @@ class RIDE(nn.Module):
             )
         seen = None if observed is None else self.canvas(observed, "observed", self.observed_channels)
         return canvas, seen
+
+    def predicted(self, values: Tensor) -> Tensor:
+        """What of (N, H, W, ...) lies at the predicted pixels, (N, H', W', ...)."""
+        if self.pad:
+            return values
+        return self.neighborhood.inner(values)
 
     def hidden_and_outputs(self, images: Tensor, observed: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Top hidden vectors (N, H', W', hidden_size) and whitened outputs (N, H', W', C)."""
@@ -217,14 +220,6 @@ class RIDE(nn.Module):
         """The same as :meth:`log_prob`."""
         return self.log_prob(images, observed)
 
-    def log_prob_discrete(self, images: Tensor, *, levels: int = 256) -> Tensor:
-        """Log-probability of integer pixels; see :func:`ndrnn.density.use.evaluation.log_prob_discrete`."""
-        return log_prob_discrete(self, images, levels=levels)
-
-    def bits_per_pixel(self, images: Tensor, **options: Any) -> Rate:
-        """Rate with its interval; see :func:`ndrnn.density.use.evaluation.bits_per_pixel`."""
-        return bits_per_pixel(self, images, **options)
-
     @torch.no_grad()
     def surprise(self, images: Tensor, observed: Tensor | None = None) -> Tensor:
         """How little every predicted pixel was expected: -log2 of its density, (N, H', W'), as a map to look at."""
@@ -233,7 +228,7 @@ class RIDE(nn.Module):
     @torch.no_grad()
     def fit_whitening(
         self, images: Tensor, observed: Tensor | None = None, *, generator: torch.Generator | None = None
-    ) -> RIDE:
+    ) -> Self:
         """Fit the whitening, and remember the marginal of the pixels, from at most half a million random pixels.
 
         Raises:
@@ -246,34 +241,3 @@ class RIDE(nn.Module):
         pick = torch.randint(len(outputs), (_MARGINAL,), generator=generator)
         self.marginal.copy_(outputs[pick.to(outputs.device)])
         return self
-
-    def fit(self, images: Pictures, val_images: Pictures | None = None, **options: Any) -> RideReport:
-        """Train on images (N, H, W) or (N, H, W, C), or on pictures of any sizes; see :func:`ndrnn.density.learn.training.fit_ride` for all options."""
-        return fit_ride(self, images, val_images, **options)
-
-    def sample(self, n: int, height: int, width: int, **options: Any) -> Tensor:
-        """Draw ``n`` images (n, height, width, C); see :func:`ndrnn.density.use.sampling.sample`."""
-        return sample(self, n, height, width, **options)
-
-    def inpaint(self, images: Tensor, mask: Tensor, **options: Any) -> Inpainting:
-        """Fill the pixels where ``mask`` is True; see :func:`ndrnn.density.use.inpainting.inpaint`."""
-        return inpaint(self, images, mask, **options)
-
-
-# Biases of nearly open and nearly closed gates: their gradients have not vanished.
-_OPEN, _CLOSED = 2.0, -3.0
-
-
-@torch.no_grad()
-def _hand_on(layer: ScanLayer) -> None:
-    """Make a layer with as many inputs as units give about its input: i and o open, f closed, g the input."""
-    units = layer.hidden_size
-    opening = 1 / (1 + exp(-_OPEN))
-    for parameter in layer.parameters():
-        parameter.mul_(0.1)  # still no two units alike
-    for number, gate in enumerate(layer.cell.gates(layer.ndim)):
-        rows = slice(number * units, (number + 1) * units)
-        if gate == "g":
-            layer.weight_ih[:, rows] = torch.eye(units).to(layer.weight_ih) / opening**2
-        elif layer.bias is not None and gate[0] in "ifo":
-            layer.bias[:, rows] += _CLOSED if gate[0] == "f" else _OPEN

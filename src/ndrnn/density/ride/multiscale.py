@@ -6,15 +6,14 @@ from typing import Any, Unpack
 
 from ..lattices.images import Haar
 from ..lattices.neighborhood import CausalNeighborhood
-from .model import RIDE
-from .stacked import Options, StackedRIDE
+from .stacked import Options, StackedModel
 
 
-class MultiscaleRIDE(StackedRIDE):
-    """RIDE of grey images (N, H, W, 1) with even sides in two scales (Theis, Hosseini & Bethge 2012).
+class MultiscaleModel(StackedModel):
+    """The model of grey images (N, H, W, 1) with even sides in two scales (Theis, Hosseini & Bethge 2012).
 
     The coarse image is four times smaller, so a neighbourhood and a memory of equal size reach twice as far. The
-    log-density is that of a 2x2 block, four values; :meth:`sample` takes the sides of the coarse image.
+    log-density is that of a 2x2 block, four values; ``sample`` takes the sides of the coarse image.
 
     Args:
         hidden_size, num_layers, num_components, num_scales, num_features, cell, pad: of both models, as in
@@ -25,11 +24,11 @@ class MultiscaleRIDE(StackedRIDE):
     def __init__(
         self, hidden_size: int = 64, num_layers: int = 1, *, width: int = 5, **options: Unpack[Options]
     ) -> None:
-        coarse = RIDE(hidden_size, num_layers, CausalNeighborhood.window(width), **options)
+        coarse = self.part(hidden_size, num_layers, CausalNeighborhood.window(width), **options)
         seen = CausalNeighborhood.window(width, observed=True)
-        details = RIDE(hidden_size, num_layers, seen, channels=3, observed_channels=1, **options)
+        details = self.part(hidden_size, num_layers, seen, channels=3, observed_channels=1, **options)
         super().__init__(Haar(), coarse, details)
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments; see :meth:`StackedRIDE.shared_config`."""
+        """The constructor's arguments; see :meth:`StackedModel.shared_config`."""
         return self.shared_config()

@@ -1,19 +1,15 @@
-"""Two RIDEs one upon the other: some channels of a transformed image first, then the others given those."""
+"""Two models one upon the other: some channels of a transformed image first, then the others given those."""
 
 from __future__ import annotations
 
 from math import log
-from typing import Any, Protocol, TypedDict
+from typing import Any, ClassVar, Protocol, TypedDict
 
 import torch
 from torch import Tensor, nn
 
-from ..lattices.images import batches
 from ..lattices.neighborhood import as_image_batch
-from ..lattices.rate import Rate, rate_of
-from ..learn.training import fit_stacked
-from ..use.sampling import ancestral
-from .model import RIDE, Cell
+from .model import RideModel
 
 
 class Options(TypedDict, total=False):
@@ -22,7 +18,7 @@ class Options(TypedDict, total=False):
     num_components: int
     num_scales: int
     num_features: int
-    cell: Cell
+    cell: str
     pad: bool
     device: torch.device | str | None
     dtype: torch.dtype | None
@@ -39,7 +35,7 @@ class Transform(Protocol):
     def inverse(self, channels: Tensor) -> Tensor: ...
 
 
-class StackedRIDE(nn.Module):
+class StackedModel(nn.Module):
     r"""p(x) = p(a) p(b | a) \|det T\| for the channels (a, b) = T x of a transformed image.
 
     Args:
@@ -51,11 +47,18 @@ class StackedRIDE(nn.Module):
         ValueError: the second does not observe what the first predicts, or only one of them pads.
     """
 
-    def __init__(self, transform: nn.Module, first: RIDE, second: RIDE) -> None:
+    part: ClassVar[type[RideModel]] = RideModel
+    """What a pair that makes its own models makes them of."""
+
+    def __init__(self, transform: nn.Module, first: RideModel, second: RideModel) -> None:
         super().__init__()
         if second.observed_channels != first.channels:
             raise ValueError(
                 f"second must observe the {first.channels} channels of first, got {second.observed_channels}"
+            )
+        if first.ndim != 2 or second.ndim != 2:
+            raise ValueError(
+                f"first and second must be models of images, got {first.ndim} and {second.ndim} axes"
             )
         if first.pad != second.pad:
             raise ValueError(f"first and second must pad alike, got {first.pad} and {second.pad}")
@@ -103,59 +106,9 @@ class StackedRIDE(nn.Module):
         return self.log_prob(images)
 
     @torch.no_grad()
-    def bits_per_pixel(
-        self, images: Tensor, *, batch_size: int = 64, confidence: float = 0.95, seed: int = 0
-    ) -> Rate:
-        """Mean log2-density over the predicted pixels and channels, with a bootstrap interval over the images."""
-        per_image, pixels = [], 0
-        for part in batches(len(images), batch_size):
-            value = self.log_prob(images[part])
-            pixels = value[0].numel()
-            per_image.append(value.double().mean((1, 2)))
-        return rate_of(torch.cat(per_image) / self.channels, "continuous", pixels, confidence, seed)
-
-    @torch.no_grad()
     def surprise(self, images: Tensor) -> Tensor:
         """-log2 of the density of every transformed pixel, (N, H', W')."""
         return -self.log_prob(images) / log(2.0)
-
-    def fit(self, images: Tensor, val_images: Tensor | None = None, **options: Any) -> tuple[Any, Any]:
-        """Train both models, the first one first; see :func:`ndrnn.density.learn.training.fit_ride` for the options.
-
-        Returns:
-            The two reports. With ``checkpoint`` each model has a file, its name ending in ``-first`` or ``-second``.
-        """
-        return fit_stacked(self, images, val_images, **options)
-
-    @torch.no_grad()
-    def sample(
-        self, n: int, height: int, width: int, *, margin: int = 8, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Draw ``n`` images whose transforms have ``height`` x ``width`` pixels: the first channels, then the others.
-
-        Raises:
-            ValueError: a size is out of range.
-        """
-        for name, value in (("n", n), ("height", height), ("width", width)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
-        above = below = before = after = 0
-        if not self.first.pad:
-            both = zip(self.first.neighborhood.margins, self.second.neighborhood.margins, strict=True)
-            above, below, before, after = (max(pair) for pair in both)
-            above, before, after = (max(margin, side) for side in (above, before, after))
-        shape = (n, height + above + below, width + before + after)
-
-        def border(ride: RIDE) -> Tensor:
-            if ride.pad:
-                return ride.marginal.new_zeros(*shape, ride.channels)
-            return ride.marginal[torch.randint(len(ride.marginal), shape, generator=generator)]
-
-        first = ancestral(self.first, border(self.first), generator=generator).images
-        second = ancestral(self.second, border(self.second), observed=first, generator=generator).images
-        channels = torch.cat([first, second], -1)[:, above : above + height, before : before + width]
-        images: Tensor = self.transform.inverse(channels)  # type: ignore[operator]
-        return images
 
     def shared_config(self) -> dict[str, Any]:
         """The constructor's arguments of a pair whose neighbourhoods are windows of one width.

@@ -17,7 +17,8 @@ import json
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from math import log2
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -25,10 +26,8 @@ import torch
 from torch import Tensor
 
 from ..mixture.likelihood import MixtureParams, gate_log_probs, predictions, prepare
+from ..ride.model import RideModel
 from .stepping import Step, WavefrontEvaluator
-
-if TYPE_CHECKING:
-    from ..ride.model import RIDE
 
 _MAGIC, _VERSION = b"\x89ndrnn\r\n", 1
 # magic, version, height, width, hash of the model, checksum of the pixels, number of 32-bit words that follow
@@ -37,9 +36,10 @@ _CHECKSUM = struct.Struct("<I")  # of all before it, at the end
 _LEVELS, _PARTS = 256, 16
 _FLOOR = 1e-9  # no value is impossible, or a picture unlike the model's could not be coded
 _LARGEST = 1 << 28
+_MOST_MEMORY = 1 << 32
 
 
-def compress(ride: RIDE, image: Tensor) -> bytes:
+def compress(ride: RideModel, image: Tensor) -> bytes:
     """An image (H, W) or (H, W, 1) of torch.uint8 as bytes, from which :func:`decompress` with this model makes it again.
 
     A model that does not pad sees a border of its mean value around the image.
@@ -60,14 +60,16 @@ def compress(ride: RIDE, image: Tensor) -> bytes:
             f"image must have shape (H, W) or (H, W, 1) and 1 to {_LARGEST} pixels, got {tuple(image.shape)}"
         )
     height, width = image.shape
+    _check_memory(ride, height, width)
     canvas, region = _canvas(ride, height, width)
     region.copy_(_centres(image.cpu(), canvas.dtype))
-    values = image.cpu().flatten().long()
+    values = image.cpu().flatten()
     encoder, family = stream.queue.RangeEncoder(), stream.model.Categorical(perfect=False)
     with _one_thread():
         evaluator, pixels = WavefrontEvaluator(ride, canvas), _PixelModel(ride)
         for step in evaluator:
-            high, low = (values[step.pixels] // _PARTS, values[step.pixels] % _PARTS)
+            here = values[step.pixels].long()
+            high, low = here // _PARTS, here % _PARTS
             coarse = pixels.distribution(step)
             encoder.encode(_symbols(high), family, _probabilities(coarse))
             encoder.encode(_symbols(low), family, _probabilities(pixels.within(step, coarse, high)))
@@ -78,19 +80,21 @@ def compress(ride: RIDE, image: Tensor) -> bytes:
     return data + _CHECKSUM.pack(crc32(data))
 
 
-def decompress(ride: RIDE, data: bytes) -> Tensor:
+def decompress(ride: RideModel, data: bytes) -> Tensor:
     """The image (H, W), torch.uint8, that :func:`compress` made ``data`` of with the same model.
 
     Raises:
         ValueError: the data are foreign, truncated, damaged, or of another model; or what they decode to is not the
-            image, because this machine computes other probabilities than the one that wrote them.
+            image, because this machine computes other probabilities than the one that wrote them; or their header says
+            a size that so few bytes cannot hold, or that takes too much memory.
         ImportError: constriction is not installed.
     """
     stream = _entropy_coder()
     _check_model(ride)
     height, width, checksum, words = _parse(data, fingerprint(ride))
+    _check_memory(ride, height, width)
     canvas, _ = _canvas(ride, height, width)
-    values = torch.zeros(height * width, dtype=torch.long)
+    values = torch.zeros(height * width, dtype=torch.uint8)
     decoder, family = stream.queue.RangeDecoder(words), stream.model.Categorical(perfect=False)
     with _one_thread():
         evaluator, pixels = WavefrontEvaluator(ride, canvas), _PixelModel(ride)
@@ -102,15 +106,16 @@ def decompress(ride: RIDE, data: bytes) -> Tensor:
                 low = torch.from_numpy(decoder.decode(family, _probabilities(within))).long()
             except AssertionError as error:  # how constriction tells of words that no encoder wrote
                 raise ValueError(_differs()) from error
-            values[step.pixels] = high * _PARTS + low
-            evaluator.write(step, _centres(values[step.pixels], canvas.dtype).view(-1, 1, 1))
-    image = values.to(torch.uint8).view(height, width)
+            decoded = high * _PARTS + low
+            values[step.pixels] = decoded.to(torch.uint8)
+            evaluator.write(step, _centres(decoded, canvas.dtype).view(-1, 1, 1))
+    image = values.view(height, width)
     if crc32(image.numpy().tobytes()) != checksum:
         raise ValueError(_differs())
     return image
 
 
-def fingerprint(ride: RIDE) -> bytes:
+def fingerprint(ride: RideModel) -> bytes:
     """SHA-256 of a model's configuration and weights."""
     digest = hashlib.sha256(json.dumps(ride.config(), sort_keys=True).encode())
     for name, tensor in sorted(ride.state_dict().items()):
@@ -124,7 +129,7 @@ class _PixelModel:
     """Probabilities of pixel values by a RIDE, in float64."""
 
     @torch.no_grad()
-    def __init__(self, ride: RIDE) -> None:
+    def __init__(self, ride: RideModel) -> None:
         self._whitening = ride.whitening
         self._shared = prepare(MixtureParams(*(p.detach().double() for p in ride.mcgsm.mixture_params())))
         self._root = (self._shared.precision.sqrt() * self._shared.factor.abs()).unsqueeze(-1)
@@ -156,6 +161,11 @@ class _PixelModel:
 
 def _probabilities(distribution: Tensor) -> np.ndarray:
     """Of the 16 symbols, (m, 16) float32, from the distribution function at their ends."""
+    if not bool(distribution.isfinite().all()):
+        raise FloatingPointError(
+            "the probabilities of pixels are not finite: the model's memory or its mixture overflows on this image; "
+            "cut it smaller, or train with a bounded cell such as cell='gru'"
+        )
     mass = distribution.diff(dim=1).clamp_(min=0)
     mass = mass / mass.sum(1, keepdim=True).clamp_(min=1e-300) + _FLOOR
     return mass.float().contiguous().numpy()
@@ -170,12 +180,12 @@ def _centres(values: Tensor, dtype: torch.dtype) -> Tensor:
     return (values.to(dtype) + 0.5) / _LEVELS
 
 
-def border_level(ride: RIDE) -> int:
+def border_level(ride: RideModel) -> int:
     """The value of the border around an image for a model that does not pad: its mean, rounded."""
     return int((ride.marginal.double().mean() * _LEVELS).floor().clamp(0, _LEVELS - 1))
 
 
-def _canvas(ride: RIDE, height: int, width: int) -> tuple[Tensor, Tensor]:
+def _canvas(ride: RideModel, height: int, width: int) -> tuple[Tensor, Tensor]:
     """A canvas (1, H + ..., W + ..., 1) of which every pixel of the image is predicted, and the image's part of it."""
     top, bottom, left, right = ride.neighborhood.margins
     border = 0.0 if ride.pad else (border_level(ride) + 0.5) / _LEVELS
@@ -184,7 +194,9 @@ def _canvas(ride: RIDE, height: int, width: int) -> tuple[Tensor, Tensor]:
     return canvas, canvas[0, top : top + height, left : left + width, 0]
 
 
-def _check_model(ride: RIDE) -> None:
+def _check_model(ride: RideModel) -> None:
+    if ride.ndim != 2:
+        raise ValueError(f"ride must be a model of images, of two axes, got {ride.ndim}")
     if ride.channels != 1 or ride.observed_channels:
         raise ValueError(
             "images can be coded by models of one channel without observed ones, "
@@ -215,8 +227,33 @@ def _parse(data: bytes, model: bytes) -> tuple[int, int, int, np.ndarray]:
             f"data were compressed with another model: its hash begins with {writer.hex()[:16]}, "
             f"that of this one with {model.hex()[:16]}"
         )
+    # checked before anything is made of them: no coder says more pixels in so few words
+    if not (height and width) or height * width > min(_LARGEST, _most_pixels(count)):
+        raise ValueError(
+            f"data must hold 1 to {min(_LARGEST, _most_pixels(count))} pixels in {count} words, "
+            f"their header says {height} x {width}"
+        )
     words = np.frombuffer(data, "<u4", count, _HEADER.size).astype(np.uint32)
     return height, width, checksum, words
+
+
+def _most_pixels(words: int) -> int:
+    """How many pixels a stream of so many words can hold: none costs less than two symbols of the highest probability
+    that the coder knows, whose others keep one of its 2^24 parts each."""
+    least = -2 * log2(1 - (_PARTS - 1) / (1 << 24))
+    return int((32 * words + 64) / least)
+
+
+def _check_memory(ride: RideModel, height: int, width: int) -> None:
+    """Refuse an image whose states, which are kept for as many wavefronts as rows look back, do not fit."""
+    ring = (ride.neighborhood.slope + 1) * (height + 1) * 2 * ride.hidden_size * ride.num_layers
+    canvas = (height + sum(ride.neighborhood.margins[:2])) * (width + sum(ride.neighborhood.margins[2:]))
+    size = (ring + canvas) * ride.marginal.element_size()
+    if size > _MOST_MEMORY:
+        raise ValueError(
+            f"images must take at most {_MOST_MEMORY / 1e9:.1f} GB for the states of this model, "
+            f"{height} x {width} pixels would take {size / 1e9:.1f} GB"
+        )
 
 
 def _differs() -> str:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ...lattice import check_sizes
 from ...registry import layers
+from ..batching import add_batch
 from ..layers import Directions
 from .parts import NormKind, StochasticDepth, Style, make_norm
 from .ragged import cleared, mask_of
@@ -30,7 +31,7 @@ class ScanBlock(nn.Module):
 
     Shapes:
         x (N, D1, ..., Dn, C) to the same; ``sizes`` (N, n) int64 are the true extents of the samples, outside of which
-        y is 0.
+        y is 0; unbatched all without the axis N.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class ScanBlock(nn.Module):
         super().__init__()
         self._config = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         Style(layer, directions, norm, False, dropout, stochastic_depth, recompute)  # looks at them
+        self.ndim = ndim
         # a layer of a user's own need not know of recomputation
         options: dict[str, Any] = {"recompute": recompute} if recompute else {}
         self.norm = make_norm(features, norm)
@@ -69,9 +71,11 @@ class ScanBlock(nn.Module):
         return dict(self._config)
 
     def forward(self, x: Tensor, sizes: Tensor | None = None) -> Tensor:
+        x, sizes, unbatched = add_batch(x, sizes, self.ndim)
         if sizes is not None:
             sizes = check_sizes(sizes, x.shape[0], x.shape[1:-1])
         mask = mask_of(sizes, x.shape[1:-1])
         x = cleared(x, mask)
         branch = self.linear(self.dropout(self.layer(self.norm(x, mask), sizes=sizes)))
-        return cleared(x + self.stochastic_depth(branch), mask)
+        y = cleared(x + self.stochastic_depth(branch), mask)
+        return y.squeeze(0) if unbatched else y

@@ -8,7 +8,7 @@ from typing import Unpack
 from torch import Tensor, nn
 
 from .collapse import Together, collapse_by
-from .encoder import LatticeNetwork
+from .encoder import LatticeNetwork, Said
 from .parts import Options, Style
 
 
@@ -29,6 +29,10 @@ class ScanClassifier(LatticeNetwork):
         ndim: number n of lattice axes, 1, 2 or 3.
         **options: ``layer``, ``directions``, ``norm``, ``separable``, ``dropout``, ``stochastic_depth`` and
             ``recompute``, see :class:`ndrnn.nn.networks.Style`.
+
+    Shapes:
+        x (N, D1, ..., Dn, C) and ``sizes`` (N, n) int64, true extents, to scores (N, output_size); unbatched all without
+        the axis N.
 
     A sample in a padded batch gives what it gives alone (with ``norm="batch"`` in evaluation only).
     """
@@ -70,8 +74,7 @@ class ScanClassifier(LatticeNetwork):
         """The extents of the output, (N, 0): a sample has one."""
         return self.collapse.output_sizes(self.encoder.coarser(sizes))
 
-    def forward(self, x: Tensor, sizes: Tensor | None = None) -> Tensor:
-        """Scores (N, output_size) of x (N, D1, ..., Dn, C)."""
-        top = self.said(x, sizes)[-1]
+    def answer(self, said: list[Said], lattice: Sequence[int]) -> Tensor:
+        top = said[-1]
         scores: Tensor = self.output(self.dropout(self.collapse(top.x, top.sizes)))
         return scores

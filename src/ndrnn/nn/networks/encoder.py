@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...lattice import check_sizes
+from ..batching import add_batch
 from ..blocks import Blocks
 from .block import ScanBlock
 from .parts import Convolution, Standardize, Style
@@ -160,17 +161,25 @@ class LatticeNetwork(nn.Module):
         """Set the centre and scale (C,) of each feature; a feature that never varies keeps its scale."""
         self.input.set(mean, std)
 
-    def said(self, x: Tensor, sizes: Tensor | None) -> list[Said]:
-        """What every level of the way down says of x (N, D1, ..., Dn, C), from the finest."""
-        if x.dim() != self.ndim + 2 or x.shape[-1] != self.encoder.input_size:
-            axes = ", ".join(f"D{axis + 1}" for axis in range(self.ndim))
-            raise ValueError(
-                f"x must have shape (N, {axes}, {self.encoder.input_size}), got {tuple(x.shape)}"
-            )
+    def forward(self, x: Tensor, sizes: Tensor | None = None) -> Tensor:
+        """What the network says of x (N, D1, ..., Dn, C) or, of one sample, (D1, ..., Dn, C).
+
+        Args:
+            x: the features.
+            sizes: true extent (N, n) of each sample, int64, or (n,) unbatched.
+        """
+        form = f"{', '.join(f'D{axis + 1}' for axis in range(self.ndim))}, {self.encoder.input_size})"
+        if x.dim() not in (self.ndim + 1, self.ndim + 2) or x.shape[-1] != self.encoder.input_size:
+            raise ValueError(f"x must have shape (N, {form}, or ({form} unbatched, got {tuple(x.shape)}")
+        x, sizes, unbatched = add_batch(x, sizes, self.ndim)
         if sizes is not None:
             sizes = check_sizes(sizes, x.shape[0], x.shape[1:-1])
-        found: list[Said] = self.encoder(self.input(x), sizes)
-        return found
+        y = self.answer(self.encoder(self.input(x), sizes), x.shape[1:-1])
+        return y.squeeze(0) if unbatched else y
+
+    def answer(self, said: list[Said], lattice: Sequence[int]) -> Tensor:
+        """The output of a batch on a lattice, of what every level of the way down says, from the finest."""
+        raise NotImplementedError
 
 
 def whole(sizes: Tensor | None, x: Tensor) -> Tensor:

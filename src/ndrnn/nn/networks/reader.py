@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .block import ScanBlock
 from .collapse import Together, collapse_by
-from .encoder import LatticeNetwork
+from .encoder import LatticeNetwork, Said
 from .parts import Options, Style
 
 
@@ -36,6 +36,10 @@ class LineReader(LatticeNetwork):
         ndim: number n of lattice axes; all but the last are collapsed.
         **options: ``layer``, ``directions``, ``norm``, ``separable``, ``dropout``, ``stochastic_depth`` and
             ``recompute``, see :class:`ndrnn.nn.networks.Style`.
+
+    Shapes:
+        x (N, D1, ..., Dn, C) and ``sizes`` (N, n) int64, true extents, to scores (N, T, output_size), without meaning
+        beyond ``output_sizes(sizes)`` frames; unbatched all without the axis N.
 
     A line in a padded batch gives what it gives alone (with ``norm="batch"`` in evaluation only).
     """
@@ -87,9 +91,8 @@ class LineReader(LatticeNetwork):
         """How many frames (N, 1) samples of these extents (N, n) have."""
         return self.collapse.output_sizes(self.encoder.coarser(sizes))
 
-    def forward(self, x: Tensor, sizes: Tensor | None = None) -> Tensor:
-        """Scores (N, T, output_size), without meaning beyond ``output_sizes(sizes)``."""
-        top = self.said(x, sizes)[-1]
+    def answer(self, said: list[Said], lattice: Sequence[int]) -> Tensor:
+        top = said[-1]
         frames = self.collapse(top.x, top.sizes)
         left = None if top.sizes is None else self.collapse.output_sizes(top.sizes)
         for scan in self.frames:

@@ -38,6 +38,10 @@ class ScanUNet(LatticeNetwork):
         **options: ``layer``, ``directions``, ``norm``, ``separable``, ``dropout``, ``stochastic_depth`` and
             ``recompute``, see :class:`ndrnn.nn.networks.Style`.
 
+    Shapes:
+        x (N, D1, ..., Dn, C) and ``sizes`` (N, n) int64, true extents, to scores (N, D1, ..., Dn, output_size), without
+        meaning outside ``sizes``; unbatched all without the axis N.
+
     A sample in a padded batch gives what it gives alone (with ``norm="batch"`` in evaluation only). Large lattices are
     labelled tile by tile, exactly, by :func:`ndrnn.nn.tiled.tiles`.
     """
@@ -82,10 +86,9 @@ class ScanUNet(LatticeNetwork):
         """The extents of the output for inputs of the extents ``sizes`` (N, n): the same."""
         return sizes
 
-    def forward(self, x: Tensor, sizes: Tensor | None = None) -> Tensor:
-        r"""Scores (N, \*lattice, output_size) of x (N, \*lattice, C), without meaning outside ``sizes`` (N, n)."""
-        *beside, deepest = self.said(x, sizes)
-        return self.labels(self.climb(deepest.x, beside), x.shape[1:-1])
+    def answer(self, said: list[Said], lattice: Sequence[int]) -> Tensor:
+        *beside, deepest = said
+        return self.labels(self.climb(deepest.x, beside), lattice)
 
     def climb(self, x: Tensor, beside: Sequence[Said], first: int = 0) -> Tensor:
         """The way up.

@@ -60,7 +60,7 @@ def backward_kernel(
     CELL: tl.constexpr, NDIM: tl.constexpr, HIDDEN: tl.constexpr, GATES: tl.constexpr, LANES: tl.constexpr,
     MEMORY: tl.constexpr, STATES: tl.constexpr, SPLIT: tl.constexpr, FEEDS: tl.constexpr, PEEPHOLES: tl.constexpr,
     ENTRY: tl.constexpr, EXIT: tl.constexpr, RAGGED: tl.constexpr, RESIDENT: tl.constexpr,
-    PRECISION: tl.constexpr, ACC: tl.constexpr, M: tl.constexpr, BU: tl.constexpr, BK: tl.constexpr,
+    PRECISION: tl.constexpr, ACC: tl.constexpr, LIMITS: tl.constexpr, M: tl.constexpr, BU: tl.constexpr, BK: tl.constexpr,
     SPAN: tl.constexpr, SLICES: tl.constexpr,
 ):  # fmt: skip
     # Activations are read ahead of the wait, which hides how long they take; of large tiles they would crowd the
@@ -160,8 +160,10 @@ def backward_kernel(
                 if SLICES > 1:
                     seen_own = walk.wait_for(p_own, seen_own, done * SLICES)
                 b_carried = tl.zeros((M, BU), ACC)
-                b_products = walk.new_sums(b_dh, STACKED)
-                b_into_memory = walk.new_sums(b_ds, STACKED)
+                # what comes from outside is added last: it is not limited
+                b_zero = tl.zeros((M, BU), ACC)
+                b_products = walk.new_sums(b_zero, STACKED)
+                b_into_memory = walk.new_sums(b_zero, STACKED)
                 for k in tl.static_range(NDIM):
                     following = inside & (x[k] + 1 < own[k])
                     o_after = o_row + walk.step_along(extents, backward_axes, k) * directions
@@ -212,8 +214,13 @@ def backward_kernel(
                             )  # fmt: skip
                             b_d = walk.left_operand(b_d, STACKED)
                             b_products = walk.multiply(b_d, b_w, b_products, PRECISION, STACKED, ACC)
-                b_dh = walk.summed(b_products, b_dh, STACKED)
-                b_ds = walk.summed(b_into_memory, b_ds, STACKED) + b_carried
+                b_returned = walk.summed(b_products, b_zero, STACKED)
+                b_carried += walk.summed(b_into_memory, b_zero, STACKED)
+                if MEMORY:
+                    b_ds += gates.limited(b_carried, LIMITS[1])
+                elif STATES:  # the output is the state
+                    b_returned += b_carried
+                b_dh += gates.limited(b_returned, LIMITS[1])
                 if STATES and not EARLY:
                     kept = load_kept(p_gates + o_g, p_parts, o_p, mask, HIDDEN, GATES, LANES, ACC)
                 extra = ()
@@ -221,7 +228,9 @@ def backward_kernel(
                     for row in tl.static_range(NDIM + 2):
                         b_p = tl.load(p_extra + row * HIDDEN + o_unit, mask=units, other=0).to(ACC)
                         extra = extra + (b_p[None, :],)
-                deltas, carries = gates.backward(b_dh, b_ds, kept, b_h, b_s, states, extra, CELL, NDIM)
+                deltas, carries = gates.backward(
+                    b_dh, b_ds, kept, b_h, b_s, states, extra, CELL, NDIM, LIMITS
+                )
                 alive = live[:, None] & units[None, :]
                 for lane in tl.static_range(LANES):
                     # zero outside a ragged sample: the products over the lattice take in every point

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from ...lattice import face_lattice, face_points, inside
+from ...saturation import limited_gradient
+from .plan import state_dtype
 from .problem import Deltas, Inputs, Problem
 
 
@@ -49,6 +51,8 @@ def entry_gradients(
         dc0 = torch.zeros_like(dh0) if problem.shape.memory else None
     else:
         dh0, dc0 = _of_points(problem, inputs, deltas)
+        limit = problem.shape.limit(state_dtype(inputs.x.dtype))
+        dh0, dc0 = limited_gradient(dh0, limit), None if dc0 is None else limited_gradient(dc0, limit)
     if dhn is not None and (inputs.sizes is not None or problem.empty):
         scanned = ~_passing(problem, inputs.sizes, dhn.device)
         dh0 = dh0 + dhn.masked_fill(scanned, 0)

@@ -62,6 +62,7 @@ def forward_kernel(
     PEEPHOLES: tl.constexpr, BIASED: tl.constexpr,  # what p_extra holds otherwise
     APART: tl.constexpr, KEEP: tl.constexpr, ENTRY: tl.constexpr, EXIT: tl.constexpr,
     RAGGED: tl.constexpr, RESIDENT: tl.constexpr, PRECISION: tl.constexpr, ACC: tl.constexpr,
+    LIMITS: tl.constexpr,  # where states and gradients saturate
     M: tl.constexpr, BU: tl.constexpr, BK: tl.constexpr,
     SPAN: tl.constexpr,  # units of a slice
     SLICES: tl.constexpr,
@@ -199,7 +200,7 @@ def forward_kernel(
                     for row in tl.static_range(NDIM + 2):
                         b_p = tl.load(p_extra + row * HIDDEN + o_unit, mask=units, other=0).to(ACC)
                         extra = extra + (b_p[None, :],)
-                b_h, b_s, kept = gates.forward(sums, states, extra, CELL, NDIM)
+                b_h, b_s, kept = gates.forward(sums, states, extra, CELL, NDIM, LIMITS)
                 # outside a ragged sample the output is 0, and so are what the products of the way back will meet
                 b_h = tl.where(mask, b_h, 0.0)
                 b_s = tl.where(mask, b_s, 0.0)

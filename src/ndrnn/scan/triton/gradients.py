@@ -120,14 +120,16 @@ def _additional(problem: Problem, inputs: Inputs, scanned: Scanned, deltas: Delt
         ]
         return torch.stack([_by_direction(deltas.gates, before) for before in axes], dim=1)
 
-    def of_gate(gate: int, memories: Tensor) -> Tensor:
-        return (deltas.gates[..., gate * hidden : (gate + 1) * hidden] * memories).sum((0, 1))
+    limit = shape.limit(state.dtype)
 
-    rows = [of_gate(shape.gates - 1, state)]
-    for axis in reversed(range(shape.ndim)):
+    def of_gate(gate: int, memories: Tensor) -> Tensor:
+        product = deltas.gates[..., gate * hidden : (gate + 1) * hidden] * memories
+        return product.clamp_(-limit, limit).sum((0, 1))
+
+    forget, total = [], torch.zeros_like(state)
+    for axis in range(shape.ndim):
         before = _predecessors(problem, axis, state, inputs.c0, inputs.sizes, state.dtype)
-        rows.insert(0, of_gate(1 + axis, before))
-        rows.append(of_gate(0, before))
+        forget.append(of_gate(1 + axis, before))
+        total += before
     # the input gate has one weight a unit for all axes
-    forget_and_output, to_input = rows[: shape.ndim + 1], rows[shape.ndim + 1 :]
-    return torch.stack([torch.stack(to_input).sum(0), *forget_and_output], dim=1)
+    return torch.stack([of_gate(0, total), *forget, of_gate(shape.gates - 1, state)], dim=1)

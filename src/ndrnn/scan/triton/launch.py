@@ -72,6 +72,7 @@ def _arguments(problem: Problem, cut: Plan, inputs: Inputs) -> dict[str, Any]:
         "RESIDENT": cut.resident,
         "PRECISION": precision,
         "ACC": tl.float64 if x.dtype == torch.float64 else tl.float32,
+        "LIMITS": (shape.limit(x.dtype), shape.limit(state_dtype(x.dtype))),
         "M": cut.M,
         "BU": cut.BU,
         "SPAN": cut.span,

@@ -107,6 +107,8 @@ def _scan_backward(
     inputs = Inputs(x, weight_ih, weight_hh, bias, extra, sizes, h0, c0)
     apart = holds_state_apart(problem.shape, x.dtype)
     scanned = Scanned(y, None, None, state if apart else None, gates, parts)
+    # exits that were not asked for are empty, and so are their gradients where autograd makes them up
+    dhn, dcn = (grad if grad is not None and grad.numel() else None for grad in (dhn, dcn))
     with _on(x):
         return _present(x, launch.backward(problem, inputs, scanned, dy, dhn, dcn, wanted))
 

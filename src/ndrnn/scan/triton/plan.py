@@ -7,10 +7,12 @@ captured in a graph, and so that the same call always sums in the same order.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+from ...saturation import limit_of
 
 MAX_NDIM = 3
 
@@ -70,6 +72,10 @@ class Shape:
     @property
     def lanes(self) -> int:
         return self.gates + self.ndim if self.split else self.gates
+
+    def limit(self, dtype: torch.dtype) -> float:
+        """The size at which states of a type saturate; gradients do at that of what they are computed in."""
+        return limit_of(dtype, self.feeds)
 
     def constants(self) -> dict[str, object]:
         """As the kernels take them."""
@@ -139,7 +145,7 @@ _MOST_SLICES = 16
 _UNITS = 32
 
 
-@cache
+@lru_cache(maxsize=4096)
 def plan(
     shape: Shape,
     hidden: int,
@@ -218,9 +224,6 @@ def plan(
     )
 
 
-_orders: dict[tuple[tuple[int, ...], torch.device], Tensor] = {}
-
-
 def order_of_others(lattice: tuple[int, ...], device: torch.device) -> Tensor | None:
     """The points of the axes after the first, sorted by their distance from the corner, and where each distance starts.
 
@@ -229,15 +232,23 @@ def order_of_others(lattice: tuple[int, ...], device: torch.device) -> Tensor | 
     """
     if len(lattice) < MAX_NDIM:
         return None
-    key = lattice[1:], device
-    if key in _orders:
-        return _orders[key]
-    points = torch.arange(lattice[1] * lattice[2], device=device)
-    distance = points // lattice[2] + points % lattice[2]
+    if device.type != "cuda":
+        return _kept_order(lattice[1:], device, 0)
+    if torch.cuda.is_current_stream_capturing():
+        # what is computed now holds no values yet and belongs to the graph, which may outlive what is kept here
+        return _order(lattice[1:], device)
+    return _kept_order(lattice[1:], device, torch.cuda.current_stream(device).cuda_stream)
+
+
+def _order(others: tuple[int, ...], device: torch.device) -> Tensor:
+    points = torch.arange(others[0] * others[1], device=device)
+    distance = points // others[1] + points % others[1]
     in_order = distance.argsort(stable=True)
-    starts = torch.searchsorted(distance[in_order], torch.arange(lattice[1] + lattice[2], device=device))
-    order = torch.cat([starts, in_order]).to(torch.int32)
-    # what is computed while a graph is captured holds no values yet, and belongs to the graph
-    if device.type != "cuda" or not torch.cuda.is_current_stream_capturing():
-        _orders[key] = order
-    return order
+    starts = torch.searchsorted(distance[in_order], torch.arange(others[0] + others[1], device=device))
+    return torch.cat([starts, in_order]).to(torch.int32)
+
+
+@lru_cache(maxsize=64)
+def _kept_order(others: tuple[int, ...], device: torch.device, stream: int) -> Tensor:
+    """Each stream has its own: it is computed, read and given back there, so that nothing has to wait for it."""
+    return _order(others, device)
