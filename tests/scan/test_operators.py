@@ -163,10 +163,10 @@ def in_a_fresh_process(script: str, **environment: str) -> subprocess.CompletedP
 
 
 def test_a_required_backend_that_is_missing_fails_loudly() -> None:
-    done = in_a_fresh_process("import ndrnn", NDRNN_REQUIRE="cpu", NDRNN_CPU_ISA="sse9")
+    done = in_a_fresh_process("import ndrnn; ndrnn.MDRNN", NDRNN_REQUIRE="cpu", NDRNN_CPU_ISA="sse9")
     assert done.returncode != 0
     assert "NDRNN_REQUIRE asks for the backend 'cpu'" in done.stderr
-    done = in_a_fresh_process("import ndrnn", NDRNN_REQUIRE="abacus")
+    done = in_a_fresh_process("import ndrnn; ndrnn.MDRNN", NDRNN_REQUIRE="abacus")
     assert "no such backend" in done.stderr
     script = "import ndrnn; print(ndrnn.available_backends()['cpu'])"
     assert (

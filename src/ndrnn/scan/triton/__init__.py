@@ -6,7 +6,6 @@ how they are tested without a GPU. Importing this package imports neither Triton
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 
@@ -16,13 +15,11 @@ from torch import Tensor
 from ...cells import Cell, Params
 from ...lattice import Direction
 from ..circumstances import TRANSFORMED, expects_backward, transformed
+from .interpreted import INTERPRETED
 from .plan import CELLS, MAX_NDIM
 
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 
-
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-"""Whether the kernels run under Triton's interpreter, on CPU tensors; Triton decides once, when they are imported."""
 
 _INSTALLED = find_spec("triton") is not None
 

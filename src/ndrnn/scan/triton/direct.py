@@ -14,7 +14,7 @@ The interpreter knows no PTX, and gets Triton's own.
 import triton
 import triton.language as tl
 
-from . import INTERPRETED
+from .interpreted import INTERPRETED
 
 PTX = tl.constexpr(not INTERPRETED)
 
