@@ -150,6 +150,7 @@ def bsds300(folder: Path, generator: np.random.Generator) -> None:
 
 
 NETWORK = ("--network.hidden", 3, 5)
+UNET = ("--network.widths", 3, 5, "--network.scans", 0, 1, "--training.average", 0.5)
 SETS: dict[str, tuple[Callable[[Path, np.random.Generator], None], tuple[object, ...]]] = {
     "mnist": (mnist, ("--network.hidden", 6, "--training.epochs", 10, "--training.steps-between-checks", 10)),
     "mnist_hierarchy": (
@@ -162,6 +163,13 @@ SETS: dict[str, tuple[Callable[[Path, np.random.Generator], None], tuple[object,
     "handwriting_fr": (
         handwriting_fr,
         ("--network.hidden", 2, 4, 10, "--network.subsample", 3, 6, "--training.epochs", 12),
+    ),
+    "camvid_unet": (camvid, (*UNET, "--training.epochs", 5)),
+    "nuclei_unet": (nuclei, (*UNET, "--training.epochs", 5)),
+    "hippocampus_unet": (hippocampus, (*UNET, "--training.epochs", 6)),
+    "handwriting_fr_reader": (
+        handwriting_fr,
+        ("--network.widths", 2, 3, 4, 5, 6, "--network.norm", "layer", "--training.epochs", 12),
     ),
     "bsds300": (
         bsds300,
