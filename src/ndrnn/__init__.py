@@ -11,14 +11,15 @@ if TYPE_CHECKING:
     from .density import MCGSM, RIDE, CausalNeighborhood
     from .inspect.diagnose import Diagnosis, diagnose
     from .inspect.estimate import Estimate, estimate
-    from .nn import MDGRU, MDLSTM, MDRNN, Hierarchy, LeakyMDLSTM, SpatialLSTM, StableMDLSTM
+    from .nn import MDGRU, MDLSTM, MDRNN, Hierarchy, LeakyMDLSTM, MDLinearRNN, SpatialLSTM, StableMDLSTM
     from .saving.models import load, save
-    from .scan import available_backends, backend, release_memory
+    from .scan import available_backends, backend, linear_scan, release_memory
 
 __all__ = [
     "MCGSM",
     "MDGRU",
     "MDLSTM",
+    "MDLinearRNN",
     "MDRNN",
     "RIDE",
     "CausalNeighborhood",
@@ -36,6 +37,7 @@ __all__ = [
     "diagnose",
     "estimate",
     "learn",
+    "linear_scan",
     "load",
     "nn",
     "registry",
@@ -51,12 +53,12 @@ __all__ = [
 # functions come before the modules that share their names.
 _HOMES = {
     **dict.fromkeys(
-        ("MDGRU", "MDLSTM", "MDRNN", "Hierarchy", "LeakyMDLSTM", "SpatialLSTM", "StableMDLSTM"), "nn"
+        ("MDGRU", "MDLSTM", "MDLinearRNN", "MDRNN", "Hierarchy", "LeakyMDLSTM", "SpatialLSTM", "StableMDLSTM"), "nn"
     ),
     **dict.fromkeys(("MCGSM", "RIDE", "CausalNeighborhood"), "density"),
     **dict.fromkeys(("Diagnosis", "diagnose"), "inspect.diagnose"),
     **dict.fromkeys(("Estimate", "estimate"), "inspect.estimate"),
-    **dict.fromkeys(("available_backends", "backend", "release_memory"), "scan"),
+    **dict.fromkeys(("available_backends", "backend", "linear_scan", "release_memory"), "scan"),
     **dict.fromkeys(("load", "save"), "saving.models"),
 }
 _MODULES = {"data", "density", "learn", "nn", "registry", "saving", "scan", "tasks", "testing"}

@@ -78,7 +78,7 @@ def estimate(layer: ScanLayer, shape: Sequence[int], *, training: bool = True) -
 
 def _operations(layer: ScanLayer, shape: Sequence[int]) -> int:
     """Of the products forward: every element of a matrix is multiplied and added once a point."""
-    matrices: list[Tensor] = [layer.weight_ih, layer.weight_hh]
+    matrices: list[Tensor] = [layer.weight_ih, layer.params.weight_hh]
     if layer.cell.feeds_memory and layer.params.extra is not None:
         matrices.append(layer.params.extra)
     return 2 * prod(shape[:-1]) * sum(matrix.numel() for matrix in matrices)

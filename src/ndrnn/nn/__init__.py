@@ -2,10 +2,12 @@
 
 from .hierarchy import Hierarchy
 from .layers import MDGRU, MDLSTM, MDRNN, LeakyMDLSTM, ScanLayer, SpatialLSTM, StableMDLSTM
+from .linear import MDLinearRNN
 
 __all__ = [
     "MDGRU",
     "MDLSTM",
+    "MDLinearRNN",
     "MDRNN",
     "Hierarchy",
     "LeakyMDLSTM",
