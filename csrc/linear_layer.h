@@ -275,7 +275,7 @@ class LinearLayerWayBack : LinearLayerWalk<T> {
   LinearLayerWayBack(const Plan& plan, const LinearLayerBackward<T>& call, const Host& host)
       : Base(plan, call.forward, host, kTasksWanted), call_(call), column_(panel_for<T>(problem_.inputs)),
         columns_(ceil_div(problem_.inputs, column_) * column_), few_(2 * problem_.inputs <= kLanes<T>),
-        groups_(smaller(problem_.batch, ceil_div(kGroupsWanted, problem_.directions))), trains_(call.dweight || call.dbias) {}
+        groups_(larger(1, smaller(problem_.batch, ceil_div(kGroupsWanted, problem_.directions)))), trains_(call.dweight || call.dbias) {}
 
   bool run() {
     const int64_t tasks = problem_.directions * groups_ * parts_, workers = smaller(host_.threads, tasks);

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...cells import Cell, Params, Tensors
 from ...lattice import Direction, face_points, pack_faces, unpack_faces
 from ..circumstances import expects_backward
-from ..wavefront import _exit_faces
+from ..wavefront import _exit_faces, _mask_faces
 from . import operators
 
 
@@ -60,6 +60,8 @@ def exits_of(y: Tensor, directions: Sequence[Direction], sizes: Tensor | None, h
     if h0 is None:
         batch, *lattice, count, hidden = y.shape
         h0 = y.new_zeros((count, batch, sum(face_points(lattice)), hidden))
+    elif sizes is not None:
+        h0 = _mask_faces(h0, y.shape[1:-2], sizes)
     return _exit_faces(y, directions, sizes, h0)
 
 
