@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ...cells import Cell, Params, Tensors
-from ...lattice import Direction, face_points, pack_faces, unpack_faces
+from ...lattice import Direction, pack_faces, unpack_faces
 from ..circumstances import expects_backward
-from ..wavefront import _exit_faces, _mask_faces
 from . import operators
+from .exits import exits_of
 
 
 def scan(
@@ -53,16 +53,6 @@ def scan_layer(
     if not return_state:
         return y, None, None
     return y, exits_of(y, directions, sizes, h0), cn
-
-
-def exits_of(y: Tensor, directions: Sequence[Direction], sizes: Tensor | None, h0: Tensor | None) -> Tensor:
-    """The outputs y (N, *lattice, D, H) on the exit faces, packed. They enter nothing, but are a part of the state."""
-    if h0 is None:
-        batch, *lattice, count, hidden = y.shape
-        h0 = y.new_zeros((count, batch, sum(face_points(lattice)), hidden))
-    elif sizes is not None:
-        h0 = _mask_faces(h0, y.shape[1:-2], sizes)
-    return _exit_faces(y, directions, sizes, h0)
 
 
 def step(

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ...lattice import Direction, check_sizes, face_lattice
 from .. import cpu as compiled
+from .. import triton as device
 from ..circumstances import TRANSFORMED, transformed
 from ..dispatch import _name_for
-from . import cpu, reference, wavefront
+from . import cpu, reference, triton, wavefront
 
 Faces = tuple[Tensor, ...]
 _warned: set[str] = set()
@@ -92,8 +93,8 @@ def linear_scan(
     if initial_state is not None:
         _check_state(initial_state, z)
     name = _select(z)
-    if name == "cpu":
-        c, exits = cpu.scan(z, f, axes, sizes, initial_state, return_state)
+    if name in ("cpu", "triton"):
+        c, exits = (cpu if name == "cpu" else triton).scan(z, f, axes, sizes, initial_state, return_state)
     else:
         if initial_state is None:
             shapes = [
@@ -157,6 +158,8 @@ def _check_state(state: Sequence[Tensor], z: Tensor) -> None:
 
 def _refusal(name: str, z: Tensor) -> str | None:
     """Why a compiled backend cannot serve a call, or None."""
+    if name == "triton":
+        return device.refusal() or device.refusal_of_tensors(z, ())
     reason = compiled.refusal_of_tensor(z)
     if reason is None and z.dim() - 2 > compiled.MOST_AXES:
         reason = f"the compiled kernels take at most {compiled.MOST_AXES} axes, not {z.dim() - 2}"
