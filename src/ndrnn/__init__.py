@@ -19,7 +19,6 @@ __all__ = [
     "MCGSM",
     "MDGRU",
     "MDLSTM",
-    "MDLinearRNN",
     "MDRNN",
     "RIDE",
     "CausalNeighborhood",
@@ -27,6 +26,7 @@ __all__ = [
     "Estimate",
     "Hierarchy",
     "LeakyMDLSTM",
+    "MDLinearRNN",
     "SpatialLSTM",
     "StableMDLSTM",
     "__version__",
@@ -53,7 +53,17 @@ __all__ = [
 # functions come before the modules that share their names.
 _HOMES = {
     **dict.fromkeys(
-        ("MDGRU", "MDLSTM", "MDLinearRNN", "MDRNN", "Hierarchy", "LeakyMDLSTM", "SpatialLSTM", "StableMDLSTM"), "nn"
+        (
+            "MDGRU",
+            "MDLSTM",
+            "MDLinearRNN",
+            "MDRNN",
+            "Hierarchy",
+            "LeakyMDLSTM",
+            "SpatialLSTM",
+            "StableMDLSTM",
+        ),
+        "nn",
     ),
     **dict.fromkeys(("MCGSM", "RIDE", "CausalNeighborhood"), "density"),
     **dict.fromkeys(("Diagnosis", "diagnose"), "inspect.diagnose"),

@@ -30,9 +30,7 @@ class Case:
 
     def to(self, dtype: torch.dtype) -> Case:
         state = None if self.state is None else tuple(face.detach().to(dtype) for face in self.state)
-        return Case(
-            self.z.detach().to(dtype), self.f.detach().to(dtype), self.direction, self.sizes, state
-        )
+        return Case(self.z.detach().to(dtype), self.f.detach().to(dtype), self.direction, self.sizes, state)
 
     def run(self) -> tuple[Tensor, ...]:
         c, exits = ndrnn.linear_scan(
@@ -79,9 +77,7 @@ def draw_any(rng: random.Random, seed: int) -> Case:
     ndim = rng.choice([1, 2, 2, 3, 4])
     least = rng.choice([0, 1, 1, 1, 1, 1])
     lattice = tuple(rng.randint(least, 4) for _ in range(ndim))
-    options: dict[str, Any] = {
-        name: rng.random() < 0.5 for name in ("shared", "ragged", "state")
-    }
+    options: dict[str, Any] = {name: rng.random() < 0.5 for name in ("shared", "ragged", "state")}
     direction = tuple(rng.choice((1, -1)) for _ in range(ndim))
     hidden = rng.choice([1, 2, 3, 8, 9, 17])
     return draw(lattice, hidden, seed=seed, batch=rng.choice([0, 1, 2, 3]), direction=direction, **options)

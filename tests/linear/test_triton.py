@@ -32,7 +32,7 @@ def on_device(case):
 
 def test_random_configurations(scans):
     rng = random.Random(0)
-    for seed in range(60):
+    for seed in range(30):
         case = scans.draw_any(rng, seed)
         if case.z.dim() > 5:
             continue
@@ -49,26 +49,27 @@ def test_random_configurations(scans):
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 def test_gradients(ndim, scans):
-    case = on_device(scans.draw((3, 2, 2)[:ndim], 2, direction=(-1, 1, -1)[:ndim], ragged=True, state=True))
+    case = on_device(
+        scans.draw((3, 2, 2)[:ndim], 2, batch=2, direction=(-1, 1, -1)[:ndim], ragged=True, state=True)
+    )
 
     def function(z, f, *state):
         return type(case)(z, f, case.direction, case.sizes, state).run()
 
     with ndrnn.backend("triton"):
-        assert gradcheck(function, case.inputs)
+        assert gradcheck(function, case.inputs, fast_mode=True)
 
 
 @pytest.mark.parametrize("normalize", ["softmax", "even"])
 def test_the_layer_conforms(normalize, normal, random_state):
     layer = ndrnn.MDLinearRNN(2, 5, normalize=normalize, dtype=torch.float64).to(DEVICE)
-    x, sizes = normal(3, 3, 4, 2).to(DEVICE), torch.tensor([[3, 4], [2, 1], [0, 4]], device=DEVICE)
-    ndrnn.testing.assert_conforms(layer, x, backends=["triton"])
+    x, sizes = normal(3, 2, 3, 2).to(DEVICE), torch.tensor([[2, 3], [2, 1], [0, 3]], device=DEVICE)
     ndrnn.testing.assert_conforms(layer, x, sizes, backends=["triton"])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 def test_half_precision_is_no_worse_than_twice_plain_pytorch(dtype, scans):
-    exact = on_device(scans.draw((9, 12), 8, direction=(1, -1), state=True).to(torch.float32))
+    exact = on_device(scans.draw((5, 7), 8, direction=(1, -1), state=True).to(torch.float32))
     low = exact.to(dtype)
     for tensor in low.inputs:
         tensor.mul_(0.5).requires_grad_()

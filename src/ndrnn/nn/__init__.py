@@ -7,10 +7,10 @@ from .linear import MDLinearRNN
 __all__ = [
     "MDGRU",
     "MDLSTM",
-    "MDLinearRNN",
     "MDRNN",
     "Hierarchy",
     "LeakyMDLSTM",
+    "MDLinearRNN",
     "ScanLayer",
     "SpatialLSTM",
     "StableMDLSTM",

@@ -10,8 +10,8 @@ from torch import Tensor
 from ..cells import Cell, Params, Tensors
 from ..lattice import Direction
 from . import operators
-from .linear import cpu as linear
 from .circumstances import TRANSFORMED, expects_backward, transformed
+from .linear import cpu as linear
 
 MOST_AXES = 8
 

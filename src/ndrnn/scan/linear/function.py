@@ -97,9 +97,7 @@ def linear_scan(
         c, exits = (cpu if name == "cpu" else triton).scan(z, f, axes, sizes, initial_state, return_state)
     else:
         if initial_state is None:
-            shapes = [
-                (z.shape[0], *face_lattice(lattice, axis), z.shape[-1]) for axis in range(len(lattice))
-            ]
+            shapes = [(z.shape[0], *face_lattice(lattice, axis), z.shape[-1]) for axis in range(len(lattice))]
             initial_state = [z.new_zeros(shape) for shape in shapes]
         run = reference.scan if name == "reference" else wavefront.scan
         c, exits = run(z, f, axes, sizes, initial_state)

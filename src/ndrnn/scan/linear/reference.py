@@ -36,7 +36,10 @@ def _scan_sample(
     z: Tensor, f: Tensor, direction: Direction, extent: tuple[int, ...], state: Faces
 ) -> tuple[Tensor, list[Tensor]]:
     lattice, ndim, hidden = tuple(z.shape[:-1]), len(direction), z.shape[-1]
-    orders = [range(size) if sign > 0 else range(size - 1, -1, -1) for size, sign in zip(extent, direction, strict=True)]
+    orders = [
+        range(size) if sign > 0 else range(size - 1, -1, -1)
+        for size, sign in zip(extent, direction, strict=True)
+    ]
     c: dict[tuple[int, ...], Tensor] = {}
     for point in product(*orders):
         total = z[point]

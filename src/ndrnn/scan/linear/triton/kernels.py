@@ -184,7 +184,11 @@ def backward_kernel(
                         p_state, p_c0, o_before, o_face, o_unit, inside & (x[k] > 0), inside & (x[k] == 0), units,
                         HIDDEN, ENTRY, False,
                     )  # fmt: skip
-                    tl.store(p_df + k * whole * HIDDEN + o_s, (b_e * b_before.to(ACC)).to(p_df.dtype.element_ty), mask=alive)
+                    tl.store(
+                        p_df + k * whole * HIDDEN + o_s,
+                        (b_e * b_before.to(ACC)).to(p_df.dtype.element_ty),
+                        mask=alive,
+                    )
                 if NEEDS_STATE:
                     entering = inside & (x[k] == 0)
                     met = entering[:, None] & units[None, :]

@@ -114,7 +114,9 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> 
     _, f, sizes, c0, ctx.backward_axes, _, ctx.keep = inputs
     c, _, state = output
     ctx.low = state_dtype(c.dtype) != c.dtype
-    ctx.save_for_backward(f, sizes, c0, state if ctx.low else c, inputs[0] if ctx.low and not ctx.keep else None)
+    ctx.save_for_backward(
+        f, sizes, c0, state if ctx.low else c, inputs[0] if ctx.low and not ctx.keep else None
+    )
     ctx.mark_non_differentiable(state)
     ctx.set_materialize_grads(False)
 
