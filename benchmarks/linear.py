@@ -108,7 +108,7 @@ def _parts(workload: Workload, effort: Effort, progress: Callable[[str], None]) 
     """What inference is made of, each part as PyTorch does it alone: the product, the functions, the bytes."""
     progress("parts of the limit")
     layer, x = workload.build(), workload.input()
-    points, rows = x.shape[:-1].numel(), layer.weight_ih.flatten(0, 1).T.contiguous()
+    points, rows = x.shape[:-1].numel(), layer.weight_ih.detach().flatten(0, 1).T.contiguous()
     flat, out = x.flatten(0, -2), torch.empty(points, rows.shape[1])
     functions = torch.randn(points, len(layer.directions) * layer.hidden_size)
     y = torch.empty_like(functions)
