@@ -2,7 +2,8 @@
 #pragma once
 #include "backward.h"
 #include "drawing.h"
-#include "linear_layer.h"
+#include "linear_backward.h"
+#include "linear_forward.h"
 #include "linear_scan.h"
 #include "step.h"
 
