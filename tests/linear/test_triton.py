@@ -86,7 +86,7 @@ def test_half_precision_is_no_worse_than_twice_plain_pytorch(dtype, scans):
     ]:
         assert ours.dtype == dtype
         error, allowed = (float((a.double() - right).abs().max().detach()) for a in (ours, theirs))
-        assert error <= 2 * allowed + torch.finfo(dtype).eps * float(right.abs().max())
+        assert error <= 2 * allowed + torch.finfo(dtype).eps * float(right.abs().max().detach())
 
 
 def test_it_traces(scans):
