@@ -19,6 +19,7 @@ from . import (
     conformance,
     density,
     launch,
+    linear,
     machine,
     memory,
     products,
@@ -30,7 +31,7 @@ from . import (
 from .measure import CLOCKS, Effort
 from .peers import COMPILED, KERAS, LOOP, TORCH_LSTM, WAVEFRONT, Peer
 from .table import Table, report, to_json
-from .workloads import CELLS, MAIN, OTHERS, RECOMPUTED, SEQUENCES, THREADS, TINY, Workload
+from .workloads import CELLS, LINEAR, MAIN, OTHERS, RECOMPUTED, SEQUENCES, THREADS, TINY, Workload
 
 Progress = Callable[[str], None]
 
@@ -66,6 +67,7 @@ SECTIONS = (
     Section("others", OTHERS, _speed("Three axes, float64, one direction; one thread", WAVEFRONT)),
     Section("sequences", SEQUENCES, _speed("Sequences, n = 1", TORCH_LSTM, WAVEFRONT)),
     Section("threads", THREADS, lambda *given: [speed.thread_table(*given)]),
+    Section("linear", LINEAR, linear.tables),
     Section("launch", (TINY,), lambda chosen, *given: [launch.table(chosen[0], *given)]),
     Section("memory", (*MAIN, OTHERS[0]), lambda *given: [memory.table(*given)]),
     Section("checkpoint", RECOMPUTED, lambda *given: [recompute.table(*given)]),

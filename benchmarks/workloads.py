@@ -69,7 +69,7 @@ class Workload:
     def operations(self) -> int:
         """Floating-point operations forward, 2 * (C + n*H) * G*H a point and direction; training counts thrice."""
         layer = self.build()
-        matrices = [layer.weight_ih, layer.weight_hh]
+        matrices = [layer.weight_ih, layer.params.weight_hh]
         if layer.cell.feeds_memory:
             matrices.append(layer.get_parameter("weight_ch"))
         return 2 * self.batch * self.points * sum(matrix.numel() for matrix in matrices)
@@ -121,5 +121,14 @@ SEQUENCES = tuple(
 THREADS = (*MAIN, OTHERS[-1], Workload("MDLSTM", 1, (64, 64), 16, 64, directions=1))
 
 RECOMPUTED = (*MAIN[2:], Workload("MDLSTM", 1, (1024, 1024), 1, 16))
+
+# the linear recurrence, and what it stands beside: gated layers of as many units, and of as many weights
+LINEAR = (
+    Workload("MDLinearRNN", 1, (256, 256), 64, 64),
+    Workload("MDGRU", 1, (256, 256), 64, 64),
+    Workload("MDLSTM", 1, (256, 256), 64, 64),
+    Workload("MDGRU", 1, (256, 256), 64, 32),
+    Workload("MDLSTM", 1, (256, 256), 64, 32),
+)
 
 TINY = Workload("MDLSTM", 1, (4, 4), 1, 4)

@@ -2,6 +2,9 @@
 #pragma once
 #include "backward.h"
 #include "drawing.h"
+#include "linear_backward.h"
+#include "linear_forward.h"
+#include "linear_scan.h"
 #include "step.h"
 
 namespace ndrnn::NDRNN_ISA {
@@ -17,6 +20,12 @@ Outcome run(const char* name, const Problem& problem, const Call& call, const Ho
 template <class T>
 Outcome draw(const Drawing<T>& call, const Host& host) {
   return MixtureDrawing<T>(call, host).run() ? Outcome::kDone : Outcome::kNoMemory;
+}
+
+template <template <class> class Run, class T, template <class> class Call>
+Outcome linear(const Problem& problem, const Call<T>& call, const Host& host) {
+  const Plan plan(problem);
+  return Run<T>(plan, call, host).run() ? Outcome::kDone : Outcome::kNoMemory;
 }
 
 int64_t width(int64_t hidden, int bytes) {
@@ -47,7 +56,15 @@ const Kernels& kernels() {
                                  run<float, BackwardScan, Backward<float>>,
                                  run<double, BackwardScan, Backward<double>>,
                                  draw<float>,
-                                 draw<double>};
+                                 draw<double>,
+                                 linear<LinearForward, float, LinearScan>,
+                                 linear<LinearForward, double, LinearScan>,
+                                 linear<LinearBackward, float, LinearScanBackward>,
+                                 linear<LinearBackward, double, LinearScanBackward>,
+                                 linear<LinearLayerForward, float, LinearLayer>,
+                                 linear<LinearLayerForward, double, LinearLayer>,
+                                 linear<LinearLayerWayBack, float, LinearLayerBackward>,
+                                 linear<LinearLayerWayBack, double, LinearLayerBackward>};
   return table;
 }
 

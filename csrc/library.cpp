@@ -348,11 +348,17 @@ Tensor draw(const Tensor& x, const Tensor& rows, const Tensor& energy_weights, c
 
 }  // namespace
 
+#include "linear_border.h"
+
 STABLE_TORCH_LIBRARY_IMPL(ndrnn, CPU, m) {
   m.impl("scan", TORCH_BOX(&scan));
   m.impl("step", TORCH_BOX(&step));
   m.impl("scan_backward", TORCH_BOX(&scan_backward));
   m.impl("draw", TORCH_BOX(&draw));
+  m.impl("linear_scan", TORCH_BOX(&linear_scan));
+  m.impl("linear_scan_backward", TORCH_BOX(&linear_scan_backward));
+  m.impl("linear_layer", TORCH_BOX(&linear_layer));
+  m.impl("linear_layer_backward", TORCH_BOX(&linear_layer_backward));
 }
 
 // For the Python side, which foretells shapes without running anything.

@@ -71,6 +71,42 @@ struct Drawing {
   T* drawn;                         // (P, M)
 };
 
+// A linear recurrence in one direction: c = z + sum over the axes of f times c of the predecessor.
+template <class T>
+struct LinearScan {
+  bool per_unit;      // f has an element for every unit, or one for all
+  const T* z;         // (N, P, H)
+  const T* f;         // (n, N, P, H) or (n, N, P, 1)
+  const T* c0;        // (N, F, H) or null
+  T *c, *cn;          // (N, P, H), and (N, F, H) or null
+};
+
+template <class T>
+struct LinearScanBackward {
+  bool per_unit;
+  const T *f, *c0, *c;
+  const T *dc, *dcn;  // (N, P, H), and (N, F, H) or null
+  T *dz, *df, *dc0;   // df and dc0 may be null
+};
+
+// The layer on it, in D directions: gates from the input alone, i, f_1 .. f_n, g, o.
+template <class T>
+struct LinearLayer {
+  bool even;          // the rule that bounds the shares
+  const T* x;         // (N, P, C)
+  const T* weight;    // (D, (n + 3) * H, C)
+  const T* bias;      // (D, (n + 3) * H) or null
+  const T* c0;        // (D, N, F, H) or null
+  T *y, *cn, *c;      // (N, P, D, H), (D, N, F, H) or null, and for the way back (D, N, P, width) or null
+};
+
+template <class T>
+struct LinearLayerBackward {
+  LinearLayer<T> forward;       // y and cn are not read
+  const T *dy, *dcn;
+  T *dx, *dweight, *dbias, *dc0;  // each may be null
+};
+
 // What the kernels ask the border for.
 struct Host {
   int threads;
@@ -103,6 +139,14 @@ struct Kernels {
   Outcome (*backward64)(const char* cell, const Problem&, const Backward<double>&, const Host&);
   Outcome (*draw32)(const Drawing<float>&, const Host&);
   Outcome (*draw64)(const Drawing<double>&, const Host&);
+  Outcome (*linear32)(const Problem&, const LinearScan<float>&, const Host&);
+  Outcome (*linear64)(const Problem&, const LinearScan<double>&, const Host&);
+  Outcome (*linear_backward32)(const Problem&, const LinearScanBackward<float>&, const Host&);
+  Outcome (*linear_backward64)(const Problem&, const LinearScanBackward<double>&, const Host&);
+  Outcome (*linear_layer32)(const Problem&, const LinearLayer<float>&, const Host&);
+  Outcome (*linear_layer64)(const Problem&, const LinearLayer<double>&, const Host&);
+  Outcome (*linear_layer_backward32)(const Problem&, const LinearLayerBackward<float>&, const Host&);
+  Outcome (*linear_layer_backward64)(const Problem&, const LinearLayerBackward<double>&, const Host&);
 };
 
 namespace avx512 { const Kernels& kernels(); }

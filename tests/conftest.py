@@ -62,6 +62,8 @@ VARIANTS = [
     Variant("spatial", ndrnn.SpatialLSTM, lstm=True),
     Variant("spatial_extended", partial(ndrnn.SpatialLSTM, extended=True), lstm=True),
     Variant("gru", ndrnn.MDGRU),
+    Variant("linear", ndrnn.MDLinearRNN),
+    Variant("linear_even", partial(ndrnn.MDLinearRNN, normalize="even")),
 ]
 
 

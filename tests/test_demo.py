@@ -99,6 +99,7 @@ def test_the_demo_reads_idx_files(tmp_path, capsys):
         "0.02",
         "--hidden",
         "2",
+        "--no-photographs",
         "--out",
         str(tmp_path / "out"),
     ]

@@ -81,6 +81,7 @@ def test_public_names():
         "MCGSM",
         "MDGRU",
         "MDLSTM",
+        "MDLinearRNN",
         "MDRNN",
         "RIDE",
         "SpatialLSTM",
@@ -95,6 +96,7 @@ def test_public_names():
         "diagnose",
         "estimate",
         "learn",
+        "linear_scan",
         "load",
         "nn",
         "registry",
@@ -174,7 +176,7 @@ def test_what_the_registry_declares_is_there():
     registry = ndrnn.registry
     for kind in (registry.layers, registry.models, registry.tasks, registry.readers):
         assert all(kind[name] is not None for name in kind)
-    own = ("MDRNN", "MDLSTM", "StableMDLSTM", "LeakyMDLSTM", "SpatialLSTM", "MDGRU")
+    own = ("MDRNN", "MDLSTM", "StableMDLSTM", "LeakyMDLSTM", "SpatialLSTM", "MDGRU", "MDLinearRNN")
     assert [registry.layers[name].__name__ for name in own] == list(own)
 
 

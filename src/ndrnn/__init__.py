@@ -18,13 +18,14 @@ if TYPE_CHECKING:
         ChannelsFirst,
         Hierarchy,
         LeakyMDLSTM,
+        MDLinearRNN,
         SpatialLSTM,
         StableMDLSTM,
         Stack,
         State,
     )
     from .saving.models import load, save
-    from .scan import available_backends, backend, release_memory
+    from .scan import available_backends, backend, linear_scan, release_memory
 
 __all__ = [
     "MCGSM",
@@ -38,6 +39,7 @@ __all__ = [
     "Estimate",
     "Hierarchy",
     "LeakyMDLSTM",
+    "MDLinearRNN",
     "SpatialLSTM",
     "StableMDLSTM",
     "Stack",
@@ -50,6 +52,7 @@ __all__ = [
     "diagnose",
     "estimate",
     "learn",
+    "linear_scan",
     "load",
     "nn",
     "registry",
@@ -68,6 +71,7 @@ _HOMES = {
         (
             "MDGRU",
             "MDLSTM",
+            "MDLinearRNN",
             "MDRNN",
             "ChannelsFirst",
             "Hierarchy",
@@ -82,7 +86,7 @@ _HOMES = {
     **dict.fromkeys(("MCGSM", "RIDE", "CausalNeighborhood"), "density"),
     **dict.fromkeys(("Diagnosis", "diagnose"), "inspect.diagnose"),
     **dict.fromkeys(("Estimate", "estimate"), "inspect.estimate"),
-    **dict.fromkeys(("available_backends", "backend", "release_memory"), "scan"),
+    **dict.fromkeys(("available_backends", "backend", "linear_scan", "release_memory"), "scan"),
     **dict.fromkeys(("load", "save"), "saving.models"),
 }
 _MODULES = {"data", "density", "learn", "nn", "registry", "saving", "scan", "tasks", "testing"}

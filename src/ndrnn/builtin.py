@@ -11,6 +11,7 @@ _LAYERS = {
     name: f"ndrnn.nn.layers:{name}"
     for name in ("MDRNN", "MDLSTM", "StableMDLSTM", "LeakyMDLSTM", "SpatialLSTM", "MDGRU")
 }
+_LAYERS["MDLinearRNN"] = "ndrnn.nn.linear:MDLinearRNN"
 
 registry.layers.declare(_LAYERS)
 registry.models.declare(

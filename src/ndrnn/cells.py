@@ -50,6 +50,8 @@ class Cell(ABC):
     """Whether the point has a memory c beside its output h."""
     needs_separate_products: ClassVar[bool] = False
     """Whether ``u`` must hold one product an axis rather than their sum."""
+    recurrent: ClassVar[bool] = True
+    """Whether the predecessors' outputs enter the gates; else the recurrent weights have no rows, (D, n, 0, H)."""
 
     @property
     def kernel(self) -> str | None:
@@ -414,3 +416,49 @@ class GRUCell(Cell):
 
     def carries(self, gate: str) -> bool:
         return gate.startswith("z") and gate != "z0"
+
+
+@dataclass(frozen=True)
+class LinearCell(Cell):
+    """A recurrence that is linear in its memories, c = i g + sum of f_k c_k, with gates of the input alone, h = o c.
+
+    The shares i, f1 ... fn are never negative and sum to at most 1, so that c stays within 1 on any lattice:
+    ``"softmax"`` of their logits, or ``"even"``, in which no predecessor keeps more than an even share,
+    f_k = sigma(a_fk) / n and i = sigma(a_i) (1 - sum of f_k). Then the shares that leave a point, too, sum to at most
+    1, so that gradients cannot grow either.
+    """
+
+    normalize: Literal["softmax", "even"] = "softmax"
+    recurrent: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.normalize not in ("softmax", "even"):
+            raise ValueError(f'normalize must be "softmax" or "even", got {self.normalize!r}')
+
+    @property
+    def kernel(self) -> str | None:
+        return f"linear_{self.normalize}"
+
+    def gates(self, ndim: int) -> tuple[str, ...]:
+        return ("i", *_axes("f", ndim), "g", "o")
+
+    def step(
+        self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors
+    ) -> tuple[Tensor, Tensor | None]:
+        i, *f, g, o = self.gate_values(a, u, h, c, extra).values()
+        new = _add_shares(i * g, f, c)
+        return o * new, new
+
+    def gate_values(self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors) -> dict[str, Tensor]:
+        return self.values(a, len(c))
+
+    def values(self, a: Tensor, ndim: int) -> dict[str, Tensor]:
+        """The gates (..., H) by name, from their pre-activations (..., G*H)."""
+        *logits, g, o = a.chunk(ndim + 3, -1)
+        if self.normalize == "softmax":
+            i, *f = torch.softmax(torch.stack(logits), 0).unbind()
+        else:
+            f = [torch.sigmoid(logit) / ndim for logit in logits[1:]]
+            # 1 minus the sum of f without its loss of digits
+            i = torch.sigmoid(logits[0]) * sum(torch.sigmoid(-logit) for logit in logits[1:]) / ndim
+        return {"i": i, **_numbered("f", f), "g": torch.tanh(g), "o": torch.sigmoid(o)}

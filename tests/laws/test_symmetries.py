@@ -68,7 +68,8 @@ def permute_weights(layer, target, order):
 
     with torch.no_grad():
         target.weight_ih.copy_(permute_gates(layer.weight_ih, 1))
-        target.weight_hh.copy_(permute_gates(layer.weight_hh[:, list(order)], 2))
+        if layer.cell.recurrent:
+            target.weight_hh.copy_(permute_gates(layer.weight_hh[:, list(order)], 2))
         target.bias.copy_(permute_gates(layer.bias, 1))
         name = layer.cell.extra_name
         if name == "weight_peephole":

@@ -80,7 +80,7 @@ def _operations(layer: ScanLayer, shape: Sequence[int]) -> int:
     """Of the products forward: every element of a matrix is multiplied and added once a point."""
     rows = len(layer.directions) * len(layer.cell.gates(layer.ndim)) * layer.hidden_size
     # not by their values: to look at a parametrised weight computes it, and may change what the parametrization keeps
-    has_recurrent = layer._parameters.get("weight_hh", ...) is not None
+    has_recurrent = layer.cell.recurrent and layer._parameters.get("weight_hh", ...) is not None
     recurrent = layer.ndim * layer.hidden_size * (has_recurrent + layer.cell.feeds_memory)
     return 2 * prod(shape[:-1]) * rows * (layer.input_size + recurrent)
 

@@ -4,6 +4,7 @@ from . import blocks, init, tiled
 from .hierarchy import Hierarchy
 from .layers import MDGRU, MDLSTM, MDRNN, LeakyMDLSTM, ScanLayer, SpatialLSTM, StableMDLSTM
 from .layouts import ChannelsFirst, TimeFirst
+from .linear import MDLinearRNN
 from .stack import Stack
 from .state import State
 
@@ -14,6 +15,7 @@ __all__ = [
     "ChannelsFirst",
     "Hierarchy",
     "LeakyMDLSTM",
+    "MDLinearRNN",
     "ScanLayer",
     "SpatialLSTM",
     "StableMDLSTM",

@@ -11,6 +11,7 @@ from ..cells import Cell, Params, Tensors
 from ..lattice import Direction
 from . import operators
 from .circumstances import TRANSFORMED, expects_backward, transformed
+from .linear import cpu as linear
 
 MOST_AXES = 8
 
@@ -56,6 +57,8 @@ def scan(
     return_state: bool,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """See :func:`ndrnn.scan.scan`; hn and cn are None if they are not asked for."""
+    if not cell.recurrent:
+        return linear.scan_layer(cell, x, params, directions, sizes, h0, c0, return_state)
     tensors = [None if tensor is None else tensor.contiguous() for tensor in (x, *params, sizes, h0, c0)]
     keep = expects_backward(tensors)
     signs = [sign for direction in directions for sign in direction]
@@ -70,6 +73,8 @@ def step(
     cell: Cell, x: Tensor, params: Params, h: Tensors, c: Tensors, new_h: Tensor, new_c: Tensor | None
 ) -> None:
     """See :func:`ndrnn.scan.step`; x is (N, 1, ..., 1, C)."""
+    if not cell.recurrent:
+        return linear.step(cell, x, params, h, c, new_h, new_c)
     assert cell.kernel is not None
     with torch._C._AutoDispatchBelowAutograd():
         operators.step(x.contiguous(), *params, h, c, new_h, new_c, cell.kernel)

@@ -94,10 +94,11 @@ class Kernels:
 
     def kept(self, cell: str, ndim: int, hidden: int, dtype: torch.dtype) -> tuple[int, int]:
         """Blocks of units that the forward scan keeps of a point, and units in a block with their padding."""
-        library = self._library
-        return library.ndrnn_kept(cell.encode(), ndim), library.ndrnn_width(
-            ctypes.c_int64(hidden), dtype.itemsize
-        )
+        return self._library.ndrnn_kept(cell.encode(), ndim), self.width(hidden, dtype)
+
+    def width(self, hidden: int, dtype: torch.dtype) -> int:
+        """Hidden units with their padding."""
+        return int(self._library.ndrnn_width(ctypes.c_int64(hidden), dtype.itemsize))
 
 
 kernels = Kernels()

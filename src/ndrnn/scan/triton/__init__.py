@@ -15,6 +15,7 @@ from torch import Tensor
 from ...cells import Cell, Params
 from ...lattice import Direction
 from ..circumstances import TRANSFORMED, expects_backward, transformed
+from ..linear import triton as linear
 from .interpreted import INTERPRETED
 from .plan import CELLS, MAX_NDIM
 
@@ -41,13 +42,18 @@ def refusal_of(cell: Cell, x: Tensor, params: Params) -> str | None:
     """Why it cannot serve a call, or None."""
     if not _INSTALLED:
         return "triton is not installed"
-    if cell.kernel not in CELLS:
+    if cell.recurrent and cell.kernel not in CELLS:
         return f"there are no triton kernels for {type(cell).__name__}"
+    return refusal_of_tensors(x, params)
+
+
+def refusal_of_tensors(x: Tensor, others: Sequence[Tensor | None]) -> str | None:
+    """Why no kernel takes x (N, D1, ..., Dn, features) and what comes with it, or None."""
     home = "cpu" if INTERPRETED else "cuda"
     if x.device.type != home:
         under = " under its interpreter" if INTERPRETED else ""
         return f"the triton kernels take {home} tensors{under}, not {x.device.type} tensors"
-    if x.dtype not in _DTYPES or any(weight is not None and weight.dtype != x.dtype for weight in params):
+    if x.dtype not in _DTYPES or any(weight is not None and weight.dtype != x.dtype for weight in others):
         return f"the triton kernels take float32, bfloat16, float16 and float64 throughout, not {x.dtype}"
     if x.dim() - 2 > MAX_NDIM:
         return f"the triton kernels take at most {MAX_NDIM} axes, not {x.dim() - 2}"
@@ -72,6 +78,9 @@ def scan(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """See :func:`ndrnn.scan.scan`; hn and cn are None if they are not asked for."""
     from . import operators
+
+    if not cell.recurrent:
+        return linear.scan_layer(cell, x, params, directions, sizes, h0, c0, return_state)
 
     tensors = [None if tensor is None else tensor.contiguous() for tensor in (x, *params, sizes, h0, c0)]
     keep = expects_backward(tensors)

@@ -35,7 +35,7 @@ def _passing(problem: Problem, sizes: Tensor | None, device: torch.device) -> Te
             mask = torch.full((problem.batch, prod(others)), extent == 0, device=device)
         else:
             own = torch.cat([sizes[:, :axis], sizes[:, axis + 1 :]], dim=1)
-            mask = inside(own, others).reshape(problem.batch, -1) & (sizes[:, axis, None] == 0)
+            mask = inside(own, others).reshape(problem.batch, prod(others)) & (sizes[:, axis, None] == 0)
         masks.append(mask)
     return torch.cat(masks, dim=1).unsqueeze(-1)
 
@@ -111,6 +111,6 @@ def _entry_points(
     met = None
     if sizes is not None:
         others = torch.cat([sizes[:, :axis], sizes[:, axis + 1 :]], dim=1)
-        met = inside(others, face_lattice(lattice, axis)).reshape(problem.batch, -1) & (own > 0)
+        met = inside(others, face_lattice(lattice, axis)).reshape(problem.batch, len(on_face)) & (own > 0)
         met = met.unsqueeze(-1)
     return torch.stack(rows), met

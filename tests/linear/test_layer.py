@@ -1,0 +1,168 @@
+"""MDLinearRNN: what its definition promises beyond what every layer's tests check."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+import ndrnn
+from ndrnn.scan.linear import operators
+
+RULES = ["softmax", "even"]
+
+
+@pytest.mark.parametrize("normalize", RULES)
+def test_it_is_gates_a_linear_scan_and_an_output_gate(backend, normalize, normal):
+    layer = ndrnn.MDLinearRNN(
+        3, 4, 2, normalize=normalize, directions=[(1, -1), (-1, -1)], dtype=torch.float64
+    )
+    x = normal(2, 3, 5, 3)
+    expected = []
+    for direction, weight, bias in zip(layer.directions, layer.weight_ih, layer.bias, strict=True):
+        a_i, a_1, a_2, a_g, a_o = (x @ weight.T + bias).chunk(5, -1)
+        if normalize == "softmax":
+            i, f_1, f_2 = torch.softmax(torch.stack([a_i, a_1, a_2]), 0)
+        else:
+            f_1, f_2 = a_1.sigmoid() / 2, a_2.sigmoid() / 2
+            i = a_i.sigmoid() * (1 - f_1 - f_2)
+        c = ndrnn.linear_scan(i * a_g.tanh(), torch.stack([f_1, f_2]), direction=direction)
+        expected.append(a_o.sigmoid() * c)
+    assert_close(layer(x), torch.cat(expected, -1), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("normalize", RULES)
+def test_no_memory_leaves_the_range_of_the_candidate(normalize, normal):
+    layer = ndrnn.MDLinearRNN(2, 8, 2, normalize=normalize)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(30 * torch.randn_like(parameter))
+    with torch.no_grad():
+        y, (_, c) = layer(normal(1, 250, 250, 2, dtype=torch.float32), return_state=True)
+    assert y.abs().max() <= 1 + 1e-4
+    assert max(face.abs().max() for face in c) <= 1 + 1e-4
+
+
+def test_even_shares_bound_the_gradient_where_a_softmax_does_not(normal):
+    """Of the sum over all points' outputs by one source: the sum of what every path from it carries."""
+
+    def growth(normalize):
+        layer = ndrnn.MDLinearRNN(1, 1, 2, normalize=normalize, directions=[(1, 1)], dtype=torch.float64)
+        f = torch.zeros(2, 1, 20, 20, 1, dtype=torch.float64)
+        # adverse shares: every point listens to its predecessor along one axis alone, the one that comes from the source
+        logits = torch.full((1, 20, 20, 5), -40.0, dtype=torch.float64)
+        logits[..., 1], logits[0, 0, :, 1], logits[0, 0, :, 2] = 40.0, -40.0, 40.0
+        values = layer.cell.values(logits, 2)
+        f = torch.stack([values["f1"], values["f2"]])
+        z = torch.zeros(1, 20, 20, 1, dtype=torch.float64, requires_grad=True)
+        c = ndrnn.linear_scan(z, f, direction=(1, 1))
+        (last,) = torch.autograd.grad(c[:, -1].sum(), z)  # the last row, one wavefront's worth
+        return float(last[0, 0, 0])
+
+    assert growth("softmax") > 19
+    assert growth("even") <= 1
+
+
+@pytest.mark.parametrize("normalize", RULES)
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_fresh_memories_reach_from_two_points_to_hundreds(ndim, normalize):
+    layer = ndrnn.MDLinearRNN(2, 9, ndim, normalize=normalize)
+    a = layer.bias.detach()
+    kept = sum(value for name, value in layer.cell.values(a, ndim).items() if name.startswith("f"))
+    reach = 1 / (1 - kept)
+    assert_close(reach[:, 0], torch.full_like(reach[:, 0], 2.0))
+    assert_close(reach[:, -1], torch.full_like(reach[:, -1], 256.0), rtol=1e-3, atol=0)
+    steps = reach.log().diff(dim=1)
+    assert_close(steps, steps[:, :1].expand_as(steps), rtol=1e-2, atol=0)
+
+
+def test_diagnose_sees_the_reach():
+    torch.manual_seed(0)
+    layer = ndrnn.MDLinearRNN(3, 16, 2, directions=[(1, 1)])
+    report = ndrnn.diagnose(layer, torch.randn(2, 24, 24, 3)).directions[0]
+    assert report.forget_sum_max < 1
+    assert min(report.reach) >= 15
+    assert report.largest_state <= 1
+    assert set(report.saturation) == {"i", "f1", "f2", "g", "o"}
+
+
+def test_estimate_counts_one_product():
+    layer = ndrnn.MDLinearRNN(3, 16, 2)
+    found = ndrnn.estimate(layer, (2, 8, 8, 3), training=False)
+    assert found.operations == 2 * (2 * 8 * 8) * 4 * 5 * 16 * 3
+
+
+def test_options_and_names():
+    layer = ndrnn.MDLinearRNN(3, 4, 2, normalize="even", bias=False, merge="sum", directions=[(1, 1)])
+    again = ndrnn.MDLinearRNN(**layer.config())
+    assert repr(again) == repr(layer)
+    assert "normalize='even'" in repr(layer)
+    assert [name for name, _ in layer.named_parameters()] == ["weight_ih"]
+    assert ndrnn.registry.layers["MDLinearRNN"] is ndrnn.MDLinearRNN
+    with pytest.raises(ValueError, match='normalize must be "softmax" or "even"'):
+        ndrnn.MDLinearRNN(3, 4, normalize="sum")
+
+
+def test_in_a_hierarchy():
+    hierarchy = ndrnn.Hierarchy(
+        1, 3, hidden=(2, 4), subsample=(3,), blocks=((2, 2), (2, 2)), layer="MDLinearRNN"
+    )
+    assert hierarchy(torch.randn(2, 8, 8, 1)).shape[0] == 2
+
+
+@pytest.mark.kernels
+def test_opcheck():
+    layer = ndrnn.MDLinearRNN(2, 3, dtype=torch.float64)
+    x, entry = torch.randn(2, 3, 4, 2, dtype=torch.float64), torch.randn(4, 2, 7, 3, dtype=torch.float64)
+    signs = [sign for direction in layer.directions for sign in direction]
+    weights = (layer.weight_ih.detach(), layer.bias.detach())
+    plain = (x, *weights, None, entry, "softmax", signs, True, True)
+    differentiable = tuple(
+        a.clone().requires_grad_() if isinstance(a, torch.Tensor) and a.is_floating_point() else a
+        for a in plain
+    )
+    ragged = (x, *weights, torch.tensor([[3, 4], [2, 0]]), entry, "even", signs, True, False)
+    for case in (plain, differentiable, ragged):
+        assert set(torch.library.opcheck(operators.layer, case).values()) == {"SUCCESS"}
+    y, exits, c = operators.layer(*plain)
+    backward = (y, exits, x, *weights, None, entry, c, "softmax", signs, True, True, True)
+    assert set(torch.library.opcheck(operators.layer_backward, backward).values()) == {"SUCCESS"}
+
+
+@pytest.mark.kernels
+def test_the_number_of_threads_changes_nothing(normal):
+    layer = ndrnn.MDLinearRNN(16, 20)
+    x = normal(3, 40, 30, 16, dtype=torch.float32).requires_grad_()
+
+    def results():
+        y = layer(x)
+        return [y, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])]
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = results()
+        torch.set_num_threads(3)
+        three = results()
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(one, three, strict=True))
+
+
+@pytest.mark.kernels
+def test_compiling_and_exporting(normal):
+    layer = ndrnn.MDLinearRNN(2, 3, dtype=torch.float64)
+    x, sizes = normal(2, 4, 5, 2).requires_grad_(), torch.tensor([[4, 5], [2, 3]])
+    eager = layer(x, sizes)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")(x, sizes)
+    assert_close(compiled, eager)
+    inputs = [x, *layer.parameters()]
+    for a, b in zip(
+        torch.autograd.grad(compiled.square().sum(), inputs),
+        torch.autograd.grad(eager.square().sum(), inputs),
+        strict=True,
+    ):
+        assert_close(a, b)
+    exported = torch.export.export(layer, (x.detach(),))
+    assert_close(exported.module()(x.detach()), layer(x))
+    torch._dynamo.reset()

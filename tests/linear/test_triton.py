@@ -1,0 +1,107 @@
+"""The linear scan on Triton against the reference: on a GPU where there is one, else under Triton's interpreter.
+
+Without a GPU these tests are skipped here and run by ``test_triton_interpreted.py``, in a process of their own.
+"""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+from torch.testing import assert_close
+
+import ndrnn
+from ndrnn.scan import triton as package
+
+if package.refusal() is not None:
+    pytest.skip(str(package.refusal()), allow_module_level=True)
+
+DEVICE = "cpu" if package.INTERPRETED else "cuda"
+
+
+def on_device(case):
+    def move(tensor):
+        return None if tensor is None else tensor.detach().to(DEVICE).requires_grad_(tensor.requires_grad)
+
+    state = None if case.state is None else tuple(map(move, case.state))
+    sizes = None if case.sizes is None else case.sizes.to(DEVICE)
+    return type(case)(move(case.z), move(case.f), case.direction, sizes, state)
+
+
+def test_random_configurations(scans):
+    rng = random.Random(0)
+    for seed in range(16):
+        case = scans.draw_any(rng, seed)
+        if case.z.dim() > 5:
+            continue
+        with ndrnn.backend("reference"):
+            expected = case.run()
+        moved = on_device(case)
+        with ndrnn.backend("triton"):
+            got = moved.run()
+        pairs = [*zip(got, expected, strict=True)]
+        pairs += zip(scans.gradients(moved, got), scans.gradients(case, expected), strict=True)
+        for a, b in pairs:
+            assert_close(a.cpu(), b, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("ndim", [1, 3])
+def test_gradients(ndim, scans):
+    case = on_device(scans.draw((2, 2, 2)[:ndim], 1, direction=(-1, 1, -1)[:ndim], ragged=True, state=True))
+
+    def function(z, f, *state):
+        return type(case)(z, f, case.direction, case.sizes, state).run()
+
+    with ndrnn.backend("triton"):
+        assert gradcheck(function, case.inputs, fast_mode=True, check_undefined_grad=False)
+
+
+@pytest.mark.parametrize("normalize", ["softmax", "even"])
+def test_the_layer_conforms(normalize, normal, random_state):
+    layer = ndrnn.MDLinearRNN(2, 5, normalize=normalize, dtype=torch.float64).to(DEVICE)
+    x, sizes = normal(3, 2, 3, 2).to(DEVICE), torch.tensor([[2, 3], [2, 1], [0, 3]], device=DEVICE)
+    ndrnn.testing.assert_conforms(layer, x, sizes, backends=["triton"])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_no_worse_than_twice_plain_pytorch(dtype, scans):
+    exact = on_device(scans.draw((5, 7), 8, direction=(1, -1), state=True).to(torch.float32))
+    low = exact.to(dtype)
+    for tensor in low.inputs:
+        tensor.mul_(0.5).requires_grad_()
+    exact = low.to(torch.float64)
+    for tensor in exact.inputs:
+        tensor.requires_grad_()
+    with ndrnn.backend("wavefront"):
+        expected, plain = exact.run(), low.run()
+        wanted, plain_gradients = scans.gradients(exact, expected), scans.gradients(low, plain)
+    with ndrnn.backend("triton"):
+        got = low.run()
+        found = scans.gradients(low, got)
+    for ours, theirs, right in [
+        *zip(got, plain, expected, strict=True),
+        *zip(found, plain_gradients, wanted, strict=True),
+    ]:
+        assert ours.dtype == dtype
+        error, allowed = (float((a.double() - right).abs().max().detach()) for a in (ours, theirs))
+        assert error <= 2 * allowed + torch.finfo(dtype).eps * float(right.abs().max().detach())
+
+
+def test_it_traces(scans):
+    case = on_device(scans.draw((3, 4), 2, direction=(1, -1)))
+
+    def run(z, f):
+        return ndrnn.linear_scan(z, f, direction=(1, -1)).tanh()
+
+    with ndrnn.backend("triton"):
+        compiled = torch.compile(run, fullgraph=True, backend="aot_eager")(case.z, case.f)
+        assert_close(compiled, run(case.z, case.f))
+    torch._dynamo.reset()
+
+
+def test_what_it_cannot_serve():
+    z, f = torch.zeros(1, 1, 1, 1, 1, 1, device=DEVICE), torch.zeros(4, 1, 1, 1, 1, 1, 1, device=DEVICE)
+    with ndrnn.backend("triton"), pytest.raises(RuntimeError, match="at most 3 axes, not 4"):
+        ndrnn.linear_scan(z, f, direction=(1,) * 4)
