@@ -24,6 +24,7 @@ COMMANDS = {
     "inpaint": "fill in what a mask hides",
     "compress": "an 8-bit grey image to few bytes without loss",
     "decompress": "the image that was compressed",
+    "models": "the trained models that come with the package, and what they learned from",
     "bench": "points a second of a layer on this machine",
 }
 

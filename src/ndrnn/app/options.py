@@ -26,6 +26,17 @@ class Info:
 
 
 @dataclass(frozen=True)
+class Models:
+    """Trained models that come with the package; with NAME the card of one: data, authors, licences, command, results.
+    Every command that takes a trained density takes such a name."""
+
+    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None
+    """One of them."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
 class Check:
     """Read all data and name every file that cannot be used, and why; exit status 1 if there is one."""
 

@@ -7,20 +7,24 @@ from typing import Any
 
 from ..data.readers.source import Reader
 from ..learn import BEST
-from ..saving import models as checkpoint
+from ..registry import nearest
+from ..saving import models, shipped
 from .recipe import FILE, read
 
 
 def weights_of(path: Path) -> Path:
-    """The weights that ``path`` means: a file, or the best of a run's folder.
+    """The weights that ``path`` means: a file, the best of a run's folder, or a model that ships, by its name.
 
     Raises:
         FileNotFoundError: there are none.
     """
     file = path / BEST if path.is_dir() else path
+    if not path.exists() and (ships := shipped.file_of(str(path))):
+        return ships
     if not file.exists():
         kind = "run's folder with weights" if path.is_dir() else "such model"
-        raise FileNotFoundError(f"{file}: no {kind}")
+        hint = "" if path.is_dir() or path.suffix else nearest(str(path), shipped.names())
+        raise FileNotFoundError(f"{file}: no {kind}{hint}")
     return file
 
 
@@ -35,4 +39,4 @@ def load(path: Path) -> tuple[Any, Reader | None, Path]:
     """
     file = weights_of(path)
     reader = read(file.parent).data if (file.parent / FILE).exists() else None
-    return checkpoint.load(file), reader, file
+    return models.load(file), reader, file

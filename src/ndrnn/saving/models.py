@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from ..registry import models, nearest
 from ..version import __version__
+from . import shipped
 from .atomic import replacing
 from .skeleton import fill, skeleton, unfilled
 
@@ -78,7 +79,8 @@ def save(model: nn.Module, path: str | PathLike[str]) -> None:
 
 
 def load(path: str | PathLike[str], device: torch.device | str = "cpu") -> nn.Module:
-    """The model saved at ``path``, in evaluation mode, each tensor with the dtype it was saved with.
+    """The model saved at ``path``, in evaluation mode, each tensor with the dtype it was saved with; or one that ships
+    with the package, by its name (:func:`ndrnn.saving.shipped.names`).
 
     No memory is taken for weights before the file is known to hold them, and no random number is drawn.
 
@@ -88,7 +90,7 @@ def load(path: str | PathLike[str], device: torch.device | str = "cpu") -> nn.Mo
         ValueError: it is truncated, foreign, or its weights do not fit its configuration; the message names the file,
             and the key or the tensor.
     """
-    path = _checked(path)
+    path = _checked(shipped.file_of(str(path)) or path)
     metadata, tensors = _read(path)
     content, where = _described(path, metadata)
     cls, config = _class_of(content, where)
@@ -113,7 +115,10 @@ def load(path: str | PathLike[str], device: torch.device | str = "cpu") -> nn.Mo
 def _checked(path: str | PathLike[str]) -> Path:
     path = Path(path)
     if path.suffix != ".safetensors":
-        raise ValueError(f"path must end in .safetensors, got {str(path)!r}")
+        ships = (
+            f", or be one of the models that ship: {', '.join(known)}" if (known := shipped.names()) else ""
+        )
+        raise ValueError(f"path must end in .safetensors{ships}, got {str(path)!r}")
     return path
 
 
