@@ -6,13 +6,19 @@ SOURCES := $(wildcard csrc/*) CMakeLists.txt pyproject.toml constraints.txt
 # one thread a test process: two of them share the machine
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test lint bench docs sanitize clean
+.PHONY: demo test test-all lint bench docs sanitize clean
 
 demo: $(STAMP)
-	$(BIN)/python -m ndrnn.app.demo.tour
+	$(BIN)/python -m ndrnn.app.demo
 
 test: $(STAMP)
 	$(PYTEST) $(ARGS)
+
+# everything, with what takes long, the sanitizers and the documentation
+test-all: $(STAMP)
+	$(PYTEST) -m 'slow or not slow' $(ARGS)
+	$(BIN)/python tests/sanitize.py
+	$(MAKE) docs
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

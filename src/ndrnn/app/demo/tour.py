@@ -1,4 +1,4 @@
-"""``python -m ndrnn.demo``: a four-direction MDLSTM learns to label every pixel of handwritten digits.
+"""``python -m ndrnn.app.demo``: a four-direction MDLSTM learns to label every pixel of handwritten digits.
 
 The experiment of Graves, Fernandez & Schmidhuber 2007 in small: each pixel is called by the digit that it is a part
 of, or background, and the pixels together name the digit.
@@ -67,7 +67,7 @@ class Findings:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demo; returns the exit status."""
-    demo = tyro.cli(Demo, prog="python -m ndrnn.demo", args=argv)
+    demo = tyro.cli(Demo, prog="python -m ndrnn.app.demo", args=argv)
     try:
         minutes = 10.0 if demo.minutes is None and demo.data is not None else demo.minutes
         checks = None if demo.data is None else 200
@@ -214,7 +214,3 @@ def _mistakes(report: Report, split: Split, findings: Findings) -> None:
         pictures.label_maps(split.test[shown], findings.labels[shown], findings.names[shown]),
         "Misnamed held-out digits and the labels of their pixels.",
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

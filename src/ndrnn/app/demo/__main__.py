@@ -1,0 +1,7 @@
+"""``python -m ndrnn.app.demo``."""
+
+import sys
+
+from .tour import main
+
+sys.exit(main())
