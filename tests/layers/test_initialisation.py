@@ -14,6 +14,7 @@ class Gauge:
     def __init__(self, cell):
         self.cell = cell
         self.feeds_memory = cell.feeds_memory
+        self.limit = cell.limit
         self.largest = 0.0
 
     def step(self, *arguments):

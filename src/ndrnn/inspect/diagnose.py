@@ -99,7 +99,12 @@ def diagnose(layer: ScanLayer, x: Tensor, sizes: Tensor | None = None) -> Diagno
         _report(layer, d, {name: value[d] for name, value in gates.items()}, states[d], profiles[d])
         for d in range(len(layer.directions))
     )
-    return Diagnosis(str(layer), lattice, reports, tuple(_warnings(reports, layer.cell, lattice)))
+    return Diagnosis(
+        str(layer),
+        lattice,
+        reports,
+        tuple(_warnings(reports, layer.cell, lattice, layer.cell.limit(x.dtype))),
+    )
 
 
 def _report(
@@ -225,8 +230,10 @@ def _reach_along(axis: int, report: DirectionReport) -> float:
     return report.reach[axis]
 
 
-def _warnings(reports: Sequence[DirectionReport], cell: Cell, lattice: tuple[int, ...]) -> Iterator[str]:
-    """Every problem once, with its worst value and the directions that have it."""
+def _warnings(
+    reports: Sequence[DirectionReport], cell: Cell, lattice: tuple[int, ...], most: float
+) -> Iterator[str]:
+    """Every problem once, with its worst value and the directions that have it; states saturate at ``most``."""
 
     def worst(
         value: Callable[[DirectionReport], float], limit: float, *, below: bool = False
@@ -256,8 +263,9 @@ def _warnings(reports: Sequence[DirectionReport], cell: Cell, lattice: tuple[int
                 "after a few points. Raise their biases until the sum is near 1."
             )
     if state := worst(lambda report: report.largest_state, LARGEST_STATE):
+        told = f"{state[0]:.2g}" if state[0] < most else f"{most:.2g}, the limit at which they saturate"
         yield (
-            f"{state[1]} states reach {state[0]:.2g}. Scale the input to unit variance, draw the weights anew with "
+            f"{state[1]} states reach {told}. Scale the input to unit variance, draw the weights anew with "
             "reset_parameters(), or clip gradients if this came up in training."
         )
     for gate in reports[0].saturation:
