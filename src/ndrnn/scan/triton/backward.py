@@ -50,7 +50,9 @@ def load_resident(p_hh, strip, CELL: tl.constexpr, CUT: tl.constexpr):
     for k in tl.static_range(NDIM):
         for chunk in tl.static_range(CHUNKS):
             o_out = chunk * BK + tl.arange(0, BK)
-            resident = resident + (load_weights(p_hh + k * AXIS, o_out, OUTS, strip.first_unit, strip, CELL, CUT),)
+            resident = resident + (
+                load_weights(p_hh + k * AXIS, o_out, OUTS, strip.first_unit, strip, CELL, CUT),
+            )
     return resident
 
 

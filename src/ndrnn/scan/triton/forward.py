@@ -30,7 +30,9 @@ def load_resident(p_hh, strip, CELL: tl.constexpr, CUT: tl.constexpr):
     resident = ()
     o_in = tl.arange(0, CUT.BK)
     for matrix in tl.static_range(MATRICES):
-        resident = resident + (load_weights(p_hh + matrix * MATRIX, strip.first_unit, o_in, strip, CELL, CUT),)
+        resident = resident + (
+            load_weights(p_hh + matrix * MATRIX, strip.first_unit, o_in, strip, CELL, CUT),
+        )
     return resident
 
 
@@ -115,7 +117,9 @@ def add_products(
     for i in range(0, HIDDEN, BK):
         o_in = i + tl.arange(0, BK)
         # all loads before all products
-        from_outputs, from_memories = load_operands(outputs, memories, o_in, strip, points, OPERAND, CELL, GIVEN)
+        from_outputs, from_memories = load_operands(
+            outputs, memories, o_in, strip, points, OPERAND, CELL, GIVEN
+        )
         for k in tl.static_range(NDIM):
             b_memories = products.left_operand(from_memories[k], CUT.stacked) if CELL.feeds else None
             b_outputs = products.left_operand(from_outputs[k], CUT.stacked)
@@ -197,7 +201,11 @@ def forward_kernel(
                 seen = walk.wait_for(strip.p_neighbour, seen, needed)
                 if CUT.slices > 1:
                     seen_own = walk.wait_for(strip.p_own, seen_own, t * CUT.slices)
-                states = tiles.load_states(states_of, strip, points, tile, CELL, GIVEN, MATH) if CELL.states else ()
+                states = (
+                    tiles.load_states(states_of, strip, points, tile, CELL, GIVEN, MATH)
+                    if CELL.states
+                    else ()
+                )
                 sums = add_products(
                     a, outputs, states_of, p_hh, p_extra, resident, strip.first_unit + u, strip, points,
                     CELL, GIVEN, CUT, MATH,

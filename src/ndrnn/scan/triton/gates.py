@@ -133,7 +133,9 @@ def rnn_forward(a, RELU: tl.constexpr, MATH: tl.constexpr):
 @triton.jit
 def rnn_backward(b_dh, b_h, RELU: tl.constexpr, MATH: tl.constexpr):
     b_delta = (
-        unless_saturated(b_h, tl.where(b_h > 0, b_dh, 0.0), MATH.largest_state) if RELU else b_dh * (1.0 - b_h * b_h)
+        unless_saturated(b_h, tl.where(b_h > 0, b_dh, 0.0), MATH.largest_state)
+        if RELU
+        else b_dh * (1.0 - b_h * b_h)
     )
     return (b_delta,), ()
 

@@ -73,6 +73,8 @@ def multiply(b_left, b_right, b_sums, CUT: tl.constexpr, MATH: tl.constexpr):
     if CUT.stacked:
         return tl.dot(b_left, b_right, b_sums, input_precision="tf32", out_dtype=MATH.acc)
     elif MATH.precision == "widened":  # the interpreter takes the bits of bfloat16 operands for integers
-        return tl.dot(b_left.to(MATH.acc), b_right.to(MATH.acc), b_sums, input_precision="ieee", out_dtype=MATH.acc)
+        return tl.dot(
+            b_left.to(MATH.acc), b_right.to(MATH.acc), b_sums, input_precision="ieee", out_dtype=MATH.acc
+        )
     else:
         return tl.dot(b_left, b_right, b_sums, input_precision=MATH.precision, out_dtype=MATH.acc)
