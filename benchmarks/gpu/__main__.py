@@ -15,9 +15,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -27,44 +27,29 @@ import ndrnn
 from ndrnn.saving.atomic import replacing
 
 from .. import machine
-from . import models, scans
-from .run import Run
+from .run import ROOT, Run
 
-ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 GRACE = 5  # seconds for a section to end by itself
 
 
-def conformance(run: Run) -> None:
-    """The tests of the kernels, on the device."""
-    tests = ["tests/scan/test_triton.py", *(["tests/linear"] if (ROOT / "tests/linear").exists() else [])]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", *tests]
-    if run.tiny:
-        command += ["-k", "strips_wait"]
-    elif find_spec("xdist") is not None:
-        command += ["-n", str(min(12, os.cpu_count() or 1))]
-    limit = max(1, run.left() - GRACE)
-    try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit)
-        run.add(command=" ".join(command[1:]), passed=done.returncode == 0, output=done.stdout[-6000:])
-    except subprocess.TimeoutExpired as late:
-        printed = late.stdout.decode(errors="replace") if isinstance(late.stdout, bytes) else late.stdout
-        run.add(command=" ".join(command[1:]), passed="not all in time", output=(printed or "")[-6000:])
-
-
 @dataclass(frozen=True)
 class Section:
-    measure: Callable[[Run], None]
+    measure: str  # module:function, imported in the section's own process: what is missing there fails there
     seconds: int
+
+    def __call__(self, run: Run) -> None:
+        module, function = self.measure.split(":")
+        getattr(import_module(f"{__package__}.{module}"), function)(run)
 
 
 SECTIONS = {
-    "conformance": Section(conformance, 110),
-    "scans": Section(scans.scans, 150),
-    "ride step": Section(models.ride_step, 30),
-    "sampling": Section(models.sampling, 45),
-    "digits": Section(models.digits, 95),
-    "compiled": Section(scans.compiled, 45),
+    "conformance": Section("conformance:conformance", 110),
+    "scans": Section("scans:scans", 150),
+    "ride step": Section("models:ride_step", 30),
+    "sampling": Section("models:sampling", 45),
+    "digits": Section("models:digits", 95),
+    "compiled": Section("scans:compiled", 45),
 }
 
 
@@ -114,7 +99,7 @@ def outcome_of(name: str, seconds: float, options: argparse.Namespace, rows: Pat
 def section(options: argparse.Namespace) -> int:
     """The inside of such a process."""
     run = Run(options.rows, time.monotonic() + options.seconds, options.tiny, options.data)
-    SECTIONS[options.section].measure(run)
+    SECTIONS[options.section](run)
     return 0
 
 

@@ -14,6 +14,8 @@ import torch
 
 Call = Callable[[], object]
 
+ROOT = Path(__file__).parents[2]
+
 
 @dataclass(frozen=True)
 class Effort:
