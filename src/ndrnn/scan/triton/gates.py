@@ -11,8 +11,8 @@ outputs), and gives the output, the state, and by lane what the backward pass wa
 ``backward`` gets the gradients of the output and of the state, and gives by lane those of the pre-activations and by
 axis what goes straight into the gradient of that predecessor's state.
 
-States that can grow without end saturate at ``MATH.largest_state``, where the gradient by them is 0. So do, at ``MATH.largest_gradient``,
-gradients by states and their products with states; see ``ndrnn/saturation.py``.
+States that can grow without end saturate at ``MATH.largest_state``, where the gradient by them is 0. Gradients by
+states, and their products with states, do at ``MATH.largest_gradient``; see ``ndrnn/saturation.py``.
 
 Everything here is elementwise and in the precision of the states.
 """
@@ -115,7 +115,7 @@ def limited(b_x, LIMIT: tl.constexpr):
     """Within [-LIMIT, LIMIT]; NaN stays NaN."""
     if b_x.dtype == tl.float64:
         return tl.where(b_x > LIMIT, LIMIT, tl.where(b_x < -LIMIT, -LIMIT, b_x))
-    else:  # two instructions instead of four
+    else:  # one or two instructions instead of four; Triton has none for float64
         return tl.clamp(b_x, -LIMIT, LIMIT, propagate_nan=tl.PropagateNan.ALL)
 
 

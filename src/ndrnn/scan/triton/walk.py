@@ -67,6 +67,9 @@ def draw(
     CELL: tl.constexpr, CUT: tl.constexpr,
 ):  # fmt: skip
     """The strip that a program does next: the slices of one are drawn in turn, after those of the one it waits for."""
+    reach = (
+        extents[1] + extents[2] - 2
+    )  # before the draw: after it, one kernel spilled registers that now does not
     ticket = tl.atomic_add(p_counters, 1, sem="relaxed", scope="gpu")
     part = ticket // CUT.slices
     p_own = p_counters + (1 + part) * COUNTER_STRIDE
@@ -79,7 +82,7 @@ def draw(
     first_sample = i_group * group
     return Strip(
         extents,
-        extents[1] + extents[2] - 2,
+        reach,
         directions,
         batch,
         i_direction,
