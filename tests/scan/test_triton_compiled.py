@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ if os.environ.get("TRITON_INTERPRET") == "1":
 
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
+from triton.runtime import driver  # noqa: E402
 
 from ndrnn.scan.triton import launch  # noqa: E402
 from ndrnn.scan.triton.backward import backward_kernel  # noqa: E402
@@ -196,6 +198,42 @@ def test_changes_of_layout_are_few(which: str, compiled: Compile) -> None:
     """Two barriers for every operand from memory, and no more: the other loads take the layout of the arithmetic."""
     made = compiled(which, "lstm", 2, 32, torch.bfloat16, "ieee")
     assert made.ptx.count("bar.sync") <= 12
+
+
+class Hopper:
+    """Stands in for a driver, for all that Triton does before it launches."""
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", 90, 32)
+
+
+def test_sizes_share_a_kernel_and_packs_do_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Called as on a device: other extents compile nothing, any other field of a pack does."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(type(driver), "active", property(lambda self: Hopper()))
+    monkeypatch.setattr(forward_kernel, "device_caches", defaultdict(forward_kernel.create_binder))
+    recorder = Launch()
+    monkeypatch.setattr(launch, "forward_kernel", recorder)
+    monkeypatch.setattr(launch, "backward_kernel", Launch())
+    monkeypatch.setattr(launch, "gradients", lambda *given: None)
+    _run(Shape("rnn_tanh", 2), 32, 4, torch.float32, rich=False)
+    kernels = forward_kernel.device_caches[0][0]
+
+    def compile_with(**changed: Any) -> int:
+        forward_kernel.warmup(grid=(1,), **{**recorder.arguments, **changed})
+        return len(kernels)
+
+    assert compile_with() == 1
+    assert compile_with(extent0=1, extent1=16, group=1, rows=32, directions=1) == 1
+    given, math = recorder.arguments["GIVEN"], recorder.arguments["MATH"]
+    assert compile_with(GIVEN=given._replace(keep=not given.keep)) == 2
+    assert compile_with(MATH=math._replace(largest_state=1.0)) == 3
 
 
 @pytest.mark.slow

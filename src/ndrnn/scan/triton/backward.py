@@ -3,21 +3,57 @@
 # ruff: noqa: RUF005
 """The way back: from the far corner, gradients of all pre-activations in one launch."""
 
+from typing import NamedTuple
+
 import triton
 import triton.language as tl
 
-from . import direct, gates, walk
-from .forward import GEOMETRY, load_before
+from . import direct, gates, products, tiles, walk
+from .forward import GEOMETRY
+
+
+class Weights(NamedTuple):
+    """Where the weights of a direction are."""
+
+    p_hh: object
+    p_extra: object
+    resident: tuple
+
+
+class Deltas(NamedTuple):
+    """Where the way back leaves gradients, and finds those of the successors."""
+
+    p_gates: object  # (N, P, D, G*H)
+    p_parts: object  # (N, P, D, n*H)
+    p_carry: object  # (n, N, P, D, H)
 
 
 @triton.jit
 def load_weights(
-    p_weights, o_out, outs, first_unit, part, HIDDEN: tl.constexpr, BU: tl.constexpr, STACKED: tl.constexpr
+    p_weights, o_out, outs, first_unit, strip, CELL: tl.constexpr, CUT: tl.constexpr
 ):  # fmt: skip
     """A tile (out, in) of the first ``outs`` rows of the matrices of all gates, one below the other."""
-    o_in, o_part = walk.columns(first_unit, part, BU, STACKED)
-    mask = (o_out[:, None] < outs) & (o_in[None, :] < HIDDEN)
-    return tl.load(p_weights + o_out[:, None] * HIDDEN + (o_part + o_in)[None, :], mask=mask, other=0)
+    o_in, o_part = products.columns(first_unit, strip.directions * CELL.weights, CUT.BU, CUT.stacked)
+    mask = (o_out[:, None] < outs) & (o_in[None, :] < CELL.hidden)
+    return tl.load(p_weights + o_out[:, None] * CELL.hidden + (o_part + o_in)[None, :], mask=mask, other=0)
+
+
+@triton.jit
+def load_resident(p_hh, strip, CELL: tl.constexpr, CUT: tl.constexpr):
+    """All weights of a slice, axis by axis, in chunks of rows."""
+    NDIM: tl.constexpr = CELL.ndim
+    AXIS: tl.constexpr = CELL.gates * CELL.hidden * CELL.hidden
+    OUTS: tl.constexpr = CELL.shared
+    BK: tl.constexpr = CUT.BK
+    CHUNKS: tl.constexpr = (OUTS + BK - 1) // BK
+    resident = ()
+    for k in tl.static_range(NDIM):
+        for chunk in tl.static_range(CHUNKS):
+            o_out = chunk * BK + tl.arange(0, BK)
+            resident = resident + (
+                load_weights(p_hh + k * AXIS, o_out, OUTS, strip.first_unit, strip, CELL, CUT),
+            )
+    return resident
 
 
 @triton.jit
@@ -28,19 +64,154 @@ def load_deltas(p_delta, o_after, o_out, following, outs, WIDTH: tl.constexpr):
 
 
 @triton.jit
-def load_kept(
-    p_gates, p_parts, o_parts, mask, HIDDEN: tl.constexpr, GATES: tl.constexpr, LANES: tl.constexpr,
-    ACC: tl.constexpr,
-):  # fmt: skip
+def load_kept(p_gates, p_parts, points, tile, CELL: tl.constexpr, MATH: tl.constexpr):
     """What the forward pass kept of a tile, by lane."""
+    LANES: tl.constexpr = CELL.lanes
+    p_g = p_gates + tiles.at(points.o_row, tile.o_unit, CELL.hidden, CELL.gates)
     kept = ()
     for lane in tl.static_range(LANES):
-        if lane < GATES:
-            b_k = direct.load(p_gates + lane * HIDDEN, mask, HIDDEN)
+        if lane < CELL.gates:
+            b_k = direct.load(p_g + lane * CELL.hidden, tile.mask, CELL.hidden)
         else:
-            b_k = direct.load(p_parts + o_parts + (lane - GATES) * HIDDEN, mask, HIDDEN)
-        kept = kept + (b_k.to(ACC),)
+            p_p = p_parts + tiles.at(points.o_row, tile.o_unit, CELL.hidden, CELL.ndim)
+            b_k = direct.load(p_p + (lane - CELL.gates) * CELL.hidden, tile.mask, CELL.hidden)
+        kept = kept + (b_k.to(MATH.acc),)
     return kept
+
+
+@triton.jit
+def add_exits(b_dh, b_ds, p_dhn, p_dsn, strip, points, tile, CELL: tl.constexpr, MATH: tl.constexpr):
+    """The gradients, and those of the states that leave the samples."""
+    NDIM: tl.constexpr = CELL.ndim
+    for k in tl.static_range(NDIM):
+        leaving = tile.mask & (points.x[k] == points.own[k] - 1)[:, None]
+        o_f = tiles.on_face(strip, points, tile.o_unit, CELL, k)
+        b_dh += direct.load(p_dhn + o_f, leaving, CELL.hidden).to(MATH.acc)
+        if CELL.memory:
+            b_ds += direct.load(p_dsn + o_f, leaving, CELL.hidden).to(MATH.acc)
+    return b_dh, b_ds
+
+
+@triton.jit
+def multiply_resident(
+    b_sums, p_delta, o_after, following, resident, K: tl.constexpr, CELL: tl.constexpr, CUT: tl.constexpr,
+    MATH: tl.constexpr,
+):  # fmt: skip
+    """The sums, and the products of the successors along axis K with weights that stay in shared memory."""
+    OUTS: tl.constexpr = CELL.shared
+    WIDTH: tl.constexpr = CELL.gates * CELL.hidden
+    BK: tl.constexpr = CUT.BK
+    CHUNKS: tl.constexpr = (OUTS + BK - 1) // BK
+    deltas = ()
+    if CUT.M <= 32:  # all loads before all products
+        for chunk in tl.static_range(CHUNKS):
+            b_d = load_deltas(p_delta, o_after, chunk * BK + tl.arange(0, BK), following, OUTS, WIDTH)
+            deltas = deltas + (b_d,)
+    for chunk in tl.static_range(CHUNKS):
+        if CUT.M <= 32:
+            b_d = deltas[chunk]
+        else:
+            b_d = load_deltas(p_delta, o_after, chunk * BK + tl.arange(0, BK), following, OUTS, WIDTH)
+        b_d = products.left_operand(b_d, CUT.stacked)
+        b_sums = products.multiply(b_d, resident[K * CHUNKS + chunk], b_sums, CUT, MATH)
+    return b_sums
+
+
+@triton.jit
+def multiply_streamed(
+    b_sums, b_into_memory, p_delta, o_after, following, weights, first_unit, strip,
+    K: tl.constexpr, CELL: tl.constexpr, CUT: tl.constexpr, MATH: tl.constexpr,
+):  # fmt: skip
+    """The sums, and the products of the successors along axis K with weights that are read again."""
+    OUTS: tl.constexpr = CELL.shared
+    WIDTH: tl.constexpr = CELL.gates * CELL.hidden
+    BK: tl.constexpr = CUT.BK
+    o_w = K * WIDTH * CELL.hidden
+    for i in range(0, OUTS, BK):
+        o_out = i + tl.arange(0, BK)
+        b_d = load_deltas(p_delta, o_after, o_out, following, OUTS, WIDTH)
+        b_d = products.left_operand(b_d, CUT.stacked)
+        b_w = load_weights(weights.p_hh + o_w, o_out, OUTS, first_unit, strip, CELL, CUT)
+        b_sums = products.multiply(b_d, b_w, b_sums, CUT, MATH)
+        if CELL.feeds:
+            b_w = load_weights(weights.p_extra + o_w, o_out, OUTS, first_unit, strip, CELL, CUT)
+            b_into_memory = products.multiply(b_d, b_w, b_into_memory, CUT, MATH)
+    return b_sums, b_into_memory
+
+
+@triton.jit
+def multiply_parts(
+    b_sums, p_parts, o_after, following, p_hh, first_unit, strip,
+    K: tl.constexpr, CELL: tl.constexpr, CUT: tl.constexpr, MATH: tl.constexpr,
+):  # fmt: skip
+    """The sums, and the products of the GRU's parts of the candidate, of which each axis has its own."""
+    HIDDEN: tl.constexpr = CELL.hidden
+    WIDTH: tl.constexpr = CELL.ndim * CELL.hidden
+    BK: tl.constexpr = CUT.BK
+    o_w = (K * CELL.gates * HIDDEN + CELL.shared) * HIDDEN
+    for i in range(0, HIDDEN, BK):
+        o_out = i + tl.arange(0, BK)
+        b_d = load_deltas(p_parts + K * HIDDEN, o_after, o_out, following, HIDDEN, WIDTH)
+        b_w = load_weights(p_hh + o_w, o_out, HIDDEN, first_unit, strip, CELL, CUT)
+        b_sums = products.multiply(products.left_operand(b_d, CUT.stacked), b_w, b_sums, CUT, MATH)
+    return b_sums
+
+
+@triton.jit
+def gather(
+    deltas, weights, carry_size, first_unit, strip, points, tile,
+    CELL: tl.constexpr, CUT: tl.constexpr, MATH: tl.constexpr,
+):  # fmt: skip
+    """What comes from the successors along all axes: into the outputs, and into the states."""
+    NDIM: tl.constexpr = CELL.ndim
+    M: tl.constexpr = CUT.M
+    BU: tl.constexpr = CUT.BU
+    ACC: tl.constexpr = MATH.acc
+    b_zero = tl.zeros((M, BU), ACC)
+    b_carried = tl.zeros((M, BU), ACC)
+    b_products = products.new_sums(b_zero, CUT.stacked)
+    b_into_memory = products.new_sums(b_zero, CUT.stacked)
+    for k in tl.static_range(NDIM):
+        following = points.inside & (points.x[k] + 1 < points.own[k])
+        o_after = points.o_row + walk.step_along(strip, k)
+        if CELL.states:
+            p_c = deltas.p_carry + k * carry_size + tiles.at(o_after, tile.o_unit, CELL.hidden, 1)
+            b_carried += direct.load(p_c, following[:, None] & tile.units[None, :], CELL.hidden)
+        if CUT.resident:
+            b_products = multiply_resident(
+                b_products, deltas.p_gates, o_after, following, weights.resident, k, CELL, CUT, MATH
+            )  # fmt: skip
+        else:
+            b_products, b_into_memory = multiply_streamed(
+                b_products, b_into_memory, deltas.p_gates, o_after, following, weights, first_unit, strip,
+                k, CELL, CUT, MATH,
+            )  # fmt: skip
+        if CELL.split:
+            b_products = multiply_parts(
+                b_products, deltas.p_parts, o_after, following, weights.p_hh, first_unit, strip, k, CELL, CUT, MATH
+            )  # fmt: skip
+    b_returned = products.summed(b_products, b_zero, CUT.stacked)
+    b_carried += products.summed(b_into_memory, b_zero, CUT.stacked)
+    return b_returned, b_carried
+
+
+@triton.jit
+def store_deltas(deltas, found, carries, carry_size, points, tile, CELL: tl.constexpr):
+    """Gradients of pre-activations by lane, and what goes straight into the predecessors' states by axis."""
+    LANES: tl.constexpr = CELL.lanes
+    CARRIES: tl.constexpr = len(carries)
+    p_g = deltas.p_gates + tiles.at(points.o_row, tile.o_unit, CELL.hidden, CELL.gates)
+    for lane in tl.static_range(LANES):
+        # zero outside a ragged sample: the products over the lattice take in every point
+        b_delta = tl.where(tile.mask, found[lane], 0.0)
+        if lane < CELL.gates:
+            direct.store(p_g + lane * CELL.hidden, b_delta, tile.alive, CELL.hidden)
+        else:
+            p_p = deltas.p_parts + tiles.at(points.o_row, tile.o_unit, CELL.hidden, CELL.ndim)
+            direct.store(p_p + (lane - CELL.gates) * CELL.hidden, b_delta, tile.alive, CELL.hidden)
+    for k in tl.static_range(CARRIES):
+        p_c = deltas.p_carry + k * carry_size + tiles.at(points.o_row, tile.o_unit, CELL.hidden, 1)
+        direct.store(p_c, carries[k], tile.mask, CELL.hidden)
 
 
 @triton.jit(do_not_specialize=GEOMETRY)
@@ -57,190 +228,71 @@ def backward_kernel(
     p_sizes,  # (N, n)
     p_order, p_counters,  # as in the forward kernel
     backward_axes, directions, batch, extent0, extent1, extent2, group, groups, rows, strips,
-    CELL: tl.constexpr, NDIM: tl.constexpr, HIDDEN: tl.constexpr, GATES: tl.constexpr, LANES: tl.constexpr,
-    MEMORY: tl.constexpr, STATES: tl.constexpr, SPLIT: tl.constexpr, FEEDS: tl.constexpr, PEEPHOLES: tl.constexpr,
-    ENTRY: tl.constexpr, EXIT: tl.constexpr, RAGGED: tl.constexpr, RESIDENT: tl.constexpr,
-    PRECISION: tl.constexpr, ACC: tl.constexpr, LIMITS: tl.constexpr, M: tl.constexpr, BU: tl.constexpr, BK: tl.constexpr,
-    SPAN: tl.constexpr, SLICES: tl.constexpr,
+    CELL: tl.constexpr, GIVEN: tl.constexpr, CUT: tl.constexpr, MATH: tl.constexpr,  # see packs.py
 ):  # fmt: skip
     # Activations are read ahead of the wait, which hides how long they take; of large tiles they would crowd the
     # registers all through the products, and come after these.
-    EARLY: tl.constexpr = M * BU * LANES <= 64 * 32 * 5
-    OUTS: tl.constexpr = (
-        GATES - 1 if SPLIT else GATES
-    ) * HIDDEN  # rows of weights whose products all axes share
-    STACKED: tl.constexpr = RESIDENT and PRECISION == "tf32x3"
-    CHUNKS: tl.constexpr = (OUTS + BK - 1) // BK
-    extents = (extent0, extent1, extent2)
-    points = extent0 * extent1 * extent2
-    reach = extent1 + extent2 - 2
-    i_slice, part, p_own = walk.draw(p_counters, SLICES)
-    i_direction = part % directions
-    i_group = part // directions % groups
-    i_strip = strips - 1 - part // directions // groups
-    p_after = p_own - groups * directions * walk.COUNTER_STRIDE
-    backward_axes = backward_axes >> (i_direction * NDIM)
-    first_row = i_strip * rows
-    height = tl.minimum(rows, extent0 - first_row)
-    first_sample = i_group * group
-    samples = tl.minimum(group, batch - first_sample)
-    carry_size = batch.to(tl.int64) * points * directions * HIDDEN
-    o_weights = i_direction.to(tl.int64) * (NDIM * GATES * HIDDEN * HIDDEN)
-    p_hh += o_weights
-    if FEEDS:
-        p_extra += o_weights
-    elif PEEPHOLES:
-        p_extra += i_direction * ((NDIM + 2) * HIDDEN)
-
-    first_unit = i_slice * SPAN
-    part_size = directions * (NDIM * GATES * HIDDEN * HIDDEN)
-    resident = ()
-    if RESIDENT:
-        for k in tl.static_range(NDIM):
-            for chunk in tl.static_range(CHUNKS):
-                resident = resident + (
-                    load_weights(
-                        p_hh + k * GATES * HIDDEN * HIDDEN, chunk * BK + tl.arange(0, BK), OUTS, first_unit, part_size,
-                        HIDDEN, BU, STACKED,
-                    ),
-                )  # fmt: skip
+    EARLY: tl.constexpr = CUT.M * CUT.BU * CELL.lanes <= 64 * 32 * 5
+    SPAN: tl.constexpr = CUT.span
+    M: tl.constexpr = CUT.M
+    BU: tl.constexpr = CUT.BU
+    ACC: tl.constexpr = MATH.acc
+    strip = walk.draw(
+        p_counters, (extent0, extent1, extent2), backward_axes, directions, batch, group, groups, rows, strips,
+        True, CELL, CUT,
+    )  # fmt: skip
+    p_hh += strip.i_direction.to(tl.int64) * CELL.weights
+    if CELL.feeds or CELL.peepholes:
+        p_extra += strip.i_direction.to(tl.int64) * CELL.extras
+    states_of, deltas = tiles.Field(p_state, p_s0), Deltas(p_delta, p_dparts, p_carry)
+    carry_size = batch.to(tl.int64) * (extent0 * extent1 * extent2) * directions * CELL.hidden
+    resident = load_resident(p_hh, strip, CELL, CUT) if CUT.resident else ()
+    weights = Weights(p_hh, p_extra, resident)
 
     seen = 0
     seen_own = 0
     done = 0
-    while done < height + reach:
-        t = height + reach - 1 - done
-        begin, end = walk.wavefront_range(p_order, t, height, reach, NDIM)
-        needed = walk.needed_after(t, i_strip, strips, rows, extent0, reach) * SLICES
+    while done < strip.height + strip.reach:
+        t = strip.height + strip.reach - 1 - done
+        begin, end = walk.wavefront_range(p_order, t, strip.height, strip.reach, CELL.ndim)
+        needed = walk.needed_after(t, strip.number, strips, rows, extent0, strip.reach) * CUT.slices
         first = 0
-        while first < (end - begin) * samples:
-            o_e = first + tl.arange(0, M)
-            live = o_e < (end - begin) * samples
-            o_sample = first_sample + o_e % samples
-            x = walk.coordinates(p_order, begin + o_e // samples, live, t, first_row, reach, extents, NDIM)
-            own = walk.extents_of(p_sizes, o_sample, live, extents, NDIM, RAGGED)
-            inside = walk.within(x, own, live, NDIM)
-            o_at = walk.lattice_index(x, own, extents, backward_axes, NDIM)
-            o_row = (o_sample.to(tl.int64) * points + o_at) * directions + i_direction
-            o_chain = i_direction * batch + o_sample
+        while first < (end - begin) * strip.samples:
+            points = walk.points_of(p_order, p_sizes, strip, t, begin, end, first, CELL, GIVEN, CUT)
             for u in range(0, SPAN, BU):
-                o_unit = first_unit + u + tl.arange(0, BU)
-                units = o_unit < HIDDEN
-                mask = inside[:, None] & units[None, :]
-                o_s = o_row[:, None] * HIDDEN + o_unit[None, :]
-                o_g = o_row[:, None] * (GATES * HIDDEN) + o_unit[None, :]
-                o_p = o_row[:, None] * (NDIM * HIDDEN) + o_unit[None, :]
-                b_h = direct.load(p_y + o_s, mask, HIDDEN).to(ACC)
-                b_dh = direct.load(p_dy + o_s, mask, HIDDEN).to(ACC)
+                first_unit = strip.first_unit + u
+                tile = tiles.tile_of(points, first_unit, CELL.hidden, BU)
+                o_s = tiles.at(points.o_row, tile.o_unit, CELL.hidden, 1)
+                b_h = direct.load(p_y + o_s, tile.mask, CELL.hidden).to(ACC)
+                b_dh = direct.load(p_dy + o_s, tile.mask, CELL.hidden).to(ACC)
                 b_s = tl.zeros((M, BU), ACC)
                 b_ds = tl.zeros((M, BU), ACC)
                 kept = ()
-                if STATES:
-                    b_s = direct.load(p_state + o_s, mask, HIDDEN).to(ACC)
-                    if EARLY:
-                        kept = load_kept(p_gates + o_g, p_parts, o_p, mask, HIDDEN, GATES, LANES, ACC)
                 states = ()
-                for k in tl.static_range(NDIM):
-                    o_before, o_face = walk.before(
-                        o_row, o_at, o_chain, extents, backward_axes, directions, NDIM, k, ENTRY or EXIT
-                    )
-                    if STATES:
-                        b_before = load_before(
-                            p_state, p_s0, o_before, o_face, o_unit, inside & (x[k] > 0), inside & (x[k] == 0), units,
-                            HIDDEN, ENTRY, True,
-                        )  # fmt: skip
-                        states = states + (b_before.to(ACC),)
-                    if EXIT:
-                        leaving = mask & (x[k] == own[k] - 1)[:, None]
-                        o_f = o_face[:, None] * HIDDEN + o_unit[None, :]
-                        b_dh += direct.load(p_dhn + o_f, leaving, HIDDEN).to(ACC)
-                        if MEMORY:
-                            b_ds += direct.load(p_dsn + o_f, leaving, HIDDEN).to(ACC)
-                seen = walk.wait_for(p_after, seen, needed)
-                if SLICES > 1:
-                    seen_own = walk.wait_for(p_own, seen_own, done * SLICES)
-                b_carried = tl.zeros((M, BU), ACC)
+                if CELL.states:
+                    b_s = direct.load(p_state + o_s, tile.mask, CELL.hidden).to(ACC)
+                    if EARLY:
+                        kept = load_kept(p_gates, p_parts, points, tile, CELL, MATH)
+                    states = tiles.load_states(states_of, strip, points, tile, CELL, GIVEN, MATH)
+                if GIVEN.exit:
+                    b_dh, b_ds = add_exits(b_dh, b_ds, p_dhn, p_dsn, strip, points, tile, CELL, MATH)
+                seen = walk.wait_for(strip.p_neighbour, seen, needed)
+                if CUT.slices > 1:
+                    seen_own = walk.wait_for(strip.p_own, seen_own, done * CUT.slices)
+                b_returned, b_carried = gather(
+                    deltas, weights, carry_size, first_unit, strip, points, tile, CELL, CUT, MATH
+                )  # fmt: skip
                 # what comes from outside is added last: it is not limited
-                b_zero = tl.zeros((M, BU), ACC)
-                b_products = walk.new_sums(b_zero, STACKED)
-                b_into_memory = walk.new_sums(b_zero, STACKED)
-                for k in tl.static_range(NDIM):
-                    following = inside & (x[k] + 1 < own[k])
-                    o_after = o_row + walk.step_along(extents, backward_axes, k) * directions
-                    if STATES:
-                        p_c = p_carry + k * carry_size + o_after[:, None] * HIDDEN + o_unit[None, :]
-                        b_carried += direct.load(p_c, following[:, None] & units[None, :], HIDDEN)
-                    o_w = k * GATES * HIDDEN * HIDDEN
-                    if RESIDENT:
-                        deltas = ()
-                        if M <= 32:  # all loads before all products
-                            for chunk in tl.static_range(CHUNKS):
-                                o_out = chunk * BK + tl.arange(0, BK)
-                                b_d = load_deltas(p_delta, o_after, o_out, following, OUTS, GATES * HIDDEN)
-                                deltas = deltas + (b_d,)
-                        for chunk in tl.static_range(CHUNKS):
-                            if M <= 32:
-                                b_d = deltas[chunk]
-                            else:
-                                o_out = chunk * BK + tl.arange(0, BK)
-                                b_d = load_deltas(p_delta, o_after, o_out, following, OUTS, GATES * HIDDEN)
-                            b_d = walk.left_operand(b_d, STACKED)
-                            b_w = resident[k * CHUNKS + chunk]
-                            b_products = walk.multiply(b_d, b_w, b_products, PRECISION, STACKED, ACC)
-                    else:
-                        for i in range(0, OUTS, BK):
-                            o_out = i + tl.arange(0, BK)
-                            b_d = load_deltas(p_delta, o_after, o_out, following, OUTS, GATES * HIDDEN)
-                            b_d = walk.left_operand(b_d, STACKED)
-                            b_w = load_weights(
-                                p_hh + o_w, o_out, OUTS, first_unit + u, part_size, HIDDEN, BU, STACKED
-                            )
-                            b_products = walk.multiply(b_d, b_w, b_products, PRECISION, STACKED, ACC)
-                            if FEEDS:
-                                b_w = load_weights(
-                                    p_extra + o_w, o_out, OUTS, first_unit + u, part_size, HIDDEN, BU, STACKED
-                                )
-                                b_into_memory = walk.multiply(
-                                    b_d, b_w, b_into_memory, PRECISION, STACKED, ACC
-                                )
-                    if SPLIT:
-                        for i in range(0, HIDDEN, BK):
-                            o_out = i + tl.arange(0, BK)
-                            b_d = load_deltas(
-                                p_dparts + k * HIDDEN, o_after, o_out, following, HIDDEN, NDIM * HIDDEN
-                            )
-                            b_w = load_weights(
-                                p_hh + o_w + OUTS * HIDDEN, o_out, HIDDEN, first_unit + u, part_size, HIDDEN, BU, STACKED
-                            )  # fmt: skip
-                            b_d = walk.left_operand(b_d, STACKED)
-                            b_products = walk.multiply(b_d, b_w, b_products, PRECISION, STACKED, ACC)
-                b_returned = walk.summed(b_products, b_zero, STACKED)
-                b_carried += walk.summed(b_into_memory, b_zero, STACKED)
-                if MEMORY:
-                    b_ds += gates.limited(b_carried, LIMITS[1])
-                elif STATES:  # the output is the state
+                if CELL.memory:
+                    b_ds += gates.limited(b_carried, MATH.largest_gradient)
+                elif CELL.states:  # the output is the state
                     b_returned += b_carried
-                b_dh += gates.limited(b_returned, LIMITS[1])
-                if STATES and not EARLY:
-                    kept = load_kept(p_gates + o_g, p_parts, o_p, mask, HIDDEN, GATES, LANES, ACC)
-                extra = ()
-                if PEEPHOLES:
-                    for row in tl.static_range(NDIM + 2):
-                        b_p = tl.load(p_extra + row * HIDDEN + o_unit, mask=units, other=0).to(ACC)
-                        extra = extra + (b_p[None, :],)
-                deltas, carries = gates.backward(
-                    b_dh, b_ds, kept, b_h, b_s, states, extra, CELL, NDIM, LIMITS
-                )
-                alive = live[:, None] & units[None, :]
-                for lane in tl.static_range(LANES):
-                    # zero outside a ragged sample: the products over the lattice take in every point
-                    b_delta = tl.where(mask, deltas[lane], 0.0)
-                    if lane < GATES:
-                        direct.store(p_delta + o_g + lane * HIDDEN, b_delta, alive, HIDDEN)
-                    else:
-                        direct.store(p_dparts + o_p + (lane - GATES) * HIDDEN, b_delta, alive, HIDDEN)
-                for k in tl.static_range(len(carries)):
-                    direct.store(p_carry + k * carry_size + o_s, carries[k], mask, HIDDEN)
-            first += M
+                b_dh += gates.limited(b_returned, MATH.largest_gradient)
+                if CELL.states and not EARLY:
+                    kept = load_kept(p_gates, p_parts, points, tile, CELL, MATH)
+                extra = tiles.load_peepholes(p_extra, tile, CELL, MATH) if CELL.peepholes else ()
+                found, carries = gates.backward(b_dh, b_ds, kept, b_h, b_s, states, extra, CELL, MATH)
+                store_deltas(deltas, found, carries, carry_size, points, tile, CELL)
+            first += CUT.M
         done += 1
-        direct.release(p_own)
+        direct.release(strip.p_own)

@@ -11,8 +11,8 @@ outputs), and gives the output, the state, and by lane what the backward pass wa
 ``backward`` gets the gradients of the output and of the state, and gives by lane those of the pre-activations and by
 axis what goes straight into the gradient of that predecessor's state.
 
-States that can grow without end saturate at ``LIMITS[0]``, where the gradient by them is 0. So do, at ``LIMITS[1]``,
-gradients by states and their products with states; see ``ndrnn/saturation.py``.
+States that can grow without end saturate at ``MATH.largest_state``, where the gradient by them is 0. Gradients by
+states, and their products with states, do at ``MATH.largest_gradient``; see ``ndrnn/saturation.py``.
 
 Everything here is elementwise and in the precision of the states.
 """
@@ -113,7 +113,10 @@ def mix_backward(b_d_old, b_old, shares, states, NDIM: tl.constexpr):
 @triton.jit
 def limited(b_x, LIMIT: tl.constexpr):
     """Within [-LIMIT, LIMIT]; NaN stays NaN."""
-    return tl.where(b_x > LIMIT, LIMIT, tl.where(b_x < -LIMIT, -LIMIT, b_x))
+    if b_x.dtype == tl.float64:
+        return tl.where(b_x > LIMIT, LIMIT, tl.where(b_x < -LIMIT, -LIMIT, b_x))
+    else:  # one or two instructions instead of four; Triton has none for float64
+        return tl.clamp(b_x, -LIMIT, LIMIT, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
@@ -122,21 +125,23 @@ def unless_saturated(b_state, b_x, LIMIT: tl.constexpr):
 
 
 @triton.jit
-def rnn_forward(a, RELU: tl.constexpr, LIMITS: tl.constexpr):
-    b_h = limited(tl.maximum(a[0], 0.0), LIMITS[0]) if RELU else tanh(a[0])
+def rnn_forward(a, RELU: tl.constexpr, MATH: tl.constexpr):
+    b_h = limited(tl.maximum(a[0], 0.0), MATH.largest_state) if RELU else tanh(a[0])
     return b_h, b_h, ()
 
 
 @triton.jit
-def rnn_backward(b_dh, b_h, RELU: tl.constexpr, LIMITS: tl.constexpr):
+def rnn_backward(b_dh, b_h, RELU: tl.constexpr, MATH: tl.constexpr):
     b_delta = (
-        unless_saturated(b_h, tl.where(b_h > 0, b_dh, 0.0), LIMITS[0]) if RELU else b_dh * (1.0 - b_h * b_h)
+        unless_saturated(b_h, tl.where(b_h > 0, b_dh, 0.0), MATH.largest_state)
+        if RELU
+        else b_dh * (1.0 - b_h * b_h)
     )
     return (b_delta,), ()
 
 
 @triton.jit
-def lstm_forward(a, states, extra, NDIM: tl.constexpr, PEEPHOLES: tl.constexpr, LIMITS: tl.constexpr):
+def lstm_forward(a, states, extra, NDIM: tl.constexpr, PEEPHOLES: tl.constexpr, MATH: tl.constexpr):
     b_i = a[0]
     if PEEPHOLES:
         b_sum = states[0]
@@ -154,7 +159,7 @@ def lstm_forward(a, states, extra, NDIM: tl.constexpr, PEEPHOLES: tl.constexpr, 
         b_f = sigmoid(b_f)
         b_c += b_f * states[k]
         kept = kept + (b_f,)
-    b_c = limited(b_c, LIMITS[0])
+    b_c = limited(b_c, MATH.largest_state)
     b_o = a[NDIM + 2]
     if PEEPHOLES:
         b_o += extra[NDIM + 1] * b_c
@@ -164,7 +169,7 @@ def lstm_forward(a, states, extra, NDIM: tl.constexpr, PEEPHOLES: tl.constexpr, 
 
 @triton.jit
 def lstm_backward(
-    b_dh, b_dc, kept, b_c, states, extra, NDIM: tl.constexpr, PEEPHOLES: tl.constexpr, LIMITS: tl.constexpr
+    b_dh, b_dc, kept, b_c, states, extra, NDIM: tl.constexpr, PEEPHOLES: tl.constexpr, MATH: tl.constexpr
 ):  # fmt: skip
     b_i = kept[0]
     b_g = kept[NDIM + 1]
@@ -174,13 +179,13 @@ def lstm_backward(
     b_dc += b_dh * b_o * (1.0 - b_squashed * b_squashed)
     if PEEPHOLES:
         b_dc += b_do * extra[NDIM + 1]
-    b_dc = unless_saturated(b_c, b_dc, LIMITS[0])
+    b_dc = unless_saturated(b_c, b_dc, MATH.largest_state)
     b_di = b_dc * b_g * b_i * (1.0 - b_i)
     deltas = (b_di,)
     carries = ()
     for k in tl.static_range(NDIM):
         b_f = kept[1 + k]
-        b_df = limited(b_dc * states[k], LIMITS[1]) * b_f * (1.0 - b_f)
+        b_df = limited(b_dc * states[k], MATH.largest_gradient) * b_f * (1.0 - b_f)
         b_carry = b_dc * b_f
         if PEEPHOLES:
             b_carry += b_di * extra[0] + b_df * extra[1 + k]
@@ -241,7 +246,7 @@ def leaky_backward(b_dh, b_dc, kept, b_h, b_c, states, NDIM: tl.constexpr):
 
 
 @triton.jit
-def spatial_forward(a, states, NDIM: tl.constexpr, LIMITS: tl.constexpr):
+def spatial_forward(a, states, NDIM: tl.constexpr, MATH: tl.constexpr):
     b_i = sigmoid(a[0])
     b_g = tanh(a[NDIM + 1])
     b_o = sigmoid(a[NDIM + 2])
@@ -251,24 +256,24 @@ def spatial_forward(a, states, NDIM: tl.constexpr, LIMITS: tl.constexpr):
         b_f = sigmoid(a[1 + k])
         b_c += b_f * states[k]
         kept = kept + (b_f,)
-    b_c = limited(b_c, LIMITS[0])
+    b_c = limited(b_c, MATH.largest_state)
     return tanh(b_o * b_c), b_c, kept + (b_g, b_o)
 
 
 @triton.jit
-def spatial_backward(b_dh, b_dc, kept, b_h, b_c, states, NDIM: tl.constexpr, LIMITS: tl.constexpr):
+def spatial_backward(b_dh, b_dc, kept, b_h, b_c, states, NDIM: tl.constexpr, MATH: tl.constexpr):
     b_i = kept[0]
     b_g = kept[NDIM + 1]
     b_o = kept[NDIM + 2]
     b_da = b_dh * (1.0 - b_h * b_h)
-    b_dc = unless_saturated(b_c, b_dc + b_da * b_o, LIMITS[0])
+    b_dc = unless_saturated(b_c, b_dc + b_da * b_o, MATH.largest_state)
     deltas = (b_dc * b_g * b_i * (1.0 - b_i),)
     carries = ()
     for k in tl.static_range(NDIM):
         b_f = kept[1 + k]
-        deltas = deltas + (limited(b_dc * states[k], LIMITS[1]) * b_f * (1.0 - b_f),)
+        deltas = deltas + (limited(b_dc * states[k], MATH.largest_gradient) * b_f * (1.0 - b_f),)
         carries = carries + (b_dc * b_f,)
-    b_do = limited(b_da * b_c, LIMITS[1]) * b_o * (1.0 - b_o)
+    b_do = limited(b_da * b_c, MATH.largest_gradient) * b_o * (1.0 - b_o)
     return deltas + (b_dc * b_i * (1.0 - b_g * b_g), b_do), carries
 
 
@@ -312,38 +317,42 @@ def gru_backward(b_dh, kept, b_h, states, NDIM: tl.constexpr):
 
 
 @triton.jit
-def forward(a, states, extra, CELL: tl.constexpr, NDIM: tl.constexpr, LIMITS: tl.constexpr):
+def forward(a, states, extra, CELL: tl.constexpr, MATH: tl.constexpr):
     """(output, state, what is kept by lane) of a tile; extra holds the peepholes or nothing."""
-    if CELL == "rnn_tanh" or CELL == "rnn_relu":
-        return rnn_forward(a, CELL == "rnn_relu", LIMITS)
-    elif CELL == "lstm" or CELL == "lstm_peephole":
-        return lstm_forward(a, states, extra, NDIM, CELL == "lstm_peephole", LIMITS)
-    elif CELL == "stable":
+    NAME: tl.constexpr = CELL.name
+    NDIM: tl.constexpr = CELL.ndim
+    if NAME == "rnn_tanh" or NAME == "rnn_relu":
+        return rnn_forward(a, NAME == "rnn_relu", MATH)
+    elif NAME == "lstm" or NAME == "lstm_peephole":
+        return lstm_forward(a, states, extra, NDIM, NAME == "lstm_peephole", MATH)
+    elif NAME == "stable":
         return stable_forward(a, states, NDIM)
-    elif CELL == "leaky":
+    elif NAME == "leaky":
         return leaky_forward(a, states, NDIM)
-    elif CELL == "gru":
+    elif NAME == "gru":
         return gru_forward(a, states, NDIM)
     else:
-        tl.static_assert(CELL == "spatial" or CELL == "spatial_extended")
-        return spatial_forward(a, states, NDIM, LIMITS)
+        tl.static_assert(NAME == "spatial" or NAME == "spatial_extended")
+        return spatial_forward(a, states, NDIM, MATH)
 
 
 @triton.jit
 def backward(
-    b_dh, b_ds, kept, b_h, b_s, states, extra, CELL: tl.constexpr, NDIM: tl.constexpr, LIMITS: tl.constexpr
+    b_dh, b_ds, kept, b_h, b_s, states, extra, CELL: tl.constexpr, MATH: tl.constexpr
 ):  # fmt: skip
     """(gradients of the pre-activations by lane, what goes straight into the predecessors' states by axis)."""
-    if CELL == "rnn_tanh" or CELL == "rnn_relu":
-        return rnn_backward(b_dh, b_h, CELL == "rnn_relu", LIMITS)
-    elif CELL == "lstm" or CELL == "lstm_peephole":
-        return lstm_backward(b_dh, b_ds, kept, b_s, states, extra, NDIM, CELL == "lstm_peephole", LIMITS)
-    elif CELL == "stable":
+    NAME: tl.constexpr = CELL.name
+    NDIM: tl.constexpr = CELL.ndim
+    if NAME == "rnn_tanh" or NAME == "rnn_relu":
+        return rnn_backward(b_dh, b_h, NAME == "rnn_relu", MATH)
+    elif NAME == "lstm" or NAME == "lstm_peephole":
+        return lstm_backward(b_dh, b_ds, kept, b_s, states, extra, NDIM, NAME == "lstm_peephole", MATH)
+    elif NAME == "stable":
         return stable_backward(b_dh, b_ds, kept, b_s, states, NDIM)
-    elif CELL == "leaky":
+    elif NAME == "leaky":
         return leaky_backward(b_dh, b_ds, kept, b_h, b_s, states, NDIM)
-    elif CELL == "gru":
+    elif NAME == "gru":
         return gru_backward(b_dh + b_ds, kept, b_s, states, NDIM)
     else:
-        tl.static_assert(CELL == "spatial" or CELL == "spatial_extended")
-        return spatial_backward(b_dh, b_ds, kept, b_h, b_s, states, NDIM, LIMITS)
+        tl.static_assert(NAME == "spatial" or NAME == "spatial_extended")
+        return spatial_backward(b_dh, b_ds, kept, b_h, b_s, states, NDIM, MATH)

@@ -14,6 +14,7 @@ from .backward import backward_kernel
 from .faces import new_exits
 from .forward import forward_kernel
 from .gradients import gradients
+from .packs import Given, Numbers
 from .plan import Chip, Plan, holds_state_apart, order_of_others, plan, state_dtype
 from .problem import Deltas, Gradients, Inputs, Problem, Scanned
 
@@ -46,14 +47,15 @@ def _plan(problem: Problem, x: Tensor) -> Plan:
     )  # fmt: skip
 
 
-def _arguments(problem: Problem, cut: Plan, inputs: Inputs) -> dict[str, Any]:
+def _arguments(problem: Problem, cut: Plan, inputs: Inputs, *, backward: bool) -> dict[str, Any]:
     """What both passes hand to their kernels alike."""
     x, shape = inputs.x, problem.shape
     precision = _precision(x.dtype, x.device)
+    tiles = cut.tiles(precision == "tf32x3", backward)
     return {
         "p_h0": _aligned(inputs.h0),
         "p_s0": _aligned(inputs.c0 if shape.memory else inputs.h0),
-        "p_hh": _stacked(inputs.weight_hh) if cut.resident and precision == "tf32x3" else inputs.weight_hh,
+        "p_hh": _stacked(inputs.weight_hh) if tiles.stacked else inputs.weight_hh,
         "p_extra": inputs.extra,
         "p_sizes": inputs.sizes,
         "p_order": order_of_others(problem.lattice, x.device),
@@ -65,18 +67,14 @@ def _arguments(problem: Problem, cut: Plan, inputs: Inputs) -> dict[str, Any]:
         "groups": cut.groups,
         "rows": cut.rows,
         "strips": cut.strips,
-        **shape.constants(),
-        "HIDDEN": problem.hidden,
-        "ENTRY": inputs.h0 is not None,
-        "RAGGED": inputs.sizes is not None,
-        "RESIDENT": cut.resident,
-        "PRECISION": precision,
-        "ACC": tl.float64 if x.dtype == torch.float64 else tl.float32,
-        "LIMITS": (shape.limit(x.dtype), shape.limit(state_dtype(x.dtype))),
-        "M": cut.M,
-        "BU": cut.BU,
-        "SPAN": cut.span,
-        "SLICES": cut.slices,
+        "CELL": shape.traits(problem.hidden),
+        "CUT": tiles,
+        "MATH": Numbers(
+            precision,
+            tl.float64 if x.dtype == torch.float64 else tl.float32,
+            largest_state=shape.limit(x.dtype),
+            largest_gradient=shape.limit(state_dtype(x.dtype)),
+        ),
         "num_warps": cut.num_warps,
         "num_stages": cut.num_stages,
     }
@@ -85,7 +83,7 @@ def _arguments(problem: Problem, cut: Plan, inputs: Inputs) -> dict[str, Any]:
 def _stacked(weights: Tensor) -> Tensor:
     """Float32 weights as a sum (2, ...) of themselves, rounded to the bits of tf32, and of what these leave out.
 
-    The kernels do the same to what they multiply with them, in ``walk.left_operand``.
+    The kernels do the same to what they multiply with them, in ``products.left_operand``.
     """
     high = ((weights.view(torch.int32) + 4096) & -8192).view(torch.float32)
     return torch.stack([high, torch.where(high.isfinite(), weights - high, 0)])
@@ -118,8 +116,11 @@ def forward(problem: Problem, inputs: Inputs, *, keep: bool, exits: bool) -> Sca
         cut = _plan(problem, x)
         forward_kernel[(cut.programs(problem.directions),)](
             p_gates=gates, p_parts=parts, p_y=y, p_state=state if apart else y, p_hn=hn, p_sn=cn,
-            BIASED=shape.split and inputs.extra is not None, APART=apart, KEEP=keep and shape.states, EXIT=exits,
-            BK=cut.BK, **_arguments(problem, cut, inputs),
+            GIVEN=Given(
+                inputs.h0 is not None, exits, inputs.sizes is not None,
+                biased=shape.split and inputs.extra is not None, apart=apart, keep=keep and shape.states,
+            ),
+            **_arguments(problem, cut, inputs, backward=False),
         )  # fmt: skip
     y = y.view(*x.shape[:-1], problem.directions, problem.hidden)
     return Scanned(y, hn, cn, state if keep else None, gates if keep and shape.states else None, parts)
@@ -155,6 +156,7 @@ def backward(
             p_gates=scanned.gates, p_parts=scanned.parts, p_y=scanned.y,
             p_state=scanned.y if scanned.state is None else scanned.state,
             p_dy=_aligned(dy), p_dhn=_aligned(dhn), p_dsn=_aligned(dcn), p_delta=found.gates, p_dparts=found.parts, p_carry=found.carry,
-            EXIT=dhn is not None, BK=cut.BO, **_arguments(problem, cut, inputs),
+            GIVEN=Given(inputs.h0 is not None, dhn is not None, inputs.sizes is not None),
+            **_arguments(problem, cut, inputs, backward=True),
         )  # fmt: skip
     return gradients(problem, inputs, scanned, found, dhn, dcn, wanted)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...saturation import limit_of
+from .packs import Tiles, Traits
 
 MAX_NDIM = 3
 
@@ -77,19 +78,24 @@ class Shape:
         """The size at which states of a type saturate; gradients do at that of what they are computed in."""
         return limit_of(dtype, self.feeds)
 
-    def constants(self) -> dict[str, object]:
+    def traits(self, hidden: int) -> Traits:
         """As the kernels take them."""
-        return {
-            "CELL": self.name,
-            "NDIM": self.ndim,
-            "GATES": self.gates,
-            "LANES": self.lanes,
-            "MEMORY": self.memory,
-            "STATES": self.states,
-            "SPLIT": self.split,
-            "FEEDS": self.feeds,
-            "PEEPHOLES": self.peepholes,
-        }
+        weights = self.ndim * self.gates * hidden**2
+        return Traits(
+            self.name,
+            self.ndim,
+            hidden,
+            self.gates,
+            self.lanes,
+            self.memory,
+            self.states,
+            self.split,
+            self.feeds,
+            self.peepholes,
+            weights=weights,
+            extras=weights if self.feeds else (self.ndim + 2 * self.peepholes) * hidden,
+            shared=(self.gates - self.split) * hidden,
+        )
 
 
 def holds_state_apart(shape: Shape, dtype: torch.dtype) -> bool:
@@ -134,6 +140,11 @@ class Plan:
 
     def programs(self, directions: int) -> int:
         return directions * self.groups * self.strips * self.slices
+
+    def tiles(self, stacked: bool, backward: bool) -> Tiles:
+        """As the kernels take them; ``stacked`` where resident weights are taken apart by their bits."""
+        block = self.BO if backward else self.BK
+        return Tiles(self.M, self.BU, block, self.span, self.slices, self.resident, self.resident and stacked)
 
 
 # Sums of a tile, in numbers: what the registers of eight warps hold beside all else. Found by compiling for sm_90.

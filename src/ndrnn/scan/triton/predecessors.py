@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 
 from . import walk
-from .forward import load_before
+from .tiles import load_before
 
 
 @triton.jit(do_not_specialize=("backward_axes", "directions", "batch", "extent0", "extent1", "extent2"))

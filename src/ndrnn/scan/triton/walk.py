@@ -19,6 +19,8 @@ load acquires it. Loads of states are never moved up by the software pipeliner, 
 which it leaves alone; loops inside begin after the wait.
 """
 
+from typing import NamedTuple
+
 import triton
 import triton.language as tl
 
@@ -27,11 +29,74 @@ from . import direct
 COUNTER_STRIDE = tl.constexpr(32)  # a line of the cache for every counter
 
 
+class Strip(NamedTuple):
+    """What a program owns, of a lattice as its direction sees it."""
+
+    extents: tuple
+    reach: int  # the last wavefront of the axes after the first
+    directions: int
+    batch: int
+    i_direction: int
+    backward_axes: int  # bit k: axis k runs backward
+    number: int
+    rows: int  # of a whole strip
+    first_row: int
+    height: int  # rows of this one
+    first_sample: int
+    samples: int
+    first_unit: int
+    p_own: object  # its counter, shared by its slices
+    p_neighbour: object  # that of the strip it waits for
+
+
+class Points(NamedTuple):
+    """The points of a tile, one a row."""
+
+    live: object  # whether the row has one
+    inside: object  # whether it lies in its sample
+    x: tuple  # coordinates by axis
+    own: tuple  # extents of its sample by axis
+    o_at: object  # row-major index in the lattice
+    o_row: object  # of (N, P, D)
+    o_chain: object  # of (D, N)
+
+
 @triton.jit
-def draw(p_counters, SLICES: tl.constexpr):
-    """What the next program is to do: its slice of the units, its part of the lattice, and that part's counter."""
+def draw(
+    p_counters, extents, backward_axes, directions, batch, group, groups, rows, strips, FROM_END: tl.constexpr,
+    CELL: tl.constexpr, CUT: tl.constexpr,
+):  # fmt: skip
+    """The strip that a program does next: the slices of one are drawn in turn, after those of the one it waits for."""
+    reach = (
+        extents[1] + extents[2] - 2
+    )  # before the draw: after it, one kernel spilled registers that now does not
     ticket = tl.atomic_add(p_counters, 1, sem="relaxed", scope="gpu")
-    return ticket % SLICES, ticket // SLICES, p_counters + (1 + ticket // SLICES) * COUNTER_STRIDE
+    part = ticket // CUT.slices
+    p_own = p_counters + (1 + part) * COUNTER_STRIDE
+    i_direction = part % directions
+    i_group = part // directions % groups
+    number = part // directions // groups
+    if FROM_END:
+        number = strips - 1 - number
+    first_row = number * rows
+    first_sample = i_group * group
+    return Strip(
+        extents,
+        reach,
+        directions,
+        batch,
+        i_direction,
+        backward_axes >> (i_direction * CELL.ndim),
+        number,
+        rows,
+        first_row,
+        tl.minimum(rows, extents[0] - first_row),
+        first_sample,
+        tl.minimum(group, batch - first_sample),
+        ticket % CUT.slices * CUT.span,
+        p_own,
+        p_own - groups * directions * COUNTER_STRIDE,
+    )
 
 
 @triton.jit
@@ -133,10 +198,28 @@ def lattice_index(x, own, extents, backward_axes, NDIM: tl.constexpr):
 
 
 @triton.jit
-def step_along(extents, backward_axes, K: tl.constexpr):
-    """How far the row-major index moves by one step forward along axis K, as the direction sees it."""
-    stride = strides_of(extents)[K]
-    return tl.where(((backward_axes >> K) & 1) != 0, -stride, stride)
+def points_of(
+    p_order, p_sizes, strip, t, begin, end, first, CELL: tl.constexpr, GIVEN: tl.constexpr, CUT: tl.constexpr
+):  # fmt: skip
+    """Those that a strip meets on wavefront t, from number ``first`` on; the samples of a point are neighbours."""
+    o_e = first + tl.arange(0, CUT.M)
+    live = o_e < (end - begin) * strip.samples
+    o_sample = strip.first_sample + o_e % strip.samples
+    o_rank = begin + o_e // strip.samples
+    x = coordinates(p_order, o_rank, live, t, strip.first_row, strip.reach, strip.extents, CELL.ndim)
+    own = extents_of(p_sizes, o_sample, live, strip.extents, CELL.ndim, GIVEN.ragged)
+    inside = within(x, own, live, CELL.ndim)
+    o_at = lattice_index(x, own, strip.extents, strip.backward_axes, CELL.ndim)
+    points = strip.extents[0] * strip.extents[1] * strip.extents[2]
+    o_row = (o_sample.to(tl.int64) * points + o_at) * strip.directions + strip.i_direction
+    return Points(live, inside, x, own, o_at, o_row, strip.i_direction * strip.batch + o_sample)
+
+
+@triton.jit
+def step_along(strip, K: tl.constexpr):
+    """How far the row of a point moves by one step forward along axis K, as the direction sees it."""
+    stride = strides_of(strip.extents)[K]
+    return tl.where(((strip.backward_axes >> K) & 1) != 0, -stride, stride) * strip.directions
 
 
 @triton.jit
@@ -152,83 +235,3 @@ def face_row(o_at, o_chain, extents, NDIM: tl.constexpr, K: tl.constexpr):
         total += points // extents[k]
     o_on_face = o_at // (stride * extents[K]) * stride + o_at % stride
     return o_chain.to(tl.int64) * total + start + o_on_face
-
-
-@triton.jit
-def before(
-    o_row, o_at, o_chain, extents, backward_axes, directions, NDIM: tl.constexpr, K: tl.constexpr, ENTRY: tl.constexpr
-):  # fmt: skip
-    """Where the predecessors along axis K have their rows: in the lattice, and on the face where they would enter."""
-    o_face = o_row
-    if ENTRY:
-        o_face = face_row(o_at, o_chain, extents, NDIM, K)
-    return o_row - step_along(extents, backward_axes, K) * directions, o_face
-
-
-@triton.jit
-def high_bits(b_tile):
-    """Float32 numbers rounded to the bits of tf32."""
-    return ((b_tile.to(tl.int32, bitcast=True) + 4096) & -8192).to(tl.float32, bitcast=True)
-
-
-@triton.jit
-def low_bits(b_tile, b_high):
-    """What these leave out; where they are infinite, nothing."""
-    return tl.where(tl.abs(b_high) < float("inf"), b_tile - b_high, 0.0)
-
-
-@triton.jit
-def columns(first_unit, part, BU: tl.constexpr, STACKED: tl.constexpr):
-    """The units of a tile of weights by column, and where their bits begin: if stacked, the high before the low ones."""
-    if STACKED:
-        o_column = tl.arange(0, 2 * BU)
-        return first_unit + o_column % BU, o_column // BU * part
-    else:
-        return first_unit + tl.arange(0, BU), tl.arange(0, BU) * 0
-
-
-@triton.jit
-def left_operand(b_tile, STACKED: tl.constexpr):
-    """The left operand of :func:`multiply`: if stacked, the high bits above the low ones, (2 * rows, columns)."""
-    if STACKED:
-        b_high = high_bits(b_tile)
-        b_both = tl.join(b_high, low_bits(b_tile, b_high)).permute(2, 0, 1)
-        return b_both.reshape(2 * b_tile.shape[0], b_tile.shape[1])
-    else:
-        return b_tile
-
-
-@triton.jit
-def new_sums(b_start, STACKED: tl.constexpr):
-    """Sums for :func:`multiply` to add to: from ``b_start`` on, or if stacked from zero, (2 * rows, 2 * columns)."""
-    if STACKED:
-        return tl.zeros((2 * b_start.shape[0], 2 * b_start.shape[1]), b_start.dtype)
-    else:
-        return b_start
-
-
-@triton.jit
-def summed(b_sums, b_start, STACKED: tl.constexpr):
-    """``b_start`` and all products."""
-    if STACKED:
-        b_of_rows = tl.sum(b_sums.reshape(2, b_start.shape[0], 2 * b_start.shape[1]), 0)
-        return b_start + tl.sum(b_of_rows.reshape(b_start.shape[0], 2, b_start.shape[1]), 1)
-    else:
-        return b_sums
-
-
-@triton.jit
-def multiply(b_left, b_right, b_sums, PRECISION: tl.constexpr, STACKED: tl.constexpr, ACC: tl.constexpr):
-    """``b_sums`` and the product of two operands.
-
-    Tensor cores multiply float32 numbers as tf32; float32 to rounding takes the products of the bits that tf32 leaves
-    out as well ("tf32x3"). Weights that stay in shared memory are stacked, their high bits beside their low ones, and
-    so are the left operands; then one product gives all. Each tile of weights is named just once that way: what is
-    used twice, the compiler would carry in registers.
-    """
-    if STACKED:
-        return tl.dot(b_left, b_right, b_sums, input_precision="tf32", out_dtype=ACC)
-    elif PRECISION == "widened":  # the interpreter takes the bits of bfloat16 operands for integers
-        return tl.dot(b_left.to(ACC), b_right.to(ACC), b_sums, input_precision="ieee", out_dtype=ACC)
-    else:
-        return tl.dot(b_left, b_right, b_sums, input_precision=PRECISION, out_dtype=ACC)

@@ -1,0 +1,118 @@
+"""A rehearsal of ``python -m benchmarks.gpu``: every section with tiny sizes, under Triton's interpreter. No time is asserted."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarks.gpu import __main__ as command
+from benchmarks.gpu import models
+from benchmarks.gpu.run import Run
+
+
+def run_in(folder: Path) -> Run:
+    return Run(folder / "rows.jsonl", time.monotonic() + 60, True, folder)
+
+
+def test_sections_fit_into_eight_minutes() -> None:
+    assert sum(section.seconds for section in command.SECTIONS.values()) <= 480
+
+
+def test_a_row_is_in_the_file_at_once(tmp_path: Path) -> None:
+    run = run_in(tmp_path)
+    run.add(one=1, name="µ")
+    run.add(two=2.5)
+    assert [json.loads(line) for line in run.rows.read_text().splitlines()] == [
+        {"one": 1, "name": "µ"},
+        {"two": 2.5},
+    ]
+
+
+def test_a_peer_that_fails_is_a_finding(tmp_path: Path) -> None:
+    def fail() -> object:
+        raise ValueError("no such kernel\nand more")
+
+    assert run_in(tmp_path).attempt(lambda: fail) == "ValueError: no such kernel"
+
+
+def test_errors_of_points_and_of_images() -> None:
+    # of two images of two points: all right; one right, and the mean of the log-probabilities wrong
+    logits = torch.tensor([[[5.0, 0.0], [5.0, 0.0]], [[0.0, 1.0], [9.0, 0.0]]])
+    found = models.errors(lambda some: logits, torch.zeros(2, 2), torch.tensor([0, 1]))
+    assert found == {"point error": 0.25, "sample error": 0.5}
+
+
+STUB = """
+import sys, time
+from pathlib import Path
+rows = Path(sys.argv[sys.argv.index("--rows") + 1])
+rows.write_text('{"row": 1}\\n')
+{rest}
+"""
+
+
+@pytest.mark.parametrize(
+    ("rest", "ended"),
+    [
+        ("", "well"),
+        ("raise SystemExit('the device is lost')", "with 1: the device is lost"),
+        ("time.sleep(60)", "stopped after"),
+    ],
+    ids=["ends", "fails", "hangs"],
+)
+def test_what_a_section_found_outlives_it(
+    rest: str, ended: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub = tmp_path / "python"
+    stub.write_text(f"#!{sys.executable}" + STUB.replace("{rest}", rest))
+    stub.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(stub))
+    monkeypatch.setattr(command, "GRACE", 1)
+    options = argparse.Namespace(tiny=False, data=tmp_path)
+    outcome = command.outcome_of("scans", 1, options, tmp_path / "rows.jsonl")
+    assert outcome["ended"].startswith(ended)
+    assert outcome["rows"] == [{"row": 1}]
+
+
+def test_others_go_on_after_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, seen = tmp_path / "results.json", []
+
+    def outcome(name: str, *rest: object) -> dict[str, object]:
+        seen.append((name, target.exists() and list(json.loads(target.read_text())["sections"])))
+        return {"ended": "with 1: lost" if name == "scans" else "well", "rows": [{"row": name}]}
+
+    monkeypatch.setattr(command, "outcome_of", outcome)
+    arguments = ["--tiny", "--json", str(target), "--only", "scans", "--only", "sampling", "--only", "digits"]
+    assert command.main(arguments) == 1
+    # each found the results of those before it in the file
+    assert seen == [("scans", False), ("sampling", ["scans"]), ("digits", ["scans", "sampling"])]
+    kept = json.loads(target.read_text())["sections"]
+    assert kept["scans"] == {"ended": "with 1: lost", "rows": [{"row": "scans"}]}
+    assert kept["digits"]["ended"] == "well"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+def test_rehearsal(tmp_path: Path) -> None:
+    target = tmp_path / "results.json"
+    assert command.main(["--tiny", "--json", str(target)]) == 0
+    found = json.loads(target.read_text())
+    sections = found["sections"]
+    assert list(sections) == list(command.SECTIONS)
+    assert sections["conformance"]["rows"][0]["passed"] is True
+    scans = sections["scans"]["rows"]
+    assert [row["agrees"] for row in scans if "agrees" in row] == ["yes", "yes"]
+    timed = [row for row in scans if "ours" in row]
+    assert len(timed) == 4
+    assert all(isinstance(row[name], float) for row in timed for name in ("ours", "wavefront"))
+    assert sum("cudnn" in row for row in timed) == 2  # the sequence, both ways
+    assert {row["backend"] for row in sections["ride step"]["rows"]} == {"triton", "wavefront"}
+    assert [row["finite"] for row in sections["sampling"]["rows"]] == [True, True]
+    assert [row["pass"] for row in sections["digits"]["rows"]] == [1, 2]
+    assert [row["training"] for row in sections["compiled"]["rows"]] == [False, True]
