@@ -266,7 +266,7 @@ def ride_step(dtype: torch.dtype) -> tuple[str, Call]:
 
     torch.manual_seed(0)
     images = torch.randn(64, 64, 64, device="cuda").to(dtype)
-    model = RIDE(hidden_size=64, device="cuda", dtype=dtype)
+    model = RIDE(hidden_size=64, cell="spatial", device="cuda", dtype=dtype)
     model.fit_whitening(images)
     optimizer = torch.optim.Adam(model.parameters())
 

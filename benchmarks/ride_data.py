@@ -45,7 +45,7 @@ class Run:
     components: int = 32
     scales: int = 4
     features: int = 32
-    cell: Literal["spatial", "spatial_extended", "lstm", "stable", "leaky", "gru", "rnn"] = "spatial"
+    cell: Literal["leaky", "stable", "gru", "rnn", "spatial", "spatial_extended", "lstm"] = "leaky"
     schedule: Literal["modern", "published"] = "modern"
     """Which of the two, whose options follow."""
     modern: Modern = field(default_factory=Modern)

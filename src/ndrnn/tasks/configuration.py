@@ -81,9 +81,9 @@ class Density:
     """Units of each recurrent layer."""
     layers: int = 1
     """Recurrent layers."""
-    cell: str = "spatial"
-    """Of the layers: spatial, spatial_extended, lstm, stable, leaky, gru or rnn, or the name of a registered layer.
-    Stable, leaky, gru and rnn are bounded on images of any size."""
+    cell: str = "leaky"
+    """Of the layers: leaky, stable, gru or rnn, which are bounded on images of any size; spatial, the published one,
+    spatial_extended or lstm; or the name of a registered layer."""
     window: int = 5
     """Width of the causal neighbourhood; it has half as many rows, rounded up."""
     components: int = 32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import log
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from ..data.batches import DensityBatch, Facts
 from ..data.faults import BadFile
 from ..density.lattices.neighborhood import CausalNeighborhood
+from ..density.ride.cells import PUBLISHED_CELL
 from ..density.rides import RIDE
 from ..lattice import inside
 from ..learn.task import Task
@@ -19,7 +20,7 @@ from .configuration import Density
 
 NOT_FINITE = (
     "its log-density is not finite: the model's memory or its mixture overflows on this image; cut it smaller, or train "
-    "with a bounded cell, such as --cell gru"
+    "with a bounded cell, such as --cell leaky"
 )
 """What to say of such an image."""
 
@@ -68,6 +69,16 @@ class DensityTask(Task):
             channels=self.facts.channels,
             cell=s.cell,
         )
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Task:
+        """The task of a saved :meth:`config`; one that names no cell, of version 0.1, had the published one."""
+        return super().from_config({**config, "settings": _with_cell(config["settings"])})
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        saved = checkpoint["ndrnn"]
+        saved["settings"] = _with_cell(saved["settings"])  # or weights of another cell would fit
+        super().on_load_checkpoint(checkpoint)
 
     def prepare(self, batches: Iterable[DensityBatch]) -> None:
         """Fit the whitening to patches of at most 200 batches."""
@@ -163,3 +174,8 @@ class DensityTask(Task):
                 row, column = (int(torch.randint(n - size + 1, (), generator=generator)) for n in own)
                 patches.append(image[row : row + size, column : column + size])
         return torch.stack(patches)
+
+
+def _with_cell(settings: dict[str, Any]) -> dict[str, Any]:
+    """Saved settings with a cell: version 0.1 had none but the published one, and did not say so."""
+    return {"cell": PUBLISHED_CELL, **settings}

@@ -352,7 +352,7 @@ class Course:
         warnings.warn(
             f"the log-density of {len(bad)} validation pictures, the first of {bad[0][0]} x {bad[0][1]} pixels, is not "
             f"finite at step {self.step} of stage {self.stage}: this check counts as the worst. A memory that overflows "
-            "on large pictures is bounded with cell='gru'",
+            "on large pictures is bounded with cell='leaky'",
             RuntimeWarning,
             stacklevel=2,
         )

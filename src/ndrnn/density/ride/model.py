@@ -15,7 +15,7 @@ from ..lattices.neighborhood import CausalNeighborhood, as_image_batch
 from ..lattices.whitening import Whitening
 from ..mixture.finite import check_finite
 from ..mixture.mcgsm import MCGSM
-from .cells import hand_on, make_layer
+from .cells import DEFAULT_CELL, hand_on, make_layer
 
 _MARGINAL = 1024
 
@@ -23,7 +23,7 @@ _MARGINAL = 1024
 class RideModel(nn.Module):
     r"""Recurrent image density estimator (Theis & Bethge 2015): :math:`p(x) = \prod_{ij} p(x_{ij} | h_{ij})`.
 
-    The whitened causal neighbourhoods feed a stack of spatial LSTMs; the MCGSM on top sees only the last hidden vector.
+    The whitened causal neighbourhoods feed a stack of recurrent layers; the MCGSM on top sees only the last hidden vector.
     :class:`ndrnn.RIDE` is this with what is done with a model as methods.
 
     Args:
@@ -33,10 +33,10 @@ class RideModel(nn.Module):
         num_components, num_scales, num_features: of the MCGSM.
         channels: channels C of the images, predicted jointly.
         observed_channels: further channels that are known everywhere, given as ``observed``.
-        cell: of the layers: ``"spatial"``, ``"spatial_extended"``, ``"lstm"``, ``"stable"``, ``"leaky"``, ``"gru"`` or
-            ``"rnn"``, or the name of any registered layer, such as ``"MDGRU"``. The memories of ``"stable"``,
-            ``"leaky"``, ``"gru"`` and ``"rnn"`` are bounded; those of the others grow on images larger than those that
-            were learned from, once training has opened their gates.
+        cell: of the layers: ``"leaky"``, the default, ``"stable"``, ``"gru"``, ``"rnn"``, ``"spatial"``, the published
+            one, ``"spatial_extended"`` or ``"lstm"``, or the name of any registered layer, such as ``"MDGRU"``. The
+            memories of the first four are bounded by their equations; those of the others grow on images larger than
+            those that were learned from, once training has opened their gates.
         pad: whether images are bordered with zeros so that every pixel is predicted, the model of patches.
         ndim: axes of the lattice, those of the neighbourhood: 1 for signals (N, D, C), 2, the default, for images, 3 for
             volumes and videos (N, D1, D2, D3, C).
@@ -58,7 +58,7 @@ class RideModel(nn.Module):
         channels: int = 1,
         *,
         observed_channels: int = 0,
-        cell: str = "spatial",
+        cell: str = DEFAULT_CELL,
         pad: bool = False,
         ndim: int | None = None,
         device: torch.device | str | None = None,
