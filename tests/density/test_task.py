@@ -168,6 +168,6 @@ def test_a_training_of_an_earlier_version_does_not_go_on_with_another_cell() -> 
 
 def test_the_cell_of_a_new_model_is_bounded() -> None:
     assert small_task().model.cell == RIDE().cell == "leaky"
-    assert {part.cell for pair in (MultiscaleRIDE(), LumaChromaRIDE()) for part in (pair.first, pair.second)} == {
-        "leaky"
-    }
+    assert {
+        part.cell for pair in (MultiscaleRIDE(), LumaChromaRIDE()) for part in (pair.first, pair.second)
+    } == {"leaky"}
