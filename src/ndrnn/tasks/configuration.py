@@ -84,6 +84,8 @@ class Density:
     cell: str = "leaky"
     """Of the layers: leaky, stable, gru or rnn, which are bounded on images of any size; spatial, the published one,
     spatial_extended or lstm; or the name of a registered layer."""
+    residual: bool = False
+    """Whether each layer above the first adds to what it is given."""
     window: int = 5
     """Width of the causal neighbourhood; it has half as many rows, rounded up."""
     components: int = 32

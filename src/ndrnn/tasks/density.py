@@ -68,6 +68,7 @@ class DensityTask(Task):
             num_features=s.features,
             channels=self.facts.channels,
             cell=s.cell,
+            residual=s.residual,
         )
 
     @classmethod

@@ -78,7 +78,7 @@ class Course:
         self.schedule, self.seed = schedule, seed
         self.stages = schedule.stages()
         self.lengths = [self._length(stage) for stage in self.stages]
-        frozen = ride.layers[:-1].parameters() if only_top else ()
+        frozen = [*ride.layers[:-1].parameters(), *ride.scales[:-1]] if only_top else []
         skip = {id(p) for p in frozen}
         self.trained: list[Tensor] = [p for p in ride.parameters() if p.requires_grad and id(p) not in skip]
         self.stage, self.step, self.tuned = 0, 0, False
@@ -163,6 +163,7 @@ class Course:
 
     def restore(self, state: dict[str, Any], path: Path) -> None:
         found = state["fingerprint"]
+        found["model"] = {"residual": False, **found["model"]}  # that of 0.1 does not say so
         for key, value in _plain(self.fingerprint).items():
             if _plain(found.get(key)) != value:
                 raise ValueError(
