@@ -33,15 +33,15 @@ class Surprise(NamedTuple):
     bits_per_pixel: float
     """Mean over the predicted pixels and the channels."""
     bits: Tensor
-    """Of every predicted pixel, all channels together, (H', W')."""
+    """Of every predicted pixel, all channels together, (H', W'), or (D',) of a signal, or of a volume's three axes."""
 
 
 class DensityTask(Task):
-    """Trains and checks a RIDE; its batches are :class:`DensityBatch`.
+    """Trains and checks a RIDE of images, or of signals or volumes; its batches are :class:`DensityBatch`.
 
     Metric: ``bits_per_pixel``, -log2 of the density of dequantised grey levels, a pixel and channel: what storing
-    the levels themselves costs at most. With ``levels`` 0 it is that of the values as they are. Pixels without a full
-    neighbourhood are not predicted.
+    the levels themselves costs at most. With :attr:`levels` 0 it is that of the values as they are. Pixels without a
+    full neighbourhood are not predicted.
     """
 
     monitor = "bits_per_pixel"
@@ -50,19 +50,24 @@ class DensityTask(Task):
     model: RIDE
 
     def __init__(self, settings: Density, facts: Facts) -> None:
-        if facts.ndim != 2:
-            raise ValueError(f"facts must be of images, ndim 2, got {facts.ndim}")
+        if facts.ndim > 3:
+            raise ValueError(f"facts must be of signals, images or volumes, ndim 1 to 3, got {facts.ndim}")
         super().__init__(settings, facts)
         self._nats, self._pixels = 0.0, 0
         self._noise = torch.Generator()
         self._same_noise()
+
+    @property
+    def levels(self) -> int:
+        """How many grey levels the values have: as the settings say, or else as the data does; 0: continuous values."""
+        return self.facts.levels if self.settings.levels is None else self.settings.levels
 
     def make_model(self) -> RIDE:
         s = self.settings
         return RIDE(
             s.hidden,
             s.layers,
-            CausalNeighborhood.window(s.window),
+            CausalNeighborhood.window(s.window, ndim=self.facts.ndim),
             num_components=s.components,
             num_scales=s.scales,
             num_features=s.features,
@@ -89,7 +94,7 @@ class DensityTask(Task):
 
     def augmented(self, batch: DensityBatch) -> DensityBatch:
         x = self._patches(batch, None)
-        if self.settings.flip:
+        if self.settings.flip and self.facts.ndim == 2:
             mirrored = torch.rand(len(x), device=x.device) < 0.5
             x = torch.where(mirrored.view(-1, 1, 1, 1), x.flip(2), x)
         return DensityBatch(self._dequantized(x, None))
@@ -135,8 +140,8 @@ class DensityTask(Task):
             log_prob, predicted = self._evaluated(batch)
         found = []
         for index in range(len(batch.x)):
-            rows, columns = predicted[index].any(1), predicted[index].any(0)
-            bits = self._bits(-log_prob[index][rows][:, columns]).cpu()
+            own = tuple(slice(extent) for extent in _extents(predicted[index]))
+            bits = self._bits(-log_prob[index][own]).cpu()
             mean = float(bits.double().mean()) / self.facts.channels
             found.append(Surprise(batch.names[index] if batch.names else "", mean, bits))
         return found
@@ -145,36 +150,42 @@ class DensityTask(Task):
         """Log-densities in nats (N, H', W') of whole images, and which of them are within each image."""
         log_prob = self.model.log_prob(self._dequantized(batch.x, self._noise))
         lattice = log_prob.shape[1:]
-        lost = torch.tensor(batch.x.shape[1:3]) - torch.tensor(lattice)
-        sizes = (
-            torch.tensor([batch.x.shape[1:3]]).expand(len(batch.x), 2) if batch.sizes is None else batch.sizes
-        )
+        whole = torch.tensor(batch.x.shape[1:-1])
+        lost = whole - torch.tensor(lattice)
+        sizes = whole.expand(len(batch.x), -1) if batch.sizes is None else batch.sizes
         return log_prob, inside((sizes - lost.to(sizes.device)).clamp(min=0), lattice).to(log_prob.device)
 
     def _bits(self, nats: Tensor) -> Tensor:
         """From nats of values in [0, 1) to bits of grey levels."""
-        levels = self.settings.levels
+        levels = self.levels
         return nats / log(2) + (self.facts.channels * log(levels) / log(2) if levels else 0.0)
 
     def _dequantized(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Values 0 ... 1 that stand for the middle of a level's range, as continuous values in [0, 1)."""
-        if not self.settings.levels:
+        if not self.levels:
             return x
         noise = torch.rand(x.shape, generator=generator, dtype=x.dtype).to(x.device)
-        return ((x * (self.settings.levels - 1)).round() + noise) / self.settings.levels
+        return ((x * (self.levels - 1)).round() + noise) / self.levels
 
     def _patches(self, batch: DensityBatch, generator: torch.Generator | None) -> Tensor:
-        """Random patches (N * patches, patch, patch, C)."""
+        """Random patches (N * patches, patch, ..., patch, C)."""
         size, patches = self.settings.patch, []
         for index, image in enumerate(batch.x):
-            own = image.shape[:2] if batch.sizes is None else batch.sizes[index].tolist()
+            own = tuple(image.shape[:-1]) if batch.sizes is None else batch.sizes[index].tolist()
             if min(own) < size:
                 name = batch.names[index] if batch.names else "an image"
                 raise ValueError(f"{name}: must be at least as large as a patch, {size}, got {tuple(own)}")
             for _ in range(self.settings.patches):
-                row, column = (int(torch.randint(n - size + 1, (), generator=generator)) for n in own)
-                patches.append(image[row : row + size, column : column + size])
+                corner = [int(torch.randint(n - size + 1, (), generator=generator)) for n in own]
+                patches.append(image[tuple(slice(begin, begin + size) for begin in corner)])
         return torch.stack(patches)
+
+
+def _extents(inner: Tensor) -> list[int]:
+    """How far along each axis a mask reaches that is True in a box at the first corner."""
+    return [
+        int(inner.movedim(axis, 0).reshape(inner.shape[axis], -1).any(1).sum()) for axis in range(inner.dim())
+    ]
 
 
 def _with_cell(settings: dict[str, Any]) -> dict[str, Any]:
