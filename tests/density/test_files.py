@@ -16,6 +16,8 @@ from ndrnn.data.formats.volumes import write
 from ndrnn.tasks import Density
 from ndrnn.tasks.density import DensityTask
 
+from .test_growth import opened
+
 SMALL = ("--hidden", 2, "--components", 2, "--scales", 2, "--features", 2, "--window", 3, "--patch", 6)
 QUICK = ("--training.epochs", 12, "--training.learning-rate", 0.02, "--training.steps-between-checks", 1000)
 
@@ -129,6 +131,24 @@ def test_volumes(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         assert 3.8 < json.loads(capsys.readouterr().out.splitlines()[0])["bits_per_pixel"] < 4.7
     assert run("sample", tmp_path / "run") == 2
     assert "must be a model of images, got one of 3 axes" in capsys.readouterr().err
+
+
+def test_a_memory_at_its_limit_is_told_by_evaluate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_pictures(tmp_path / "large", noise(3, (90, 90), 0, 256, np.uint8))
+    task = trained(
+        tmp_path, "--data.format", "images", "--data.path", tmp_path / "large", "--cell", "spatial",
+        "--training.epochs", 1,
+    )  # fmt: skip
+    opened(task.model)
+    ndrnn.save(task, tmp_path / "run/best.safetensors")
+    capsys.readouterr()
+    assert run("evaluate", tmp_path / "run", "--json") == 0
+    shown = capsys.readouterr()
+    (name,) = json.loads(shown.out)["memory_at_limit"]
+    assert name.startswith(str(tmp_path / "large"))
+    assert f"{name}: the model's memory grew to its limit" in shown.err
 
 
 def test_signals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

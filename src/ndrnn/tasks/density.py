@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from math import log
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from ..data.faults import BadFile
 from ..density.lattices.neighborhood import CausalNeighborhood
 from ..density.ride.cells import PUBLISHED_CELL
 from ..density.rides import RIDE
+from ..density.use.growth import Growth
 from ..lattice import inside
 from ..learn.task import Task
 from .configuration import Density
@@ -34,6 +36,8 @@ class Surprise(NamedTuple):
     """Mean over the predicted pixels and the channels."""
     bits: Tensor
     """Of every predicted pixel, all channels together, (H', W'), or (D',) of a signal, or of a volume's three axes."""
+    saturated: bool = False
+    """Whether the memory of an additive cell grew to its limit, so that the bits say little."""
 
 
 class DensityTask(Task):
@@ -53,6 +57,8 @@ class DensityTask(Task):
         if facts.ndim > 3:
             raise ValueError(f"facts must be of signals, images or volumes, ndim 1 to 3, got {facts.ndim}")
         super().__init__(settings, facts)
+        self.saturated: list[str] = []
+        """Of the last check that was none of a training: the images on which a memory grew to its limit."""
         self._nats, self._pixels = 0.0, 0
         self._noise = torch.Generator()
         self._same_noise()
@@ -105,14 +111,20 @@ class DensityTask(Task):
         return -log_prob.sum() / self.share(torch.tensor(log_prob.numel()))
 
     def check(self, batch: DensityBatch) -> None:
-        log_prob, predicted = self._evaluated(batch)
+        with self._growth() as growth:
+            log_prob, predicted = self._evaluated(batch)
+        self.saturated += [_name(batch, index) for index in growth.reached] if growth else []
         good = (log_prob.isfinite() | ~predicted).flatten(1).all(1)
         if not bool(good.all()) and not self._learning:
             first = int((~good).nonzero()[0])
-            raise BadFile(batch.names[first] if batch.names else f"image {first} of a batch", NOT_FINITE)
+            raise BadFile(_name(batch, first), NOT_FINITE)
         # in training the number that is none stays, and counts as the worst
         self._nats -= float(log_prob[predicted].double().sum())
         self._pixels += int(predicted.sum())
+
+    def _growth(self) -> AbstractContextManager[Growth | None]:
+        """A look at the memories; a training does without, it takes too long."""
+        return nullcontext() if self._learning else Growth(self.model)
 
     @property
     def _learning(self) -> bool:
@@ -127,6 +139,7 @@ class DensityTask(Task):
 
     def on_validation_epoch_start(self) -> None:
         super().on_validation_epoch_start()
+        self.saturated.clear()
         self._same_noise()
 
     def _same_noise(self) -> None:
@@ -136,14 +149,15 @@ class DensityTask(Task):
     def predict_step(self, batch: DensityBatch, batch_idx: int = 0) -> list[Surprise]:
         """How little each image was expected; what is not finite is left to the caller, who knows the file."""
         self._same_noise()
-        with torch.no_grad():
+        with torch.no_grad(), Growth(self.model) as growth:
             log_prob, predicted = self._evaluated(batch)
         found = []
         for index in range(len(batch.x)):
             own = tuple(slice(extent) for extent in _extents(predicted[index]))
             bits = self._bits(-log_prob[index][own]).cpu()
             mean = float(bits.double().mean()) / self.facts.channels
-            found.append(Surprise(batch.names[index] if batch.names else "", mean, bits))
+            name = batch.names[index] if batch.names else ""
+            found.append(Surprise(name, mean, bits, index in growth.reached))
         return found
 
     def _evaluated(self, batch: DensityBatch) -> tuple[Tensor, Tensor]:
@@ -179,6 +193,10 @@ class DensityTask(Task):
                 corner = [int(torch.randint(n - size + 1, (), generator=generator)) for n in own]
                 patches.append(image[tuple(slice(begin, begin + size) for begin in corner)])
         return torch.stack(patches)
+
+
+def _name(batch: DensityBatch, index: int) -> str:
+    return batch.names[index] if batch.names else f"image {index} of a batch"
 
 
 def _extents(inner: Tensor) -> list[int]:
