@@ -68,7 +68,7 @@ def test_pixels_see_through_the_memory_beyond_their_window() -> None:
 @pytest.mark.parametrize("cell", ["spatial", "gru"])
 def test_a_two_pixel_image_integrates_to_one(cell: str) -> None:
     ride = random_ride(4, 1, cell=cell, pad=True)
-    axis = torch.linspace(-25, 25, 801, dtype=torch.float64)
+    axis = torch.linspace(-25, 25, 501, dtype=torch.float64)
     images = torch.cartesian_prod(axis, axis).view(-1, 1, 2, 1)
     total = sum(float(ride.log_prob(part).sum((1, 2)).exp().sum().detach()) for part in images.split(200_000))
     step = float(axis[1] - axis[0])
@@ -77,7 +77,7 @@ def test_a_two_pixel_image_integrates_to_one(cell: str) -> None:
 
 def test_two_channels_integrate_to_one() -> None:
     ride = random_ride(4, 1, channels=2, pad=True)
-    axis = torch.linspace(-25, 25, 801, dtype=torch.float64)
+    axis = torch.linspace(-25, 25, 501, dtype=torch.float64)
     images = torch.cartesian_prod(axis, axis).view(-1, 1, 1, 2)
     total = sum(float(ride.log_prob(part).exp().sum().detach()) for part in images.split(200_000))
     step = float(axis[1] - axis[0])
