@@ -20,7 +20,7 @@ def model(monkeypatch):
     torch.manual_seed(0)
     ride = RIDE(3, num_components=2, num_scales=1, num_features=2)
     task, reader = (
-        SimpleNamespace(model=ride, settings=SimpleNamespace(levels=256)),
+        SimpleNamespace(model=ride, levels=256),
         SimpleNamespace(invert=False),
     )
     for command in (compress, decompress):
