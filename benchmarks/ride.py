@@ -53,7 +53,7 @@ DRAWINGS = (Drawing(1), Drawing(2))
 
 
 def _ride(num_layers: int = 1) -> tuple[RIDE, Tensor]:
-    ride = RIDE(HIDDEN, num_layers)
+    ride = RIDE(HIDDEN, num_layers, cell="spatial")
     images = torch.rand(BATCH, PATCH, PATCH).cumsum(1) / 5
     return ride.fit_whitening(images), images
 

@@ -45,7 +45,9 @@ class Run:
     components: int = 32
     scales: int = 4
     features: int = 32
-    cell: Literal["spatial", "spatial_extended", "lstm", "stable", "leaky", "gru", "rnn"] = "spatial"
+    cell: Literal["leaky", "stable", "gru", "rnn", "spatial", "spatial_extended", "lstm"] = "leaky"
+    residual: bool = False
+    """Whether layers that are put on a model of one layer add to what they are given."""
     schedule: Literal["modern", "published"] = "modern"
     """Which of the two, whose options follow."""
     modern: Modern = field(default_factory=Modern)
@@ -124,6 +126,8 @@ def _trained(config: Run, images: Any, held_out: Tensor, levels: int | None) -> 
         ride = checkpoint.load(config.grow or config.start)
         assert isinstance(ride, RIDE)
         if config.grow is not None:
+            if config.residual and ride.num_layers == 1:
+                ride.residual = True  # one layer alone adds to nothing: the model stays what it is
             ride.add_layer(pass_through=not config.fresh)
     else:
         ride = RIDE(
@@ -132,6 +136,7 @@ def _trained(config: Run, images: Any, held_out: Tensor, levels: int | None) -> 
             num_scales=config.scales,
             num_features=config.features,
             cell=config.cell,
+            residual=config.residual,
         )
     if config.as_it_is:
         return ride, _unfinished(ride, config)

@@ -22,7 +22,7 @@ def test_operations_of_a_workload():
 def test_operations_of_a_step_of_ride():
     # a spatial LSTM of 64 units sees 12 neighbours; 32 components have 48 features in common, and each a predictor and
     # a linear term of its own
-    model = RIDE(64, 1, num_components=32, num_features=48)
+    model = RIDE(64, 1, cell="spatial", num_components=32, num_features=48)
     lstm, mcgsm = 5 * 64 * (12 + 2 * 64), (48 + 32 + 32) * 64 + 32 * 48
     assert ride.operations(model, 1000) == 3 * 2 * (lstm + mcgsm) * 1000
 

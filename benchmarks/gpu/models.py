@@ -26,7 +26,7 @@ def _ride(run: Run, dtype: torch.dtype) -> tuple[RIDE, Tensor]:
     count, side, hidden = (2, 6, 4) if run.tiny else (64, 64, HIDDEN)
     images = torch.rand(count, side, side, device=run.device).cumsum(1).to(dtype) / 5
     components = {"num_components": 2, "num_features": 4, "num_scales": 2} if run.tiny else {}
-    model = RIDE(hidden, **components, device=run.device, dtype=dtype)
+    model = RIDE(hidden, cell="spatial", **components, device=run.device, dtype=dtype)
     return model.fit_whitening(images), images
 
 

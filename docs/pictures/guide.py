@@ -197,6 +197,7 @@ def density(work: Path) -> None:
     train(
         run,
         *("--task", "density", "--data.format", "images", "--data.path", folder, "--hidden", 32),
+        *("--cell", "spatial"),
         *("--components", 12, "--features", 24, "--patches", 8, "--training.epochs", 300),
         *("--training.steps-between-checks", 30),
     )

@@ -20,7 +20,7 @@ def model(monkeypatch):
     torch.manual_seed(0)
     ride = RIDE(3, num_components=2, num_scales=1, num_features=2)
     task, reader = (
-        SimpleNamespace(model=ride, settings=SimpleNamespace(levels=256)),
+        SimpleNamespace(model=ride, levels=256),
         SimpleNamespace(invert=False),
     )
     for command in (compress, decompress):
@@ -53,7 +53,7 @@ def test_a_model_of_negatives_codes_negatives(invert, model, picture, ndrnn, tmp
 
 
 def test_other_levels_are_refused(model, picture, ndrnn, tmp_path):
-    model[0].settings.levels = 16
+    model[0].levels = 16
     ran = ndrnn("compress", "run", tmp_path / "picture.png")
     assert ran.status == 2
     assert "run: must be a model of 256 levels, got levels 16" in ran.err

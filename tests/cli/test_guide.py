@@ -27,7 +27,7 @@ FORMATS = {
     "label": ["masks"],
     "classify": ["classes"],
     "transcribe": ["lines", "pages"],
-    "density": ["images"],
+    "density": ["images", "arrays"],
 }
 
 

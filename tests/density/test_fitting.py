@@ -35,16 +35,16 @@ def drawn(model: MCGSM, count: int, seed: int):
     return x, model(x).sample(generator=generator)
 
 
-@pytest.mark.parametrize(("outputs", "dtype"), [(1, torch.float32), (1, F64), (2, torch.float32)], ids=str)
+@pytest.mark.parametrize(("outputs", "dtype"), [(1, F64), (2, torch.float32)], ids=str)
 def test_a_known_model_is_recovered(outputs, dtype):
     true = known_model(outputs)
-    x, y = (t.to(dtype) for t in drawn(true, 20_000, 2))
+    x, y = (t.to(dtype) for t in drawn(true, 10_000, 2))
     fits = []
     # a mixture has local optima, so a user starts more than once and keeps what the validation pair prefers
-    for seed in range(4):
+    for seed in range(3):
         torch.manual_seed(seed)
         model = MCGSM(3, outputs, 3, 2, 3, dtype=dtype)
-        report = model.fit(x[:16_000], y[:16_000], x[16_000:], y[16_000:], initialize=True, max_iter=300)
+        report = model.fit(x[:8000], y[:8000], x[8000:], y[8000:], initialize=True, max_iter=300)
         assert report.best_loss == min(checked for _, _, checked in report.history)
         fits.append((report.best_loss, model))
     model = min(fits, key=lambda fit: fit[0])[1]

@@ -86,4 +86,5 @@ def test_the_parts_of_a_pair_are_whole_models(cls: type[StackedRIDE]) -> None:
 @pytest.mark.parametrize("name", ["RIDE", "MultiscaleRIDE", "LumaChromaRIDE"])
 def test_files_name_the_public_class(name: str, tmp_path: Path) -> None:
     ndrnn.save(getattr(ndrnn.density, name)(4), tmp_path / "model.safetensors")
-    assert json.loads((tmp_path / "model.json").read_text())["model"] == name
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        assert file.metadata()["model"] == name

@@ -1,5 +1,6 @@
 """The task of density: its settings, its noise, and what it says of numbers that are not finite."""
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -14,6 +15,7 @@ from ndrnn.app.cli import main
 from ndrnn.app.commands import inpaint, predict, sample
 from ndrnn.data.batches import DensityBatch, Facts
 from ndrnn.data.faults import BadFile
+from ndrnn.density import RIDE, LumaChromaRIDE, MultiscaleRIDE
 from ndrnn.tasks import Density
 from ndrnn.tasks.density import DensityTask
 
@@ -70,7 +72,7 @@ def test_a_check_names_the_image() -> None:
     task, given = small_task(levels=0), batch()
     break_(task)
     given.x[1, 3, 3] = 1.0
-    with pytest.raises(BadFile, match=r"1\.png: its log-density is not finite: .* --cell gru"):
+    with pytest.raises(BadFile, match=r"1\.png: its log-density is not finite: .* --cell leaky"):
         task.check(given)
     found = task.predict_step(given)
     assert [math.isfinite(one.bits_per_pixel) for one in found] == [True, False, True]
@@ -152,3 +154,20 @@ def test_a_model_of_an_earlier_version_has_the_published_cell(tmp_path: Path) ->
     assert isinstance(task, DensityTask)
     assert isinstance(task.model, ndrnn.RIDE)
     assert task.model.cell == "spatial"
+
+
+def test_a_training_of_an_earlier_version_does_not_go_on_with_another_cell() -> None:
+    """The weights of both cells have equal shapes, so that nothing else would tell."""
+    task, before = small_task(), small_task(cell="spatial")
+    state: dict[str, object] = {"ndrnn": {"seconds": 0.0, **before.config()}}
+    del state["ndrnn"]["settings"]["cell"]  # type: ignore[index]
+    before.on_load_checkpoint(copy.deepcopy(state))
+    with pytest.raises(ValueError, match="cell must be 'spatial' as when the training began, got 'leaky'"):
+        task.on_load_checkpoint(state)
+
+
+def test_the_cell_of_a_new_model_is_bounded() -> None:
+    assert small_task().model.cell == RIDE().cell == "leaky"
+    assert {
+        part.cell for pair in (MultiscaleRIDE(), LumaChromaRIDE()) for part in (pair.first, pair.second)
+    } == {"leaky"}

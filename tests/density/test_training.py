@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,7 @@ def run(schedule: Any, checkpoint: Path | None, **options: Any) -> tuple[RIDE, R
 # the state is written after every step: 6 of descent, then one a piece of the L-BFGS
 CHILD = """
 import os, signal, sys
+from functools import cache
 from pathlib import Path
 import torch
 torch.set_num_threads(int(sys.argv[4]))
@@ -220,6 +222,11 @@ here.run(getattr(here, sys.argv[1]), Path(sys.argv[2]))
 """
 
 
+@cache
+def uninterrupted(schedule: str) -> tuple[RIDE, RideReport]:
+    return run(globals()[schedule], None)
+
+
 @pytest.mark.parametrize(("schedule", "writes"), [("QUICK", 4), ("STAGES", 10), ("STAGES", 12)])
 def test_a_killed_training_goes_on_to_the_same_weights(schedule: str, writes: int, tmp_path: Path) -> None:
     path = tmp_path / "training.safetensors"
@@ -232,7 +239,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(schedule: str, writes: in
     state = snapshot.read(path)
     assert state["reason"] == ""
     resumed, report = run(globals()[schedule], path)
-    whole, expected = run(globals()[schedule], None)
+    whole, expected = uninterrupted(schedule)
     assert_same(weights_of(resumed), weights_of(whole))
     assert report.history == expected.history
     assert report.best_loss == expected.best_loss

@@ -297,10 +297,10 @@ def test_a_language_model_can_be_plugged_into_beam_search():
 def test_a_density_comes_down_to_the_entropy_of_its_source(tmp_path):
     # every pixel is 0.8 times its left neighbour and Gaussian noise, whose entropy is known
     generator = torch.Generator().manual_seed(0)
-    x = 0.3 * torch.randn((6, 14, 12, 1), generator=generator)
+    x = 0.3 * torch.randn((18, 14, 12, 1), generator=generator)
     for column in range(1, 12):
         x[:, :, column] += 0.8 * x[:, :, column - 1]
-    sizes = torch.tensor([[14, 12], [12, 12], [13, 10], [14, 9], [14, 12], [14, 12]])
+    sizes = torch.tensor([[14, 12], [12, 12], [13, 10], [14, 9], [14, 12], [14, 12]]).repeat(3, 1)
     batch = DensityBatch(x.masked_fill(~inside(sizes, (14, 12))[..., None], 0), sizes)
     settings = Density(
         hidden=4, window=3, components=2, scales=2, features=2, patch=9, patches=3, levels=0, flip=False,
@@ -387,7 +387,10 @@ def test_features_are_centred_and_scaled_by_the_training_data():
     [
         (lambda: build(Label(), Facts()), "facts must name at least two classes"),
         (lambda: build(Transcribe(), Facts()), "facts must have an alphabet"),
-        (lambda: build(Density(), Facts(ndim=3)), "facts must be of images"),
+        (
+            lambda: build(Density(), Facts(ndim=4)),
+            "facts must be of signals, images or volumes, ndim 1 to 3, got 4",
+        ),
         (
             lambda: build(Label(background=2), Facts(classes=("a", "b"))),
             r"background must lie in \[0, 1\], got 2",
@@ -399,6 +402,7 @@ def test_features_are_centred_and_scaled_by_the_training_data():
         (lambda: Facts(alphabet="aa"), "alphabet must name each character once"),
         (lambda: Facts(classes=("a", "a")), "classes must have different names"),
         (lambda: Facts(ndim=0), "ndim must be an int of at least 1"),
+        (lambda: Facts(levels=1), "levels must be 0 or an int of at least 2, got 1"),
     ],
 )
 def test_bad_configurations_are_named(make, message):

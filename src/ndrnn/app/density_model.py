@@ -18,7 +18,7 @@ from .trained import load
 
 
 def load_density(path: Path) -> tuple[Any, Any]:
-    """A trained task of density, and the reader of its run's recipe.
+    """A trained task of the density of images, and the reader of its run's recipe.
 
     Raises:
         ValueError: the model is for something else.
@@ -26,6 +26,11 @@ def load_density(path: Path) -> tuple[Any, Any]:
     task, reader, file = load(path)
     if (purpose := use_of(task).purpose) != "density":
         raise ValueError(f"{file}: must be a model of density, got one to {purpose}")
+    if task.facts.ndim != 2:
+        raise ValueError(
+            f"{file}: must be a model of images, got one of {task.facts.ndim} axes, "
+            "which in Python is ndrnn.load(FILE).model"
+        )
     return task, reader
 
 

@@ -152,13 +152,18 @@ def _maps(task: Any, samples: list[Sample], found: list[Any]) -> Figure:
 
 
 def _drawn(section: Section, task: Any, samples: list[Sample]) -> None:
-    size = min(48, *(min(sample.x.shape[:2]) for sample in samples))
+    ndim = task.facts.ndim
+    size = min((256, 48, 16)[ndim - 1], *(min(sample.x.shape[:ndim]) for sample in samples))
     with torch.no_grad():
-        drawn = task.model.sample(_SHOWN, size, size, generator=torch.Generator().manual_seed(0))
+        drawn = task.model.sample(_SHOWN, *(size,) * ndim, generator=torch.Generator().manual_seed(0))
     figure = Figure(figsize=(_WIDTH, 2.4), layout="constrained")
     for axes, image in zip(figure.subplots(1, _SHOWN), drawn, strict=True):
-        _show(axes, _flat(image.reshape(size, size, -1).numpy()))
-    section.figure(figure, "Images drawn from the model, pixel by pixel, from nothing.")
+        if ndim == 1:
+            axes.plot(image.numpy(), linewidth=0.8)
+        else:
+            _show(axes, _flat(image.numpy()))
+    what = ("Signals", "Images", "Volumes, of each its middle slice,")[ndim - 1]
+    section.figure(figure, f"{what} drawn from the model, point by point, from nothing.")
 
 
 def _confusion(report: Report, recipe: Recipe, task: Any, gathered: Gathered) -> None:

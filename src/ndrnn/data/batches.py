@@ -31,6 +31,8 @@ class Facts:
     """Names of the labels or classes, in the order of their numbers; empty for other tasks."""
     alphabet: str = ""
     """The characters of all transcripts, each once; empty for other tasks."""
+    levels: int = 256
+    """Values that a feature can have, for densities: 256 of 8 bits, 65536 of 16; 0: it is continuous."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))  # JSON has only lists
@@ -38,6 +40,8 @@ class Facts:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} must be an int of at least 1, got {value!r}")
+        if not isinstance(self.levels, int) or self.levels < 0 or self.levels == 1:
+            raise ValueError(f"levels must be 0 or an int of at least 2, got {self.levels!r}")
         if len(set(self.alphabet)) != len(self.alphabet):
             raise ValueError(f"alphabet must name each character once, got {self.alphabet!r}")
         if len(set(self.classes)) != len(self.classes):
@@ -72,7 +76,7 @@ class TranscribeBatch(NamedTuple):
 
 
 class DensityBatch(NamedTuple):
-    """Images (N, H, W, C) alone."""
+    """Images (N, H, W, C) alone, or signals or volumes."""
 
     x: Tensor
     sizes: Tensor | None = None

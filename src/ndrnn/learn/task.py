@@ -204,8 +204,8 @@ class Task(LightningModule):
         saved = checkpoint["ndrnn"]
         for part, value in self.config().items():
             before = saved[part]
-            if part == "settings":  # an option that is newer than the training had its default
-                before = to_dict(from_dict(self.settings_class, before, part))
+            kind = self.settings_class if part == "settings" else Facts
+            before = to_dict(from_dict(kind, before, part))  # what is newer than the training had its default
             _check_same(before, _as_saved(value), part)
         self._seconds_before = saved["seconds"]
 

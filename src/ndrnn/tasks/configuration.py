@@ -82,17 +82,19 @@ class Transcribe:
 
 @dataclass(frozen=True)
 class Density:
-    """Learn the density of images."""
+    """Learn the density of images, or of signals or volumes."""
 
     hidden: int = 64
     """Units of each recurrent layer."""
     layers: int = 1
     """Recurrent layers."""
-    cell: str = "spatial"
-    """Of the layers: spatial, spatial_extended, lstm, stable, leaky, gru or rnn, or the name of a registered layer.
-    Stable, leaky, gru and rnn are bounded on images of any size."""
+    cell: str = "leaky"
+    """Of the layers: leaky, stable, gru or rnn, which are bounded on images of any size; spatial, the published one,
+    spatial_extended or lstm; or the name of a registered layer."""
+    residual: bool = False
+    """Whether each layer above the first adds to what it is given."""
     window: int = 5
-    """Width of the causal neighbourhood; it has half as many rows, rounded up."""
+    """Width of the causal neighbourhood; it has half as many rows, rounded up, and of volumes as many planes."""
     components: int = 32
     """Components of the mixture."""
     scales: int = 4
@@ -100,13 +102,14 @@ class Density:
     features: int = 32
     """Quadratic features that the components share."""
     patch: int = 32
-    """Height and width of the patches that are learned from."""
+    """Extent of the patches that are learned from, along each axis."""
     patches: int = 8
     """Patches taken of an image each time."""
-    levels: int = 256
-    """Grey levels of the images; uniform noise within a level makes values continuous. 0: they are so already."""
+    levels: int | None = None
+    """Grey levels; uniform noise within a level makes values continuous. None: as many as the type of the files holds,
+    256 of 8 bits and 65536 of 16. 0: the values are continuous already."""
     flip: bool = True
-    """Whether half of the patches are mirrored."""
+    """Whether half of the patches of images are mirrored; those of signals and volumes never are."""
     training: Options = field(default_factory=lambda: Options(batch_size=8, learning_rate=3e-3))
 
     def __post_init__(self) -> None:
@@ -115,7 +118,7 @@ class Density:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.window % 2 == 0:
             raise ValueError(f"window must be odd, got {self.window}")
-        if self.levels < 0 or self.levels == 1:
+        if self.levels is not None and (self.levels < 0 or self.levels == 1):
             raise ValueError(f"levels must be 0 or at least 2, got {self.levels}")
         if self.patch <= self.window:
             raise ValueError(f"patch must be above window, {self.window}, got {self.patch}")

@@ -21,8 +21,8 @@ def run(options: Compress) -> int:
     target = options.out or options.image.with_suffix(".ndrnn")
     Outputs(force=options.force, originals=(options.model, options.image)).claim(target)
     task, reader = load_density(options.model)
-    if task.settings.levels != 256:
-        raise ValueError(f"{options.model}: must be a model of 256 levels, got levels {task.settings.levels}")
+    if task.levels != 256:
+        raise ValueError(f"{options.model}: must be a model of 256 levels, got levels {task.levels}")
     (file,) = find([options.image])
     array = images.decode(file.storage.read(file.name), file.where)
     if array.dtype != "uint8" or array.shape[2] != 1:

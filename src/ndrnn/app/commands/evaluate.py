@@ -7,6 +7,7 @@ from math import isfinite
 from typing import Any
 
 from ...data.pipeline.module import DataModule
+from ...density.use.growth import AT_LIMIT
 from ...learn import evaluate as measure
 from ...tasks.distorted import Repeats, evaluate_distorted
 from ...tasks.use import use_of
@@ -49,6 +50,9 @@ def run(recipe: Recipe, options: Evaluate) -> int:
             metrics = measure(
                 task, DataModule(gathered, purpose, settings.batch_size, seed=settings.seed), split
             )
+    saturated = list(getattr(task, "saturated", ()))
+    for name in saturated:
+        out.warn(f"{name}: {AT_LIMIT}")
     out.say(f"{file} on {len(gathered.samples(split)):,} samples ({split})")
     if repeated is not None:
         out.say(_told(options, repeated))
@@ -71,6 +75,8 @@ def run(recipe: Recipe, options: Evaluate) -> int:
     }
     if expected:
         result["expected"] = dict(expected)
+    if saturated:
+        result["memory_at_limit"] = saturated
     out.result(result if repeated is None else result | _warped(options, repeated))
     wrong = [name for name, value in metrics.items() if "/" not in name and not isfinite(value)]
     if wrong:

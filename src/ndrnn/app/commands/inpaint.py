@@ -49,7 +49,7 @@ def run(options: Inpaint) -> int:
         raise BadFile(hidden.where, f"mask must be {expected} like its image, got {got}")
     generator = torch.Generator().manual_seed(options.seed)
     known = loader.features(values, file).unsqueeze(0)
-    if levels := task.settings.levels:
+    if levels := task.levels:
         known = dequantize((known * (levels - 1)).round().long(), levels=levels, generator=generator)
     with out.others(), overflow_of(file.where):
         found = task.model.inpaint(
@@ -63,7 +63,7 @@ def run(options: Inpaint) -> int:
         )
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with overflow_of(file.where):
-        stored = as_stored(found.best[0], task.settings.levels, loader.intensities.invert)
+        stored = as_stored(found.best[0], task.levels, loader.intensities.invert)
     write_image(_kept(stored, picture, mask), options.out)
     out.say(str(options.out))
     out.result(

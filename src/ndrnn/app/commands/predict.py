@@ -20,6 +20,7 @@ from ...data.formats import volumes
 from ...data.formats.labelmaps import write_map, write_overlay
 from ...data.pipeline.grouping import group_by_size
 from ...data.pipeline.samples import pad
+from ...density.use.growth import AT_LIMIT
 from ...learn.task import NOT_FINITE
 from ...nn.tiled import tiles
 from ...tasks.density import NOT_FINITE as NO_DENSITY
@@ -50,6 +51,8 @@ def run(options: Predict) -> int:
     done = 0
     with out.others(), _lines(options.out) as lines:
         for file, result in use.results(out.progress(usable, "reading", len(usable)), faults):
+            if result.get("memory_at_limit"):
+                out.warn(f"{file.where}: {AT_LIMIT}")
             told = {"file": file.where, **file.described, **result}
             line = json.dumps(told, ensure_ascii=False, allow_nan=False)
             if lines is None:
@@ -250,7 +253,8 @@ class _Use:
     def _density(self, file: Input, one: Any, values: np.ndarray, data: bytes) -> dict[str, Any]:
         if not bool(one.bits.isfinite().all()):
             raise BadFile(file.where, NO_DENSITY)
-        return {"bits_per_pixel": round(float(one.bits_per_pixel), 4)}
+        told: dict[str, Any] = {"bits_per_pixel": round(float(one.bits_per_pixel), 4)}
+        return {**told, "memory_at_limit": True} if one.saturated else told
 
 
 def _check_finite(file: Input, *values: float) -> None:

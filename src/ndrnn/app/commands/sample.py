@@ -24,7 +24,7 @@ def run(options: Sample) -> int:
         )
     for image, path in zip(images, paths, strict=True):
         with overflow_of(str(path)):
-            stored = as_stored(image, task.settings.levels, reader is not None and reader.invert)
+            stored = as_stored(image, task.levels, reader is not None and reader.invert)
         write_image(stored, path)
         out.say(str(path))
     out.result({"images": [str(path) for path in paths], "seed": options.seed})

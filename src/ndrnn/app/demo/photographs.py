@@ -177,7 +177,7 @@ def _report_rates(
     side = image.shape[0]
     section.text(
         "A model of images gives every grey value of a pixel a probability, from the pixels above and to its left. The "
-        "MCGSM looks at 12 neighbours; RIDE carries along, in a spatial LSTM, what it has seen so far. The better the "
+        "MCGSM looks at 12 neighbours; RIDE carries along, in a leaky LSTM, what it has seen so far. The better the "
         "model, the fewer bits a pixel costs: the numbers are bits a pixel that storing three grey photographs "
         f"takes, of each the middle {side} x {side} pixels. Neither model has seen them ({', '.join(HELD_OUT)}); both "
         f"learned from six others ({', '.join(TRAINING)}) in {seconds:.0f} seconds together, RIDE in {trained.steps} steps.",

@@ -54,6 +54,18 @@ class Intensities:
             values = values / np.float32(np.iinfo(stored.dtype).max)
         return torch.from_numpy(1 - values if self.invert else values)
 
+    def levels(self, stored: np.ndarray) -> int:
+        """How many values from 0 to 1 the features of a sample can have: as many as its integer type, of a signed one
+        those that are not negative; 0 for floating-point values.
+
+        Values that are scaled to the range of their sample count as 256: their steps differ from sample to sample.
+        """
+        if self.scale == "sample":
+            return 256
+        if stored.dtype.kind == "b":
+            return 2
+        return int(np.iinfo(stored.dtype).max) + 1 if stored.dtype.kind in "iu" else 0
+
     def span(self, stored: np.ndarray, *, colour: bool = True) -> Span:
         """The range of a sample's values, found piece by piece, as large ones need it."""
         low, high = math.inf, -math.inf

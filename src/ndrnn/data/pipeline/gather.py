@@ -106,7 +106,7 @@ def gather(
         for split in SPLITS
         if found[split]
     }
-    return Gathered(facts or checker.facts(), splits, faults, tuple(source.remarks()))
+    return Gathered(facts or checker.facts(), splits, faults, (*source.remarks(), *checker.remarks()))
 
 
 class _Checker:
@@ -123,6 +123,7 @@ class _Checker:
         if facts:
             self.intensities = replace(intensities, channels=facts.channels)
         self.highest = -1
+        self.levels: dict[int, str] = {}
         self.characters: set[str] = set()
 
     def check(self, raw: Raw, file: str) -> None:
@@ -143,7 +144,21 @@ class _Checker:
         if self.purpose in ("label", "classify") and not classes:
             classes = tuple(str(number) for number in range(self.highest + 1))
         alphabet = "".join(sorted(self.characters))
-        return Facts(self.ndim, self.intensities.channels, classes, alphabet)
+        # what has more levels, or none, can be told in fewer; the other way round most levels would never occur
+        levels = min((count for count in self.levels if count), default=0) if self.levels else Facts.levels
+        return Facts(self.ndim, self.intensities.channels, classes, alphabet, levels)
+
+    def remarks(self) -> tuple[str, ...]:
+        """What should be known of all samples together."""
+        if self.known or len(self.levels) < 2:
+            return ()
+        found = ", ".join(
+            f"{count:,} ({file})" if count else f"a continuum ({file})"
+            for count, file in sorted(self.levels.items())
+        )
+        return (
+            f"samples differ in their levels, of each kind the first: {found}; all are taken to the fewest",
+        )
 
     def _check_label(self, raw: Raw, file: str) -> None:
         if not isinstance(raw.target, np.ndarray):
@@ -167,7 +182,7 @@ class _Checker:
         self.characters |= set(raw.target)
 
     def _check_density(self, raw: Raw, file: str) -> None:
-        pass
+        self.levels.setdefault(self.intensities.levels(raw.values), file)
 
     def _check_range(self, low: int, high: int, file: str) -> None:
         count = len(self.classes)

@@ -14,9 +14,9 @@ from .place import locate
 from .source import Raw, Source, split_called
 
 if TYPE_CHECKING:
-    from ..formats import images
+    from ..formats import images, volumes
 else:
-    images = Later("ndrnn.data.formats.images")
+    images, volumes = Later("ndrnn.data.formats.images"), Later("ndrnn.data.formats.volumes")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Classes(PictureReader):
 
 @dataclass(frozen=True)
 class Images(PictureReader):
-    """Images alone, for densities: all in a folder or a zip archive, with splits where folders are called so."""
+    """Images alone, for densities: all in a folder or a zip archive, with splits where folders are called so; or
+    volumes, where there are no images."""
 
     def open(self) -> Source:
         return _Images(self, open_storage(locate(self.path, self.root)), by_class=False)
@@ -43,7 +44,10 @@ class _Images(Source):
         self._labels: list[str] = []
         splits = []
         faults = list(storage.faults)
-        for name in storage.under("", images.SUFFIXES):
+        found = list(storage.under("", images.SUFFIXES))
+        if not found and not by_class:
+            found = list(storage.under("", volumes.SUFFIXES))
+        for name in found:
             folders = list(PurePosixPath(name).parent.parts)
             split = next((called for part in folders if (called := split_called(part))), "")
             # the innermost, since archives often wrap everything in one more folder
@@ -57,8 +61,9 @@ class _Images(Source):
         self.splits, self.faults = splits, faults
         self.names = [storage.where(name) for name in self._names]
         if not self.names:
-            what = "no images in folders that name their class" if by_class else "no images"
-            raise BadFile(str(storage.path), f"{what} (*{', *'.join(images.SUFFIXES)})")
+            what = "no images in folders that name their class" if by_class else "no images or volumes"
+            suffixes = images.SUFFIXES if by_class else images.SUFFIXES + volumes.SUFFIXES
+            raise BadFile(str(storage.path), f"{what} (*{', *'.join(suffixes)})")
         if by_class:
             self.classes = tuple(sorted(set(self._labels)))
         self._by_class = by_class

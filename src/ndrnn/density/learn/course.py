@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from math import inf, isfinite, log
+from math import inf, isfinite, log, prod
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ...seeds import step_seed
 from ..mixture.fitting import FitReport
 from ..ride.model import RideModel
 from .keeping import Keeper, interruptible
-from .patches import PatchSource, augmented
+from .patches import Extent, PatchSource, augmented, by
 from .schedule import Modern, Schedule, Stage
 
 _PASS_PIXELS = 1 << 20
@@ -56,10 +56,10 @@ class RideReport:
     history: list[Look] = field(default_factory=list)
 
 
-def patch_size(ride: RideModel, data: PatchSource, stage: Stage) -> tuple[int, int]:
+def patch_size(ride: RideModel, data: PatchSource, stage: Stage) -> Extent:
     if ride.pad and data.equal_size is not None:
         return data.equal_size  # a model of patches learns whole ones, borders included
-    return stage.size, stage.size
+    return (stage.size,) * ride.ndim
 
 
 class Course:
@@ -78,7 +78,7 @@ class Course:
         self.schedule, self.seed = schedule, seed
         self.stages = schedule.stages()
         self.lengths = [self._length(stage) for stage in self.stages]
-        frozen = ride.layers[:-1].parameters() if only_top else ()
+        frozen = [*ride.layers[:-1].parameters(), *ride.scales[:-1]] if only_top else []
         skip = {id(p) for p in frozen}
         self.trained: list[Tensor] = [p for p in ride.parameters() if p.requires_grad and id(p) not in skip]
         self.stage, self.step, self.tuned = 0, 0, False
@@ -104,10 +104,11 @@ class Course:
     def _length(self, stage: Stage) -> int:
         if stage.steps is not None:
             return stage.steps
-        tiles = self.data.num_tiles(*patch_size(self.ride, self.data, stage))
+        size = patch_size(self.ride, self.data, stage)
+        tiles = self.data.num_tiles(size)
         if tiles < stage.batch_size:
             raise ValueError(
-                f"images must give at least one batch of {stage.batch_size} patches of {stage.size} x {stage.size}, "
+                f"images must give at least one batch of {stage.batch_size} patches of {by(size)}, "
                 f"got {tiles}"
             )
         return stage.epochs * (tiles // stage.batch_size)
@@ -121,21 +122,20 @@ class Course:
         generator = torch.Generator().manual_seed(step_seed(self.seed, 1))
         if not bool(ride.whitening.fitted):
             size = patch_size(ride, self.data, self.stages[0])
-            rows, columns = ride.neighborhood.grid(*ride.canvas(self._cut(1, size, generator)[0]).shape[1:3])
-            patches, seen = self._cut(-(-500_000 // (rows * columns)), size, generator)
+            one = ride.canvas(self._cut(1, size, generator)[0])
+            points = prod(ride.neighborhood.grid(*one.shape[1:-1]))
+            patches, seen = self._cut(-(-500_000 // points), size, generator)
             ride.fit_whitening(patches, seen, generator=generator)
         if isinstance(self.schedule, Modern) and not bool(ride.mcgsm.priors.any()):
             hidden, outputs = self._hidden(self.stages[0], 100_000, generator)
             ride.mcgsm.initialize(hidden, outputs, generator=generator)
 
-    def _cut(
-        self, count: int, size: tuple[int, int], generator: torch.Generator
-    ) -> tuple[Tensor, Tensor | None]:
+    def _cut(self, count: int, size: Extent, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         if self.ride.pad:
             count = min(count, len(self.data.stacks[0]))
             which = torch.randperm(len(self.data.stacks[0]), generator=generator)[:count].tolist()
-            return self._split(self.data.tiles(which, *size, generator))
-        return self._split(self.data.random(count, *size, generator))
+            return self._split(self.data.tiles(which, size, generator))
+        return self._split(self.data.random(count, size, generator))
 
     def _split(self, patches: Tensor) -> tuple[Tensor, Tensor | None]:
         patches = patches.to(self.ride.marginal.device)
@@ -163,6 +163,7 @@ class Course:
 
     def restore(self, state: dict[str, Any], path: Path) -> None:
         found = state["fingerprint"]
+        found["model"] = {"residual": False, **found["model"]}  # that of 0.1 does not say so
         for key, value in _plain(self.fingerprint).items():
             if _plain(found.get(key)) != value:
                 raise ValueError(
@@ -304,15 +305,15 @@ class Course:
         generator = torch.Generator().manual_seed(step_seed(self.seed, 2, self.stage, self.step))
         size = patch_size(self.ride, self.data, stage)
         if stage.steps is not None and not self.ride.pad:
-            patches = self.data.random(stage.batch_size, *size, generator)
+            patches = self.data.random(stage.batch_size, size, generator)
         else:
-            tiles = self.data.num_tiles(*size)
+            tiles = self.data.num_tiles(size)
             epoch, at = divmod(self.step, max(1, tiles // stage.batch_size))
             order = torch.Generator().manual_seed(step_seed(self.seed, 3, self.stage, epoch))
             which = torch.randperm(tiles, generator=order)[
                 at * stage.batch_size : (at + 1) * stage.batch_size
             ]
-            patches = self.data.tiles(which.tolist(), *size, generator)
+            patches = self.data.tiles(which.tolist(), size, generator)
         return self._split(augmented(patches, self.schedule.augment, generator))
 
     @torch.no_grad()
@@ -346,13 +347,13 @@ class Course:
         for images in self.val.whole(_PASS_PIXELS, generator):
             value = self.ride.log_prob(*self._split(images))
             total, pixels = total - float(value.double().sum()), pixels + value.numel()
-            bad += [tuple(images.shape[1:3])] * int((~value.isfinite().flatten(1).all(1)).sum())
+            bad += [tuple(images.shape[1:-1])] * int((~value.isfinite().flatten(1).all(1)).sum())
         if not bad:
             return total / pixels
         warnings.warn(
-            f"the log-density of {len(bad)} validation pictures, the first of {bad[0][0]} x {bad[0][1]} pixels, is not "
+            f"the log-density of {len(bad)} validation pictures, the first of {by(bad[0])} pixels, is not "
             f"finite at step {self.step} of stage {self.stage}: this check counts as the worst. A memory that overflows "
-            "on large pictures is bounded with cell='gru'",
+            "on large pictures is bounded with cell='leaky'",
             RuntimeWarning,
             stacklevel=2,
         )
@@ -377,8 +378,8 @@ class Course:
                     break
                 patches, seen = self._split(part)
             h, y = self.ride.hidden_and_outputs(patches, seen)
-            hidden.append(h.flatten(0, 2))
-            outputs.append(y.flatten(0, 2))
+            hidden.append(h.flatten(0, -2))
+            outputs.append(y.flatten(0, -2))
             count += len(hidden[-1])
         return torch.cat(hidden)[:pixels].contiguous(), torch.cat(outputs)[:pixels].contiguous()
 

@@ -14,7 +14,7 @@ class Stage:
     """Descent at one size of patches, then L-BFGS on the MCGSM alone."""
 
     size: int
-    """Side of the patches."""
+    """Side of the patches, along every axis."""
     batch_size: int
     learning_rate: float
     steps: int | None = None
@@ -65,7 +65,7 @@ class Published:
     tune_iterations: int = 500
     tune_pixels: int = 1_000_000
     augment: Augment = "horizontal"
-    """``"none"``, ``"horizontal"`` flips, or ``"all"`` eight flips and transposes."""
+    """``"none"``, ``"horizontal"`` flips, or ``"all"`` eight flips and transposes; signals and volumes stay as they are."""
     validate_every: int | None = None
     """Steps between looks at the validation images; None for one at the end of a stage."""
     patience: int = 1

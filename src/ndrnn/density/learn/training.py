@@ -45,7 +45,8 @@ def fit_ride(
     Ctrl-C ends it after the current step, with the best weights so far and the checkpoint written.
 
     Args:
-        images: (N, H, W) or (N, H, W, C), or a sequence of pictures (H, W) or (H, W, C) of any sizes.
+        images: (N, H, W) or (N, H, W, C), or a sequence of pictures (H, W) or (H, W, C) of any sizes; or what else lies
+            on the model's axes, signals (N, D) or volumes (N, D1, D2, D3), likewise.
         observed, val_observed: observed channels, likewise, of a model that has such.
         schedule: :class:`Modern` (the default) or :class:`Published`.
         levels: if the pictures hold integers, how many values there are, 256 for 8-bit ones; every patch then gets
@@ -61,16 +62,18 @@ def fit_ride(
             checkpoint belongs to another course.
         FloatingPointError: the loss is no longer finite; the learning rate is too high.
     """
-    if ride.ndim != 2:
-        raise ValueError(
-            f"ride must be a model of images, of two axes, got {ride.ndim}; train others on the gradient of log_prob"
-        )
     schedule = schedule or Modern()
+    if schedule.augment == "all" and ride.ndim != 2:
+        raise ValueError(
+            f'augment="all", flips and transposes, is for images, of two axes, got a model of {ride.ndim}'
+        )
     dtype = ride.marginal.dtype
-    data = PatchSource(images, observed, levels=levels, dtype=dtype)
+    data = PatchSource(images, observed, levels=levels, dtype=dtype, ndim=ride.ndim)
     val = None
     if val_images is not None:
-        val = PatchSource(val_images, val_observed, levels=levels, dtype=dtype, name="val_images")
+        val = PatchSource(
+            val_images, val_observed, levels=levels, dtype=dtype, name="val_images", ndim=ride.ndim
+        )
     wanted = ride.channels + ride.observed_channels
     for source in (data, val):
         if source is not None and source.stacks[0].shape[-1] != wanted:
@@ -81,7 +84,7 @@ def fit_ride(
     if ride.pad and data.equal_size is None:
         raise ValueError("images must all have the same size for a model of patches (pad=True)")
     for stage in schedule.stages():
-        data.check_size(*patch_size(ride, data, stage))
+        data.check_size(patch_size(ride, data, stage))
     course = Course(ride, data, val, schedule, only_top, seed)
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and path.exists():

@@ -26,5 +26,5 @@ def check_each_finite(values: Tensor, what: str) -> None:
         names = ", ".join(map(str, bad[:5])) + (", ..." if len(bad) > 5 else "")
         raise FloatingPointError(
             f"{what} is not finite for image {names} of {len(values)} (counted from 0): the model's memory or its "
-            "mixture overflows there; cut images smaller, or train with a bounded cell such as cell='gru'"
+            "mixture overflows there; cut images smaller, or train with a bounded cell such as cell='leaky'"
         )

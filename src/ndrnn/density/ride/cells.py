@@ -29,6 +29,12 @@ _SHORT = {
 }
 
 
+DEFAULT_CELL = "leaky"
+"""Bounded on images of any size, and the best of those tried at equal steps: "Cells of a RIDE" in the results."""
+PUBLISHED_CELL = "spatial"
+"""That of Theis & Bethge (2015), and of saved models whose configuration names none."""
+
+
 def check_cell(cell: str) -> None:
     """Raise ValueError if ``cell`` is neither a short name nor that of a registered layer."""
     if cell not in _SHORT and cell not in layers:

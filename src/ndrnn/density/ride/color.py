@@ -15,8 +15,8 @@ class LumaChromaModel(StackedModel):
     A ``RIDE(channels=3)`` models the same images jointly. Images are (N, H, W, 3).
 
     Args:
-        hidden_size, num_layers, num_components, num_scales, num_features, cell, pad: of both models, as in
-            :class:`RIDE`.
+        hidden_size, num_layers, num_components, num_scales, num_features, cell, pad, residual: of both models, as
+            in :class:`RIDE`.
         width: of both neighbourhoods.
     """
 

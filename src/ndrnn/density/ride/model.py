@@ -15,7 +15,7 @@ from ..lattices.neighborhood import CausalNeighborhood, as_image_batch
 from ..lattices.whitening import Whitening
 from ..mixture.finite import check_finite
 from ..mixture.mcgsm import MCGSM
-from .cells import hand_on, make_layer
+from .cells import DEFAULT_CELL, hand_on, make_layer
 
 _MARGINAL = 1024
 
@@ -23,7 +23,7 @@ _MARGINAL = 1024
 class RideModel(nn.Module):
     r"""Recurrent image density estimator (Theis & Bethge 2015): :math:`p(x) = \prod_{ij} p(x_{ij} | h_{ij})`.
 
-    The whitened causal neighbourhoods feed a stack of spatial LSTMs; the MCGSM on top sees only the last hidden vector.
+    The whitened causal neighbourhoods feed a stack of recurrent layers; the MCGSM on top sees only the last hidden vector.
     :class:`ndrnn.RIDE` is this with what is done with a model as methods.
 
     Args:
@@ -33,11 +33,13 @@ class RideModel(nn.Module):
         num_components, num_scales, num_features: of the MCGSM.
         channels: channels C of the images, predicted jointly.
         observed_channels: further channels that are known everywhere, given as ``observed``.
-        cell: of the layers: ``"spatial"``, ``"spatial_extended"``, ``"lstm"``, ``"stable"``, ``"leaky"``, ``"gru"`` or
-            ``"rnn"``, or the name of any registered layer, such as ``"MDGRU"``. The memories of ``"stable"``,
-            ``"leaky"``, ``"gru"`` and ``"rnn"`` are bounded; those of the others grow on images larger than those that
-            were learned from, once training has opened their gates.
+        cell: of the layers: ``"leaky"``, the default, ``"stable"``, ``"gru"``, ``"rnn"``, ``"spatial"``, the published
+            one, ``"spatial_extended"`` or ``"lstm"``, or the name of any registered layer, such as ``"MDGRU"``. The
+            memories of the first four are bounded by their equations; those of the others grow on images larger than
+            those that were learned from, once training has opened their gates.
         pad: whether images are bordered with zeros so that every pixel is predicted, the model of patches.
+        residual: whether a layer above the first adds to what it is given: x + scale * layer(x) with a learned scale
+            for each unit, 0.5 at first. An added layer that passes through begins at 0.
         ndim: axes of the lattice, those of the neighbourhood: 1 for signals (N, D, C), 2, the default, for images, 3 for
             volumes and videos (N, D1, D2, D3, C).
 
@@ -58,8 +60,9 @@ class RideModel(nn.Module):
         channels: int = 1,
         *,
         observed_channels: int = 0,
-        cell: str = "spatial",
+        cell: str = DEFAULT_CELL,
         pad: bool = False,
+        residual: bool = False,
         ndim: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
@@ -80,15 +83,15 @@ class RideModel(nn.Module):
                 "neighborhood with an observed mask, and only they"
             )
         self.hidden_size, self.channels, self.observed_channels = hidden_size, channels, observed_channels
-        self.neighborhood, self.cell, self.pad = neighborhood, cell, pad
+        self.neighborhood, self.cell, self.pad, self.residual = neighborhood, cell, pad, residual
         self._options: dict[str, Any] = {"device": device, "dtype": dtype}
         inputs = neighborhood.num_inputs(channels, observed_channels)
         if inputs < 1:
             raise ValueError(f"neighborhood must have at least one input, got {neighborhood!r}")
         self.whitening = Whitening(inputs, channels, device=device, dtype=dtype)
-        self.layers = nn.ModuleList()
+        self.layers, self.scales = nn.ModuleList(), nn.ParameterList()
         for _ in range(num_layers):
-            self.layers.append(self._make_layer())
+            self._stack(self._make_layer(), scale=0.5)
         self.mcgsm = MCGSM(
             hidden_size, channels, num_components, num_scales, num_features, device=device, dtype=dtype
         )
@@ -123,6 +126,7 @@ class RideModel(nn.Module):
             "observed_channels": self.observed_channels,
             "cell": self.cell,
             "pad": self.pad,
+            "residual": self.residual,
         }
 
     @classmethod
@@ -136,21 +140,32 @@ class RideModel(nn.Module):
         """Put a layer on top: deep models are grown greedily, layer by layer.
 
         Args:
-            pass_through: the layer hands on what the one below gives, roughly, and the MCGSM stays, so that the model
-                starts near what it was. Otherwise the layer is fresh and the MCGSM starts anew, as published.
+            pass_through: the layer hands on what the one below gives, and the MCGSM stays, so that the model starts
+                near what it was; with ``residual`` it starts as exactly what it was. Otherwise the layer is fresh and
+                the MCGSM starts anew, as published.
 
         Raises:
-            ValueError: ``pass_through`` with a layer whose candidate is not known.
+            ValueError: ``pass_through`` without ``residual`` and with a layer whose candidate is not known.
         """
         # the model may have moved since it was made
         self._options = {"device": self.marginal.device, "dtype": self.marginal.dtype}
         top = self._make_layer()
-        if pass_through:
-            hand_on(top)
-        else:
+        if not pass_through:
             self.mcgsm.reset_parameters()
-        self.layers.append(top)
+        elif not self.residual:
+            hand_on(top)
+        self._stack(top, scale=0.0 if pass_through else 0.5)
         return self
+
+    def _stack(self, layer: nn.Module, scale: float) -> None:
+        """Put a layer on top, and its scale where it adds to what is below."""
+        if self.residual and self.layers:
+            self.scales.append(nn.Parameter(torch.full((self.hidden_size,), scale, **self._options)))
+        self.layers.append(layer)
+
+    def handed_on(self, level: int, x: Tensor, y: Tensor) -> Tensor:
+        """What goes on from the layer of this level, counted from 0, that was given ``x`` and gives ``y``."""
+        return x + self.scales[level - 1] * y if self.residual and level else y
 
     def _make_layer(self) -> nn.Module:
         inputs = self.hidden_size if self.layers else self.whitening.num_inputs
@@ -202,8 +217,8 @@ class RideModel(nn.Module):
         canvas, seen = self.canvases(images, observed)
         windows = self.neighborhood.windows(canvas, seen)
         x, y = self.whitening(windows, self.neighborhood.targets(canvas))
-        for layer in self.layers:
-            x = layer(x)
+        for level, layer in enumerate(self.layers):
+            x = self.handed_on(level, x, layer(x))
         return x, y
 
     def log_prob(self, images: Tensor, observed: Tensor | None = None) -> Tensor:

@@ -16,8 +16,8 @@ class MultiscaleModel(StackedModel):
     log-density is that of a 2x2 block, four values; ``sample`` takes the sides of the coarse image.
 
     Args:
-        hidden_size, num_layers, num_components, num_scales, num_features, cell, pad: of both models, as in
-            :class:`RIDE`.
+        hidden_size, num_layers, num_components, num_scales, num_features, cell, pad, residual: of both models, as
+            in :class:`RIDE`.
         width: of both neighbourhoods.
     """
 

@@ -20,6 +20,7 @@ class Options(TypedDict, total=False):
     num_features: int
     cell: str
     pad: bool
+    residual: bool
     device: torch.device | str | None
     dtype: torch.dtype | None
 
@@ -117,7 +118,9 @@ class StackedModel(nn.Module):
             ValueError: the models differ in one of them, because only one was given a layer.
         """
         first, second = self.first.config(), self.second.config()
-        shared = ("hidden_size", "num_layers", "num_components", "num_scales", "num_features", "cell", "pad")
+        shared = (
+            "hidden_size", "num_layers", "num_components", "num_scales", "num_features", "cell", "pad", "residual"
+        )  # fmt: skip
         for name in shared:
             if first[name] != second[name]:
                 raise ValueError(

@@ -13,6 +13,7 @@ from ..mixture.finite import check_each_finite, check_finite
 from ..ride.model import RideModel
 from ..ride.stacked import StackedModel
 from .discrete import log_prob_discrete
+from .growth import Growth, warn_of
 
 
 @torch.no_grad()
@@ -62,6 +63,9 @@ def bits_per_pixel(
     Raises:
         TypeError, ValueError: see :meth:`RIDE.log_prob`; or a value is not finite, or an option is out of range.
         FloatingPointError: a log-density is not finite; the message names the image.
+
+    Warns:
+        RuntimeWarning: the memory of an additive cell grew to its limit; the message names the image.
     """
     if base not in ("continuous", "discrete"):
         raise ValueError(f'base must be "continuous" or "discrete", got {base!r}')
@@ -70,18 +74,22 @@ def bits_per_pixel(
     if ensemble and observed is not None:
         raise ValueError("an ensemble is defined for models without observed channels")
     per_image, pixels = [], 0
+    reached: list[int] = []
     for part in batches(len(images), batch_size):
         chunk = images[part]
         if chunk.is_floating_point():
             check_finite(chunk, "images")
-        if ensemble:
-            total, pixels = log_prob_ensemble(ride, chunk, base=base, levels=levels)
-            per_image.append(total / pixels)
-        else:
-            seen = None if observed is None else observed[part]
-            value = _log_prob(ride, chunk, base, levels, seen)
-            pixels = value[0].numel()
-            per_image.append(value.double().mean(tuple(range(1, value.dim()))))
+        with Growth(ride) as growth:
+            if ensemble:
+                total, pixels = log_prob_ensemble(ride, chunk, base=base, levels=levels)
+                per_image.append(total / pixels)
+            else:
+                seen = None if observed is None else observed[part]
+                value = _log_prob(ride, chunk, base, levels, seen)
+                pixels = value[0].numel()
+                per_image.append(value.double().mean(tuple(range(1, value.dim()))))
+        reached += [part.start + index for index in growth.reached]
+    warn_of(reached, len(images))
     nats = torch.cat(per_image)
     check_each_finite(nats, "the log-density")
     return rate_of(nats / ride.channels, base, pixels, confidence, seed)
@@ -91,12 +99,20 @@ def bits_per_pixel(
 def pair_bits_per_pixel(
     model: StackedModel, images: Tensor, *, batch_size: int = 64, confidence: float = 0.95, seed: int = 0
 ) -> Rate:
-    """Mean log2-density over the predicted pixels and channels, with a bootstrap interval over the images."""
+    """Mean log2-density over the predicted pixels and channels, with a bootstrap interval over the images.
+
+    Warns:
+        RuntimeWarning: the memory of an additive cell grew to its limit; the message names the image.
+    """
     per_image, pixels = [], 0
+    reached: list[int] = []
     for part in batches(len(images), batch_size):
-        value = model.log_prob(images[part])
+        with Growth(model.first) as first, Growth(model.second) as second:
+            value = model.log_prob(images[part])
+        reached += [part.start + index for index in sorted({*first.reached, *second.reached})]
         pixels = value[0].numel()
         per_image.append(value.double().mean((1, 2)))
+    warn_of(reached, len(images))
     nats = torch.cat(per_image)
     check_each_finite(nats, "the log-density")
     return rate_of(nats / model.channels, "continuous", pixels, confidence, seed)

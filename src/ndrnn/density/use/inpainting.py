@@ -156,6 +156,10 @@ def _like(choices: Tensor, images: Tensor) -> Tensor:
     return choices.to(images.device).view(-1, *[1] * (images.dim() - 1))
 
 
+class _NotFinite(Exception):
+    """A log-density that is climbed, or its gradient, is not finite."""
+
+
 class _Filling:
     """Images (B, H, W, C) that are being filled, one a chain."""
 
@@ -270,6 +274,8 @@ class _Filling:
             optimizer.zero_grad()
             loss: Tensor = -self.ride.log_prob(filled(), self.observed).sum()
             loss.backward()
+            if not bool(loss.isfinite()) or (free.grad is not None and not bool(free.grad.isfinite().all())):
+                raise _NotFinite  # the line search has no answer to it
             return loss
 
         frozen = [p for p in self.ride.parameters() if p.requires_grad]
@@ -278,11 +284,12 @@ class _Filling:
         try:
             with Progress("inpainting", epochs, shown=progress) as shown:
                 for epoch in range(epochs):
-                    optimizer.step(closure)
-                    if not bool(free.isfinite().all()):
+                    try:
+                        optimizer.step(closure)
+                    except _NotFinite:
                         warnings.warn(
-                            f"the climb ended after {epoch} of {epochs} steps because the gradient is not finite: a "
-                            f"memory of the model overflows on images of {tuple(base.shape[1:-1])} pixels; cut them smaller",
+                            f"the climb ended after {epoch} of {epochs} steps because the log-density or its gradient is not "
+                            f"finite: a memory of the model overflows on images of {tuple(base.shape[1:-1])} pixels; cut them smaller",
                             RuntimeWarning,
                             stacklevel=4,
                         )

@@ -271,8 +271,8 @@ class WavefrontEvaluator:
             with torch.no_grad(), own_precision(self.flat.device):
                 x = self._gather(at)
                 hidden = x
-                for layer in self._layers:
-                    hidden = layer.step(hidden, places, t)
+                for level, layer in enumerate(self._layers):
+                    hidden = self.ride.handed_on(level, hidden, layer.step(hidden, places, t))
             yield Step(self._first[rows] + t, x, hidden, at)
 
     @torch.no_grad()
