@@ -8,7 +8,6 @@ from .learn.training import Modern, Published, RideReport
 from .mixture.fitting import FitReport, Penalty
 from .mixture.mcgsm import MCGSM, ConditionalMixture
 from .rides import RIDE, LumaChromaRIDE, MultiscaleRIDE, StackedRIDE
-from .use.codec import compress, decompress
 from .use.inpainting import Inpainting, inpaint
 from .use.sampling import sample, texture
 
