@@ -13,7 +13,7 @@ class Block {
   Block(const CodecPlane& plane, uint16_t* values, Coder& coder)
       : plane_(plane), values_(values), coder_(coder), lattice_(plane), weights_(plane),
         stride_((lattice_.most() + kWide - 1) / kWide * kWide), network_(plane, weights_, lattice_, stride_),
-        mixture_(plane, weights_, stride_), mixing_(plane, depth(), plane.mixing ? stride_ : 1),
+        mixture_(plane, weights_, stride_), mixing_(plane, plane.mixing ? stride_ : 1),
         centred_(weights_.inputs * stride_), expected_(stride_), y_(stride_), levels_(plane.levels + 1),
         rank_(stride_), prefix_(stride_), below_(3 * stride_), above_(3 * stride_) {
     const float unit = unit_of(plane.bits);
@@ -126,6 +126,7 @@ class Block {
     for (int64_t p = 0; p < count; ++p) {
       const uint32_t prefix = prefix_[p], low = 2 * prefix << bit, middle = low + (1u << bit), end = low + (2u << bit);
       bool one = false;
+      if (plane_.mixing && level % 4 == 0) mixing_.enter(p, level, prefix);
       if (middle < levels) {  // otherwise no value has a 1 here
         const uint32_t high = end < levels ? end : levels;
         const uint32_t model = model_probability(p, middle - low, high - middle);

@@ -49,17 +49,17 @@ class Mixing {
   static constexpr int kNeighbors = 7;  // W, N, NW, NE, WW, NN, and the point before along the first axis
   static constexpr int kContexts = 7, kInputs = kContexts + 2, kSets = 3;
 
-  Mixing(const CodecPlane& plane, int depth, int64_t stride)
-      : plane_(plane), depth_(depth), tables_(odds_tables()), table_(int64_t(kContexts) << kLog),
-        hashes_(stride * kContexts), lines_(stride * kContexts), activity_(stride), run_(stride) {
+  Mixing(const CodecPlane& plane, int64_t stride)
+      : plane_(plane), tables_(odds_tables()), table_(int64_t(kContexts) << kLog),
+        hashes_(stride * kContexts), lines_(stride * kContexts), activity_(stride), flat_(stride) {
     for (int64_t i = 0; i < int64_t(kContexts) << kLog; ++i) table_[i].p = 32768;
     for (int s = 0; s < kSets; ++s) {
       weights_[s].make(kMostSets * kInputs);
       for (int64_t i = 0; i < kMostSets; ++i) weights_[s][i * kInputs] = s == 0 ? 65536 : 0;
     }
-    apm_.make(2 * 16 * 64 * 33);
-    for (int64_t i = 0; i < 2 * 16 * 64 * 33; ++i)
-      apm_[i] = uint16_t(tables_.probability((int(i % 33) - 16) * 177));
+    refined_.make(kLevels * 64 * kKnots);
+    for (int64_t i = 0; i < kLevels * 64 * kKnots; ++i)
+      refined_[i] = uint16_t(tables_.probability(int(i % kKnots) * kKnotStep - kMostOdds));
   }
 
   // What point p of the wavefront sees: the values of its neighbours and of the plane before.
@@ -70,41 +70,42 @@ class Mixing {
     const int most = (1 << plane_.bits) - 1;
     const auto bounded = [&](int x) { return uint32_t(x < 0 ? 0 : x > most ? most : x); };
     const int fine = plane_.bits > 8 ? plane_.bits - 8 : 0;
-    const int rough = (absolute(w - nw) + absolute(n - nw) + absolute(n - ne)) >> fine;
-    activity_[p] = uint8_t(log2_of(rough));
+    const int activity = log2_of((absolute(w - nw) + absolute(n - nw) + absolute(n - ne)) >> fine);
+    activity_[p] = uint8_t(activity);
     uint32_t* h = &hashes_[p * kContexts];
     h[0] = 0;
     h[1] = hash(1, w, n);
     h[2] = hash(hash(2, w, n), nw, ne);
-    h[3] = hash(3, gradient, log2_of(rough));
-    h[4] = hash(4, bounded(n + ne - ((nn + ne) >> 1)), bounded((w + ne) >> 1));
+    h[3] = hash(3, gradient, activity);
+    h[4] = hash(4, uint32_t(bounded(n + (ne - nn) / 2)), uint32_t((w + ne) / 2));
     h[5] = other >= 0 ? hash(5, other, gradient) : plane_.axes == 3 ? hash(5, up, gradient) : hash(5, w, ww);
     h[6] = other >= 0 ? hash(hash(6, other, w), n, 0) : hash(6, bounded(2 * w - ww), bounded(2 * n - nn));
-    run_[p] = uint8_t((w == n) + 2 * (n == nw) + 4 * (w == nw || n == ne));
+    flat_[p] = uint8_t((w == n) + 2 * (n == nw) + 4 * (w == nw || n == ne));
+  }
+
+  // To be called before every fourth decision: the counters of four decisions, a tree of 15, lie side by side.
+  void enter(int64_t p, int level, uint32_t prefix) {
+    for (int c = 0; c < kContexts; ++c) {
+      const uint32_t key = hash(hashes_[p * kContexts + c], prefix, uint32_t(level));
+      lines_[p * kContexts + c] = (int64_t(c) << kLog) + int64_t(key >> (32 - kLog + 4) << 4);
+    }
   }
 
   // The probability of a 1 in decision `level` after `prefix`, given the model's; learn() must follow.
   uint32_t probability(int64_t p, int level, uint32_t prefix, uint32_t model) {
     const int within = level & 3;
     const uint32_t node = (prefix & ((1u << within) - 1)) | 1u << within;
-    if (within == 0)
-      for (int c = 0; c < kContexts; ++c) {
-        const uint32_t key = hash(hashes_[p * kContexts + c], prefix, level);
-        lines_[p * kContexts + c] = (int64_t(c) << kLog) + int64_t(key >> (32 - kLog + 4) << 4);
-      }
     inputs_[0] = tables_.odds(int(model));
     for (int c = 0; c < kContexts; ++c) {
       slot_[c] = &table_[lines_[p * kContexts + c] + node];
       const int n = slot_[c]->n;
       const int odds = tables_.odds(slot_[c]->p);
-      inputs_[1 + c] = n == 0 ? 0 : n < 3 ? odds >> 1 : odds;
+      inputs_[1 + c] = n == 0 ? 0 : n < 3 ? odds / 2 : odds;
     }
     inputs_[kInputs - 1] = 256;
-    const int sure = slot_[2]->n, less = slot_[1]->n;
-    const int level16 = level < 15 ? level : 15;
-    set_[0] = level16 * 8 + activity_[p];
-    set_[1] = level16 * 16 + (sure == 0 ? 0 : sure < 3 ? 1 : sure < 10 ? 2 : 3) * 4 + (less == 0 ? 0 : less < 3 ? 1 : less < 10 ? 2 : 3);
-    set_[2] = level16 * 8 + run_[p];
+    set_[0] = level * 8 + activity_[p];
+    set_[1] = level * 16 + trust(slot_[2]->n) * 4 + trust(slot_[1]->n);
+    set_[2] = level * 8 + flat_[p];
     int64_t sum = 0;
     for (int s = 0; s < kSets; ++s) {
       const int32_t* w = &weights_[s][set_[s] * kInputs];
@@ -113,11 +114,11 @@ class Mixing {
     int odds = int(sum >> 16);
     odds = odds < -kMostOdds ? -kMostOdds : odds > kMostOdds ? kMostOdds : odds;
     mixed_ = tables_.probability(odds);
-    const int at = odds + kMostOdds, cell = at / 177, part = at - cell * 177;
-    apm_at_[0] = (level16 * 64 + activity_[p] * 8 + run_[p]) * 33 + cell;
-    const int from = apm_[apm_at_[0]], to = apm_[apm_at_[0] + 1];
-    const int refined = from + (to - from) * part / 177;
-    if (part > 88) ++apm_at_[0];
+    // refined by what came of such a probability where neighbours were alike, between two knots
+    const int at = odds + kMostOdds, knot = at / kKnotStep, part = at % kKnotStep;
+    uint16_t* knots = &refined_[((level * 8 + activity_[p]) * 8 + flat_[p]) * kKnots + knot];
+    const int refined = knots[0] + (knots[1] - knots[0]) * part / kKnotStep;
+    nearest_ = knots + (2 * part > kKnotStep);
     const int final = (mixed_ * 3 + refined) >> 2;
     return uint32_t(final < 1 ? 1 : final > 65535 ? 65535 : final);
   }
@@ -127,7 +128,7 @@ class Mixing {
     for (int s = 0; s < kSets; ++s) {
       int32_t* w = &weights_[s][set_[s] * kInputs];
       for (int i = 0; i < kInputs; ++i) {
-        const int step = int((int64_t(inputs_[i]) * error * kRate + (1 << 17)) >> 18);
+        const int step = int((int64_t(inputs_[i]) * error + (1 << 17)) >> 18);
         const int32_t moved = w[i] + step;
         w[i] = moved < -kMostWeight ? -kMostWeight : moved > kMostWeight ? kMostWeight : moved;
       }
@@ -137,12 +138,15 @@ class Mixing {
       k.p = uint16_t(k.p + ((bit ? 65535 : 0) - k.p) * 2 / (2 * k.n + 3));
       if (k.n < (c == 0 ? 250 : 60)) ++k.n;
     }
-    uint16_t& a = apm_[apm_at_[0]];
-    a = uint16_t(a + (((bit ? 65535 : 0) - a) >> 6));
+    *nearest_ = uint16_t(*nearest_ + ((bit ? 65535 : 0) - *nearest_) / 64);
   }
 
  private:
-  static constexpr int kLog = 18, kMostSets = 16 * 16, kRate = 2, kMostWeight = 1 << 20;
+  static constexpr int kLog = 18, kLevels = 16, kMostSets = kLevels * 16, kMostWeight = 1 << 20;
+  static constexpr int kKnots = 33, kKnotStep = 178;  // that many reach from -kMostOdds beyond kMostOdds
+
+  // How much a counter knows.
+  static int trust(int n) { return n == 0 ? 0 : n < 3 ? 1 : n < 10 ? 2 : 3; }
 
   static int absolute(int x) { return x < 0 ? -x : x; }
   static int log2_of(int x) {
@@ -157,17 +161,16 @@ class Mixing {
   }
 
   const CodecPlane& plane_;
-  int depth_;
   const OddsTables& tables_;
   Array<Counter> table_;
   Array<uint32_t> hashes_;
   Array<int64_t> lines_;
-  Array<uint8_t> activity_, run_;
+  Array<uint8_t> activity_, flat_;
   Array<int32_t> weights_[kSets];
-  Array<uint16_t> apm_;
+  Array<uint16_t> refined_;
   Counter* slot_[kContexts];
   int inputs_[kInputs], set_[kSets], mixed_ = 0;
-  int64_t apm_at_[2];
+  uint16_t* nearest_ = nullptr;
 };
 
 }  // namespace ndrnn::NDRNN_ISA

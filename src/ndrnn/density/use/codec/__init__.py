@@ -1,0 +1,10 @@
+"""Lossless coding of images, signals and volumes by a RIDE, bit for bit the same on every machine.
+
+image -> planes -> blocks -> probabilities of values by a compiled network -> arithmetic coder -> bytes. The format
+is described in docs/codec.md.
+"""
+
+from .image import Decoded, compress, decode, decompress, fingerprint, read_header
+from .model import PlaneModel
+
+__all__ = ["Decoded", "PlaneModel", "compress", "decode", "decompress", "fingerprint", "read_header"]
