@@ -89,8 +89,7 @@ class Block {
     for (int64_t p = 0; p < count; ++p) {
       int values[Mixing::kNeighbors];
       for (int i = 0; i < Mixing::kNeighbors; ++i) values[i] = value_at(lattice_.earlier(p, offsets[i]));
-      const int other = plane_.planes ? plane_.observed[(plane_.planes - 1) * lattice_.points() + lattice_.index(p)] : -1;
-      mixing_.see(p, values, other);
+      mixing_.see(p, values, plane_.before ? plane_.before[lattice_.index(p)] : -1);
     }
   }
 

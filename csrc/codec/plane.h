@@ -26,6 +26,7 @@ struct CodecPlane {
   int32_t own, seen, planes;
   const int32_t* offsets;  // (own + seen, axes)
   const uint16_t* observed;  // (planes, points)
+  const uint16_t* before;  // the plane coded just before this one, (points), for the counters; or null
   // the model; the weights in the order of docs/codec.md
   CodecCell cell;
   int32_t layers, hidden, residual, features, components, scales, linear;
@@ -37,7 +38,7 @@ struct CodecPlane {
 struct CodecKernels {
   CodecOutcome (*encode)(const CodecPlane&, const uint16_t* values, uint8_t* bytes, int64_t room, int64_t* used);
   CodecOutcome (*decode)(const CodecPlane&, uint16_t* values, const uint8_t* bytes, int64_t count);
-  // whitened inputs, hidden states, gates and masses of one plane, for tests: see docs/codec.md
+  // exp, logistic, tanh, normal tail and a fused product of numbers, (count, 5), for tests
   void (*functions)(const float* x, int64_t count, float* results);
 };
 

@@ -36,6 +36,7 @@ class _Plane(ctypes.Structure):
         ("planes", ctypes.c_int32),
         ("offsets", ctypes.c_void_p),
         ("observed", ctypes.c_void_p),
+        ("before", ctypes.c_void_p),
         ("cell", ctypes.c_int32),
         ("layers", ctypes.c_int32),
         ("hidden", ctypes.c_int32),
@@ -103,6 +104,7 @@ def encode(
     network: Network,
     values: Values,
     observed: Values,
+    before: Values | None,
     alphabet: Values,
     *,
     bits: int,
@@ -115,10 +117,11 @@ def encode(
 
     Args:
         values: the plane's, any number of axes.
-        observed: (planes, \\*lattice), of the planes before.
+        observed: (planes, \\*lattice), of the planes that the model sees.
+        before: (\\*lattice), the plane coded just before this one, if there is one.
         alphabet: all values that occur, ascending.
     """
-    plane, kept = _describe(network, values.shape, observed, alphabet, bits, border, mixing)
+    plane, kept = _describe(network, values.shape, observed, before, alphabet, bits, border, mixing)
     values = np.ascontiguousarray(values, np.uint16)
     to, used = np.empty(max(room, 1), np.uint8), ctypes.c_int64()
     outcome = _library().ndrnn_codec_encode(
@@ -141,6 +144,7 @@ def decode(
     data: bytes,
     shape: Sequence[int],
     observed: Values,
+    before: Values | None,
     alphabet: Values,
     *,
     bits: int,
@@ -149,7 +153,7 @@ def decode(
     isa: str | None = None,
 ) -> Values:
     """The values that :func:`encode` made ``data`` of; of other data, some values of the alphabet."""
-    plane, kept = _describe(network, shape, observed, alphabet, bits, border, mixing)
+    plane, kept = _describe(network, shape, observed, before, alphabet, bits, border, mixing)
     values = np.zeros(tuple(shape), np.uint16)
     outcome = _library().ndrnn_codec_decode(
         _isa(isa),
@@ -180,6 +184,7 @@ def _describe(
     network: Network,
     shape: Sequence[int],
     observed: Values,
+    before: Values | None,
     alphabet: Values,
     bits: int,
     border: int,
@@ -192,6 +197,9 @@ def _describe(
     if observed.shape != (network.planes, *shape):
         raise ValueError(f"observed must have shape {(network.planes, *shape)}, got {observed.shape}")
     observed = np.ascontiguousarray(observed, np.uint16)
+    if before is not None and before.shape != tuple(shape):
+        raise ValueError(f"before must have shape {tuple(shape)}, got {before.shape}")
+    before = None if before is None else np.ascontiguousarray(before, np.uint16)
     alphabet = np.ascontiguousarray(alphabet, np.uint16)
     offsets = np.array([*network.offsets, *network.observed_offsets], np.int32).reshape(-1, axes)
     weights = np.ascontiguousarray(network.weights, np.float32)
@@ -209,6 +217,7 @@ def _describe(
         planes=network.planes,
         offsets=offsets.ctypes.data,
         observed=observed.ctypes.data,
+        before=None if before is None else before.ctypes.data,
         cell=network.cell,
         layers=network.layers,
         hidden=network.hidden,
@@ -220,7 +229,7 @@ def _describe(
         weights=weights.ctypes.data,
         weight_count=weights.size,
     )
-    return plane, (observed, alphabet, offsets, weights)
+    return plane, (observed, before, alphabet, offsets, weights)
 
 
 def _isa(name: str | None) -> bytes:
