@@ -213,7 +213,7 @@ class _Networks:
     def __init__(self, model: nn.Module) -> None:
         self._networks = [network_of(ride) for ride in rides_of(model)]
         self.axes = self._networks[0].axes
-        self.transform = model.transform if isinstance(model, PlaneModel) else "ycocg"
+        self.transform = model.transform if isinstance(model, PlaneModel) else "green"
         joined = b"".join(network_fingerprint(network) for network in self._networks)
         self.fingerprint = sha256(joined).digest()[: head.HASH_BYTES]
 
