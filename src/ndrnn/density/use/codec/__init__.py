@@ -4,7 +4,16 @@ image -> planes -> blocks -> probabilities of values by a compiled network -> ar
 is described in docs/codec.md.
 """
 
-from .image import Decoded, compress, decode, decompress, fingerprint, read_header
+from .image import MOST_SAMPLES, Decoded, compress, decode, decompress, fingerprint, read_header
 from .model import PlaneModel
 
-__all__ = ["Decoded", "PlaneModel", "compress", "decode", "decompress", "fingerprint", "read_header"]
+__all__ = [
+    "MOST_SAMPLES",
+    "Decoded",
+    "PlaneModel",
+    "compress",
+    "decode",
+    "decompress",
+    "fingerprint",
+    "read_header",
+]

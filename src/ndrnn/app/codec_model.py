@@ -1,0 +1,38 @@
+"""The models that pictures are coded with, by name or by path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from ..density.use.codec import fingerprint
+from ..registry import nearest
+from .trained import load
+
+DEFAULT = "photographs"
+SHIPPED = Path(__file__).parents[1] / "models"
+"""Where models lie that come with the package."""
+
+
+def coding_model(name: str) -> tuple[nn.Module, str]:
+    """A model that ships with the package, or that of a run's folder or a file of weights, and what to call it.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is for something else.
+    """
+    shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.safetensors"))}
+    path = shipped.get(name, Path(name))
+    if not path.exists():
+        known = f"; those that ship are {', '.join(shipped)}" if shipped else "; none ships with this installation"
+        raise FileNotFoundError(
+            f"--model {name}: no run's folder, no weights and no model of this name{nearest(name, shipped)}{known}"
+        )
+    model, _, file = load(path)
+    model = getattr(model, "model", model)  # of a task
+    try:
+        fingerprint(model)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+    return model, name if name in shipped else file.parent.name if path.is_dir() else file.stem
