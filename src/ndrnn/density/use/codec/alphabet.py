@@ -19,14 +19,15 @@ def describe(values: Values, bits: int) -> tuple[Values, int, bytes]:
     """The alphabet to code values with, the way in which it is described, and the description."""
     used = np.unique(values)
     first, last = int(used[0]), int(used[-1])
-    gaps = np.diff(used.astype(np.int64))
-    if len(gaps) and gaps[0] > 1 and (gaps == gaps[0]).all():
-        return used, _STEPS, struct.pack("<HHH", first, gaps[0], len(used) - 1)
-    if len(gaps) and gaps.max() > 1:
+    step = int(np.gcd.reduce(used.astype(np.int64) - first)) or 1
+    if len(used) < (last - first) // step + 1:
         listed = _listed(used, bits)
-        if 8 * len(listed) < 0.9 * _gain(values, used):
+        if 8 * len(listed) < 0.9 * _gain(values, used, step):
             return used, _LIST, struct.pack("<H", len(listed)) + listed
-    return np.arange(first, last + 1).astype(np.uint16), _RANGE, struct.pack("<HH", first, last)
+    letters = np.arange(first, last + 1, step).astype(np.uint16)
+    if step == 1:
+        return letters, _RANGE, struct.pack("<HH", first, last)
+    return letters, _STEPS, struct.pack("<HHH", first, step, len(letters) - 1)
 
 
 def parse(way: int, reader: Reader, bits: int) -> Values:
@@ -65,8 +66,8 @@ def _listed(used: Values, bits: int) -> bytes:
     return zlib.compress(np.packbits(present).tobytes(), 9)
 
 
-def _gain(values: Values, used: Values) -> float:
+def _gain(values: Values, used: Values, step: int) -> float:
     """Bits that a list saves, roughly: how much wider the bins of the values become."""
-    edges = np.concatenate([[0.0], (used[1:].astype(float) - used[:-1].astype(float) - 1) / 2, [0.0]])
-    width = 1 + edges[1:] + edges[:-1]
+    edges = np.concatenate([[0.0], (np.diff(used.astype(float)) - step) / 2, [0.0]])
+    width = 1 + (edges[1:] + edges[:-1]) / step
     return float(np.log2(width)[np.searchsorted(used, values.reshape(-1))].sum())

@@ -1,0 +1,232 @@
+"""Whole images: what comes back, how long it is, threads, blocks, regions, planes."""
+
+from __future__ import annotations
+
+from math import log
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ndrnn
+from ndrnn.density import PlaneModel, compress, decompress
+from ndrnn.density.use.codec import decode, fingerprint, kernels, read_header
+from ndrnn.density.use.codec.blocks import Planes
+from ndrnn.density.use.codec.network import network_of
+from ndrnn.density.use.codec.planes import TRANSFORMS, join, plane_bits, split
+
+from .conftest import make_ride, picture
+from .decoder import Lattice
+
+RIDE_2D = make_ride()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.tuples(st.integers(1, 23), st.integers(1, 23)),
+    st.integers(0, 5),
+    st.integers(1, 16),
+    st.sampled_from(["smooth", "noise", "constant", "extremes", "steps"]),
+    st.booleans(),
+)
+def test_images_come_back(size: tuple[int, int], channels: int, bits: int, kind: str, mixing: bool) -> None:
+    shape = size if channels == 0 else (*size, channels)
+    rng, most = np.random.default_rng(size[0]), (1 << bits) - 1
+    image = {
+        "smooth": lambda: picture(shape, bits=bits),
+        "noise": lambda: rng.integers(0, most + 1, shape),
+        "constant": lambda: np.full(shape, most // 3),
+        "extremes": lambda: rng.integers(0, 2, shape) * most,
+        "steps": lambda: np.minimum(rng.integers(0, 4, shape) * (most // 5 + 1), most),
+    }[kind]().astype(np.uint8 if bits <= 8 else np.uint16)
+    data = compress(RIDE_2D, image, bits=bits, block=(8, 11), mixing=mixing)
+    back = decompress(RIDE_2D, data)
+    assert back.numpy().dtype == image.dtype
+    assert np.array_equal(back.numpy(), image)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(2, 4), st.integers(1, 15), st.integers(0, 1 << 30), st.sampled_from(TRANSFORMS))
+def test_transforms_are_reversible(channels: int, bits: int, seed: int, transform: str) -> None:
+    samples = np.random.default_rng(seed).integers(0, 1 << bits, (30, max(channels, 3))).astype(np.uint16)
+    samples[0], samples[1] = 0, (1 << bits) - 1
+    planes = split(samples, bits, transform)
+    for plane, wide in zip(planes, plane_bits(bits, samples.shape[-1], transform), strict=True):
+        assert int(plane.max()) < 1 << wide
+    assert np.array_equal(join(planes, bits, transform), samples)
+
+
+def test_nothing_changes_a_byte() -> None:
+    """Instruction sets, threads, the order of the blocks, how many values the computer is asked for at once."""
+    ride, image = make_ride(hidden=17, layers=2), picture((41, 37, 3), 1)
+    data = compress(ride, image, block=(16, 16), threads=1)
+    assert data == compress(ride, image, block=(16, 16), threads=3)
+    before = torch.get_num_threads()
+    try:
+        torch.set_flush_denormal(True)
+        torch.set_num_threads(2)
+        assert data == compress(ride, torch.from_numpy(image), block=(16, 16))
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(before)
+    networks = [network_of(ride)] * 3
+    block = image[:16, :16].astype(np.uint16)
+    each = {isa: Planes(networks, 8, "green", isa=isa).encode(block) for isa in kernels.instruction_sets()}
+    assert len(set(each.values())) == 1
+    for isa in each:
+        for other in each.values():
+            back = Planes(networks, 8, "green", isa=isa).decode(other, (16, 16), "block")
+            assert np.array_equal(back, block)
+    assert np.array_equal(decompress(ride, data, threads=3).numpy(), image)
+
+
+@pytest.mark.parametrize("cell", ["leaky", "stable", "spatial", "gru"])
+def test_the_length_is_what_the_model_predicts(cell: str) -> None:
+    """The model's own layers and mixture, in binary64, on the neighbourhoods that the coder sees."""
+    ride, image = make_ride(cell=cell, hidden=8, layers=2), picture((50, 60), 4)
+    border = int(image[0, 0])
+    stream = kernels.encode(
+        network_of(ride),
+        image.astype(np.uint16),
+        np.zeros((0, *image.shape), np.uint16),
+        None,
+        np.arange(256).astype(np.uint16),
+        bits=8,
+        border=border,
+        mixing=False,
+        room=10**5,
+    )
+    offsets, double = ride.neighborhood.offsets, ride.double()
+    lattice = Lattice(image.shape, offsets)
+    seen = [
+        [[border if at is None else image[at] for at in (lattice.earlier((i, j), o) for o in offsets)] for j in range(60)]
+        for i in range(50)
+    ]
+    inputs = (torch.tensor(np.array(seen), dtype=torch.float64)[None] + 0.5) / 256
+    values = torch.from_numpy(image.astype(np.int64))[None, ..., None]
+    low, high = (double.whitening(inputs, (values + side) / 256)[1] for side in (0, 1))
+    low, high = low.masked_fill(values == 0, -torch.inf), high.masked_fill(values == 255, torch.inf)
+    hidden = double.whitening.whiten_inputs(inputs)
+    with torch.no_grad():
+        for layer in double.layers:
+            hidden = layer(hidden)
+        bits = -double.mcgsm(hidden).log_prob_interval(low, high) / log(2)
+    assert stream is not None
+    assert 0.999 * float(bits.sum()) - 8 < 8 * len(stream) < 1.001 * float(bits.sum()) + 16
+    assert float(bits.mean()) < 7
+
+
+def test_mixing_helps_where_a_density_does_not() -> None:
+    label = np.zeros((60, 60), np.uint8)
+    label[10:30, 20:50], label[35:50, 5:40] = 200, 77
+    ride = make_ride()
+    plain, mixed = (len(compress(ride, label, mixing=mixing)) for mixing in (False, True))
+    assert mixed < plain
+
+
+def test_noise_is_stored() -> None:
+    for bits, kind in ((8, np.uint8), (12, np.uint16)):
+        noise = np.random.default_rng(0).integers(0, 1 << bits, (120, 110)).astype(kind)
+        data = compress(make_ride(), noise, bits=bits)
+        assert len(data) <= noise.size * bits / 8 * 1.001 + 80
+        assert np.array_equal(decompress(make_ride(), data).numpy(), noise)
+
+
+def test_values_with_gaps_take_no_share() -> None:
+    """Twelve bits in sixteen, and a stretched contrast: as few bytes as the values they came from."""
+    ride, values = make_ride(), picture((50, 50), 2, bits=12, spread=0.02)
+    plain = len(compress(ride, values, bits=12, mixing=False))
+    shifted = (values << 4).astype(np.uint16)
+    full = np.rint(values * (65535 / 4095)).astype(np.uint16)
+    assert len(compress(ride, shifted, mixing=False)) < 1.02 * plain
+    assert len(compress(ride, full, mixing=False)) < 1.3 * plain
+
+
+def test_a_region_is_that_part() -> None:
+    image = picture((40, 50, 3), 5)
+    data = compress(RIDE_2D, image, block=(16, 16))
+    for region in (((0, 1), (0, 1)), ((10, 33), (15, 17)), ((39, 40), (48, 50)), ((0, 40), (0, 50))):
+        part = decompress(RIDE_2D, data, region=region).numpy()
+        (top, bottom), (left, right) = region
+        assert np.array_equal(part, image[top:bottom, left:right])
+    for wrong in (((0, 41), (0, 1)), ((3, 3), (0, 1)), ((0, 1),)):
+        with pytest.raises(ValueError, match="region must be"):
+            decompress(RIDE_2D, data, region=wrong)
+
+
+def test_a_region_needs_only_its_blocks() -> None:
+    image = picture((32, 32), 5)
+    data = bytearray(compress(RIDE_2D, image, block=(16, 16)))
+    data[-1] ^= 1  # of the last block
+    part = decompress(RIDE_2D, bytes(data), region=((0, 16), (0, 32)))
+    assert np.array_equal(part.numpy(), image[:16])
+    with pytest.raises(ValueError, match="block 3"):
+        decompress(RIDE_2D, bytes(data))
+
+
+def test_planes_have_their_own_models(tmp_path) -> None:
+    rides = [make_ride(0), make_ride(1, seen=1), make_ride(2, seen=2, hidden=4)]
+    model = PlaneModel(rides, "ycocg")
+    colour = picture((30, 31, 4), 3)
+    for image, alpha in ((colour[..., :3], False), (colour, True), (colour[..., 0], False), (colour[..., :2], True)):
+        data = compress(model, image, alpha=alpha)
+        assert np.array_equal(decompress(model, data).numpy(), image)
+        assert read_header(data).transform == ("ycocg" if image.shape[-1] - alpha == 3 and image.ndim == 3 else "none")
+    ndrnn.save(model, tmp_path / "planes.safetensors")
+    again = ndrnn.load(tmp_path / "planes.safetensors")
+    assert isinstance(again, PlaneModel)
+    assert fingerprint(again) == fingerprint(model)
+    assert compress(again, colour[..., :3]) == compress(model, colour[..., :3])
+
+
+def test_models_that_cannot_code_are_refused() -> None:
+    image = picture((5, 5))
+    for ride, message in (
+        (ndrnn.RIDE(3, channels=3), "channels=3"),
+        (ndrnn.RIDE(3, pad=True), "pad=True"),
+        (ndrnn.RIDE(3, cell="lstm"), "cell must be one of"),
+        (make_ride(seen=1), "put it into a PlaneModel"),
+        (torch.nn.Linear(1, 1), "got Linear"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compress(ride, image)
+    ride = make_ride()
+    with torch.no_grad():
+        ride.mcgsm.means[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="must be finite"):
+        compress(ride, image)
+    with pytest.raises(ValueError, match="observe at most 0"):
+        PlaneModel([make_ride(seen=1)])
+    with pytest.raises(ValueError, match="transform must be"):
+        PlaneModel([make_ride()], "xyz")
+
+
+def test_images_that_cannot_be_coded_are_refused() -> None:
+    ride = make_ride()
+    with pytest.raises(TypeError, match="float64"):
+        compress(ride, np.zeros((4, 4)))
+    with pytest.raises(ValueError, match="2 axes"):
+        compress(ride, np.zeros(4, np.uint8))
+    with pytest.raises(ValueError, match="2 axes"):
+        compress(ride, np.zeros((0, 4), np.uint8))
+    with pytest.raises(ValueError, match="4 bits, got 16"):
+        compress(ride, np.full((4, 4), 16, np.uint8), bits=4)
+    with pytest.raises(ValueError, match="1 to 16 channels"):
+        compress(ride, np.zeros((4, 4, 17), np.uint8))
+
+
+def test_what_belongs_to_an_image_is_kept_and_others_are_told_how_far_it_is() -> None:
+    seen: list[tuple[int, int]] = []
+    chunks = {"ICCP": b"profile" * 100, "EXIF": b""}
+    image = picture((20, 20))
+    data = compress(
+        RIDE_2D, image, chunks=chunks, name="tiny", block=(10, 20), progress=lambda *at: seen.append(at)
+    )
+    assert seen == [(1, 2), (2, 2)]
+    result = decode(RIDE_2D, data)
+    assert result.header.chunks == chunks
+    assert (result.header.model, result.damaged) == ("tiny", ())
+    with pytest.raises(ValueError, match="names of 4 letters"):
+        compress(RIDE_2D, image, chunks={"long name": b""})
