@@ -13,7 +13,7 @@ class Block {
   Block(const CodecPlane& plane, uint16_t* values, Coder& coder)
       : plane_(plane), values_(values), coder_(coder), lattice_(plane), weights_(plane),
         stride_((lattice_.most() + kWide - 1) / kWide * kWide), network_(plane, weights_, lattice_, stride_),
-        mixture_(plane, weights_, stride_), mixing_(plane, plane.mixing ? stride_ : 1),
+        mixture_(plane, weights_, stride_), mixing_(plane, plane.mixing ? lattice_.points() : 1, plane.mixing ? stride_ : 1),
         centred_(weights_.inputs * stride_), expected_(stride_), y_(stride_), levels_(plane.levels + 1),
         rank_(stride_), prefix_(stride_), below_(3 * stride_), above_(3 * stride_) {
     const float unit = unit_of(plane.bits);

@@ -49,10 +49,10 @@ class Mixing {
   static constexpr int kNeighbors = 7;  // W, N, NW, NE, WW, NN, and the point before along the first axis
   static constexpr int kContexts = 7, kInputs = kContexts + 2, kSets = 3;
 
-  Mixing(const CodecPlane& plane, int64_t stride)
-      : plane_(plane), tables_(odds_tables()), table_(int64_t(kContexts) << kLog),
+  Mixing(const CodecPlane& plane, int64_t points, int64_t stride)
+      : plane_(plane), tables_(odds_tables()), log_(log_size(points)), table_(int64_t(kContexts) << log_),
         hashes_(stride * kContexts), lines_(stride * kContexts), activity_(stride), flat_(stride) {
-    for (int64_t i = 0; i < int64_t(kContexts) << kLog; ++i) table_[i].p = 32768;
+    for (int64_t i = 0; i < int64_t(kContexts) << log_; ++i) table_[i].p = 32768;
     for (int s = 0; s < kSets; ++s) {
       weights_[s].make(kMostSets * kInputs);
       for (int64_t i = 0; i < kMostSets; ++i) weights_[s][i * kInputs] = s == 0 ? 65536 : 0;
@@ -87,7 +87,7 @@ class Mixing {
   void enter(int64_t p, int level, uint32_t prefix) {
     for (int c = 0; c < kContexts; ++c) {
       const uint32_t key = hash(hashes_[p * kContexts + c], prefix, uint32_t(level));
-      lines_[p * kContexts + c] = (int64_t(c) << kLog) + int64_t(key >> (32 - kLog + 4) << 4);
+      lines_[p * kContexts + c] = (int64_t(c) << log_) + int64_t(key >> (32 - log_ + 4) << 4);
     }
   }
 
@@ -142,8 +142,15 @@ class Mixing {
   }
 
  private:
-  static constexpr int kLog = 18, kLevels = 16, kMostSets = kLevels * 16, kMostWeight = 1 << 20;
+  static constexpr int kLevels = 16, kMostSets = kLevels * 16, kMostWeight = 1 << 20;
   static constexpr int kKnots = 33, kKnotStep = 178;  // that many reach from -kMostOdds beyond kMostOdds
+
+  // Of the table of a context's counters: at least four a point, within bounds.
+  static int log_size(int64_t points) {
+    int log = 10;
+    while (log < 20 && int64_t(1) << log < 4 * points) ++log;
+    return log;
+  }
 
   // How much a counter knows.
   static int trust(int n) { return n == 0 ? 0 : n < 3 ? 1 : n < 10 ? 2 : 3; }
@@ -162,6 +169,7 @@ class Mixing {
 
   const CodecPlane& plane_;
   const OddsTables& tables_;
+  int log_;
   Array<Counter> table_;
   Array<uint32_t> hashes_;
   Array<int64_t> lines_;

@@ -373,6 +373,7 @@ def transcode(
     known: dict[tuple[int, ...], int] = {}
     unit, levels = F(2.0**-bits), len(alphabet)
     depth = (levels - 1).bit_length()
+    log = min(max((4 * int(np.prod(shape)) - 1).bit_length(), 10), 20)
 
     def centre(value: int) -> F:
         return F(F(F(value) + F(0.5)) * unit)
@@ -410,7 +411,7 @@ def transcode(
             for point in front:
                 if level % 4 == 0:
                     mixer.lines[point] = [
-                        hashed(c, prefix[point], level) >> 18 << 4 for c in seen[point][0]
+                        hashed(c, prefix[point], level) >> (36 - log) << 4 for c in seen[point][0]
                     ]
                 first = 2 * prefix[point] << bit
                 middle, end = first + (1 << bit), min(first + (2 << bit), levels)

@@ -49,14 +49,14 @@ def parse(way: int, reader: Reader, bits: int) -> Values:
         try:
             packed = unpacker.decompress(listed, size + 1)
         except zlib.error as error:
-            raise ValueError(f"the list of values is damaged ({error})") from error
+            raise ValueError(f"{reader.what}: the list of values is damaged ({error})") from error
         if len(packed) != size:
-            raise ValueError(f"the list of values must have {size} bytes")
+            raise ValueError(f"{reader.what}: the list of values must have {size} bytes")
         values = np.flatnonzero(np.unpackbits(np.frombuffer(packed, np.uint8))[: 1 << bits])
     else:
-        raise ValueError(f"an unknown way {way} of listing values")
+        raise ValueError(f"{reader.what}: an unknown way {way} of listing values")
     if not len(values) or values[-1] >= 1 << bits:
-        raise ValueError(f"the values must lie in [0, {1 << bits})")
+        raise ValueError(f"{reader.what}: the values must lie in [0, {1 << bits})")
     return values.astype(np.uint16)
 
 
