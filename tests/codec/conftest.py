@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from itertools import product
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from ndrnn.density import RIDE, CausalNeighborhood
+from ndrnn.density import MCGSM, RIDE, CausalNeighborhood, Whitening
+from ndrnn.density.ride.cells import make_layer
 from ndrnn.scan.operators import kernels
 
 
@@ -51,9 +54,30 @@ def make_ride(seed: int = 0, hidden: int = 5, layers: int = 1, seen: int = 0, **
     return ride.eval()
 
 
-@pytest.fixture
-def ride() -> RIDE:
-    return make_ride()
-
-
-Make = Callable[..., RIDE]
+def make_model(axes: int, cell: str, hidden: int = 3, seed: int = 0) -> Any:
+    """What the codec needs of a RIDE, on any number of axes: every earlier point of the nearest ones is a neighbour."""
+    torch.manual_seed(seed)
+    offsets = [o for o in product((-1, 0, 1), repeat=axes) if o < (0,) * axes]
+    offsets += [(*[0] * (axes - 1), -2)]
+    inputs = len(offsets)
+    model = SimpleNamespace(
+        channels=1,
+        observed_channels=0,
+        pad=False,
+        cell=cell,
+        hidden_size=hidden,
+        neighborhood=SimpleNamespace(
+            offsets=offsets, observed_offsets=[], num_inputs=lambda channels, observed: inputs * channels
+        ),
+        whitening=Whitening(inputs),
+        layers=[make_layer(cell, inputs, hidden, axes)],
+        mcgsm=MCGSM(hidden, 1, 3, 2, 3),
+    )
+    rng = np.random.default_rng(seed)
+    model.whitening.fit_moments(
+        torch.full((inputs + 1,), 0.5), 0.01 * (torch.full((inputs + 1,) * 2, 0.9) + 0.1 * torch.eye(inputs + 1))
+    )
+    with torch.no_grad():
+        for parameter in [*model.layers[0].parameters(), *model.mcgsm.parameters()]:
+            parameter.add_(torch.from_numpy(0.3 * rng.normal(size=parameter.shape)).float())
+    return model

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ndrnn.density.use.codec import kernels
 from ndrnn.density.use.codec.network import network_of
 
 from . import exact
-from .conftest import make_ride, picture
+from .conftest import make_model, make_ride, picture
 from .decoder import transcode
 
 SPECIAL = [0.0, 1e-45, 1.2e-38, 1e-7, 0.5, 1.0, 12.9999, 13.0, 86.9, 88.0, 1e10, 3e38]
@@ -99,6 +101,39 @@ def test_planes_that_are_seen_and_gaps_in_the_values() -> None:
     for isa in kernels.instruction_sets():
         data = kernels.encode(network_of(ride), values, seen, second, letters, room=500, isa=isa, **options)
         assert data == wanted, isa
+
+
+@pytest.mark.parametrize("cell", ["leaky", "stable", "spatial", "gru"])
+@pytest.mark.parametrize("shape", [(40,), (3, 4, 5)], ids=["signal", "volume"])
+def test_signals_and_volumes(shape: tuple[int, ...], cell: str) -> None:
+    model = make_model(len(shape), cell)
+    values = picture(shape, 3).astype(np.uint16)
+    letters = np.arange(values.min(), values.max() + 1).astype(np.uint16)
+    options = {"bits": 8, "border": 120, "mixing": True}
+    wanted = transcode(model, shape, letters.tolist(), values=values, **options)
+    network, none = network_of(model), np.zeros((0, *shape), np.uint16)
+    for isa in kernels.instruction_sets():
+        data = kernels.encode(network, values, none, None, letters, room=500, isa=isa, **options)
+        assert data == wanted, isa
+        assert np.array_equal(kernels.decode(network, data, shape, none, None, letters, isa=isa, **options), values)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=3), st.integers(1, 16), st.booleans(), st.data())
+def test_shapes_come_back(shape: list[int], bits: int, mixing: bool, data: st.DataObject) -> None:
+    values = np.random.default_rng(sum(shape)).integers(0, 1 << bits, shape).astype(np.uint16)
+    letters = np.unique(values)
+    network = network_of(make_model(len(shape), data.draw(st.sampled_from(["leaky", "gru"]))))
+    options = {"bits": bits, "border": 0, "mixing": mixing}
+    none = np.zeros((0, *shape), np.uint16)
+    coded = {
+        isa: kernels.encode(network, values, none, None, letters, room=10**5, isa=isa, **options)
+        for isa in kernels.instruction_sets()
+    }
+    assert len(set(coded.values())) == 1
+    for isa, stream in coded.items():
+        back = kernels.decode(network, stream, shape, none, None, letters, isa=isa, **options)
+        assert np.array_equal(back, values)
 
 
 def test_calls_that_do_not_fit_are_refused() -> None:
