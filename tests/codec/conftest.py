@@ -45,7 +45,9 @@ def make_ride(seed: int = 0, hidden: int = 5, layers: int = 1, seen: int = 0, **
     with torch.no_grad():
         for parameter in ride.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-    floats = torch.stack([torch.from_numpy((picture((60, 60), s) + 0.5) / 256).float() for s in range(seen + 1)], -1)
+    floats = torch.stack(
+        [torch.from_numpy((picture((60, 60), s) + 0.5) / 256).float() for s in range(seen + 1)], -1
+    )
     noise = 1e-3 * torch.rand(floats.shape)
     if seen:
         ride.fit_whitening((floats + noise)[None, ..., seen:], (floats + noise)[None, ..., :seen])
@@ -75,7 +77,8 @@ def make_model(axes: int, cell: str, hidden: int = 3, seed: int = 0) -> Any:
     )
     rng = np.random.default_rng(seed)
     model.whitening.fit_moments(
-        torch.full((inputs + 1,), 0.5), 0.01 * (torch.full((inputs + 1,) * 2, 0.9) + 0.1 * torch.eye(inputs + 1))
+        torch.full((inputs + 1,), 0.5),
+        0.01 * (torch.full((inputs + 1,) * 2, 0.9) + 0.1 * torch.eye(inputs + 1)),
     )
     with torch.no_grad():
         for parameter in [*model.layers[0].parameters(), *model.mcgsm.parameters()]:

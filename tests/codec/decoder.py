@@ -85,9 +85,7 @@ class Lattice:
         return [sorted(fronts[t]) for t in sorted(fronts)]
 
     def clamped(self, point: Sequence[int], offset: Sequence[int]) -> tuple[int, ...]:
-        return tuple(
-            min(max(x + o, 0), s - 1) for x, o, s in zip(point, offset, self.size, strict=True)
-        )
+        return tuple(min(max(x + o, 0), s - 1) for x, o, s in zip(point, offset, self.size, strict=True))
 
     def earlier(self, point: Sequence[int], offset: Sequence[int]) -> tuple[int, ...] | None:
         first = next(k for k, o in enumerate(offset) if o)
@@ -159,7 +157,7 @@ class Network:
         h, c = [], []
         for unit in range(hidden):
 
-            def gate(g: int, states: bool = True, unit: int = unit) -> F:
+            def gate(g: int, states: bool = True, unit: int = unit, row: Any = row) -> F:
                 return row(g * hidden + unit, states)
 
             hs = [state[0][unit] for state in before]
@@ -216,7 +214,9 @@ class Mixture:
         for row in network.features:
             q = within(chain(F(0), row, h), -1e9, 1e9)
             squares.append(F(q * q))
-        linear = [chain(F(0), row, h) for row in network.linear] if network.linear else [F(0)] * len(network.means)
+        linear = (
+            [chain(F(0), row, h) for row in network.linear] if network.linear else [F(0)] * len(network.means)
+        )
         energy = [
             within(chain(start, row, squares), -1e18, 1e18)
             for start, row in zip(linear, network.energy, strict=True)
@@ -327,7 +327,11 @@ class Mixing:
         def trust(n: int) -> int:
             return 0 if n == 0 else 1 if n < 3 else 2 if n < 10 else 3
 
-        sets = (level * 8 + activity, level * 16 + trust(slots[2][1]) * 4 + trust(slots[1][1]), level * 8 + flat)
+        sets = (
+            level * 8 + activity,
+            level * 16 + trust(slots[2][1]) * 4 + trust(slots[1][1]),
+            level * 8 + flat,
+        )
         rows = [
             self.weights.setdefault((s, number), [65536 * (s == 0)] + [0] * (len(inputs) - 1))
             for s, number in enumerate(sets)

@@ -80,7 +80,7 @@ def _parts(x: F) -> tuple[F, F]:
     shifted = fma(x, F(1.44269502), F(12582912.0))
     n = F(shifted - F(12582912.0))
     f = fma(n, F(2.12194440e-4), fma(n, F(-0.693359375), x))
-    return of_bits(((int(n) + 127) << 23)), fma(F(f * f), _horner(_SERIES, f), f)
+    return of_bits((int(n) + 127) << 23), fma(F(f * f), _horner(_SERIES, f), f)
 
 
 def exponential(x: F, limit: float = 87.0) -> F:

@@ -35,7 +35,8 @@ def table_at() -> int:
 def intact(image: np.ndarray) -> bool:
     """Whether every block is right or empty."""
     return all(
-        np.array_equal(image[part], IMAGE[part]) or not image[part].any() for part in (slice(10), slice(10, 20))
+        np.array_equal(image[part], IMAGE[part]) or not image[part].any()
+        for part in (slice(10), slice(10, 20))
     )
 
 

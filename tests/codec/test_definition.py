@@ -59,7 +59,9 @@ def test_functions_are_what_their_names_say() -> None:
 def test_a_fused_product_is_rounded_once() -> None:
     """Where rounding the product first, or the sum in binary64 before binary32, gives another number."""
     rng = np.random.default_rng(1)
-    x = (1 + rng.integers(0, 1 << 23, 4000) * 2.0**-23).astype(np.float32) * np.float32(2.0) ** rng.integers(-12, 2, 4000)
+    x = (1 + rng.integers(0, 1 << 23, 4000) * 2.0**-23).astype(np.float32) * np.float32(2.0) ** rng.integers(
+        -12, 2, 4000
+    )
     x = x.astype(np.float32)
     wanted = np.array([exact.fma(v, v, np.float32(0.333333343)) for v in x])
     twice = (x * x) + np.float32(0.333333343)
@@ -95,7 +97,13 @@ def test_planes_that_are_seen_and_gaps_in_the_values() -> None:
     letters = np.unique(values)
     options = {"bits": 9, "border": 300, "mixing": True}
     wanted = transcode(
-        ride, values.shape, letters.tolist(), values=values, observed=[first, second], before=second, **options
+        ride,
+        values.shape,
+        letters.tolist(),
+        values=values,
+        observed=[first, second],
+        before=second,
+        **options,
     )
     seen = np.stack([first, second])
     for isa in kernels.instruction_sets():
@@ -115,7 +123,9 @@ def test_signals_and_volumes(shape: tuple[int, ...], cell: str) -> None:
     for isa in kernels.instruction_sets():
         data = kernels.encode(network, values, none, None, letters, room=500, isa=isa, **options)
         assert data == wanted, isa
-        assert np.array_equal(kernels.decode(network, data, shape, none, None, letters, isa=isa, **options), values)
+        assert np.array_equal(
+            kernels.decode(network, data, shape, none, None, letters, isa=isa, **options), values
+        )
 
 
 @settings(max_examples=25, deadline=None)

@@ -20,13 +20,26 @@ CODEC = Path(__file__).parents[2] / "csrc" / "codec"
 TARGETS = {"aarch64": ("aarch64-linux-gnu-g++", "qemu-aarch64")}
 
 
-def call(network: kernels.Network, values: np.ndarray, observed: np.ndarray, before: np.ndarray | None, mixing: bool) -> bytes:
+def call(
+    network: kernels.Network,
+    values: np.ndarray,
+    observed: np.ndarray,
+    before: np.ndarray | None,
+    mixing: bool,
+) -> bytes:
     """A call of encode as the program reads it: the description, then what its pointers mean."""
     letters = np.unique(values)
     plane, kept = kernels._describe(network, values.shape, observed, before, letters, 8, 100, mixing)
     arrays = [np.frombuffer(bytes(plane), np.uint8), letters]
-    arrays += [np.array([*network.offsets, *network.observed_offsets], np.int32).reshape(-1), observed.reshape(-1)]
-    arrays += [np.zeros(0, np.uint16) if before is None else before.reshape(-1), network.weights, values.reshape(-1)]
+    arrays += [
+        np.array([*network.offsets, *network.observed_offsets], np.int32).reshape(-1),
+        observed.reshape(-1),
+    ]
+    arrays += [
+        np.zeros(0, np.uint16) if before is None else before.reshape(-1),
+        network.weights,
+        values.reshape(-1),
+    ]
     del kept
     return b"".join(struct.pack("<q", array.size) + np.ascontiguousarray(array).tobytes() for array in arrays)
 
@@ -51,7 +64,15 @@ def test_other_processors_write_the_same_bytes(target: str, tmp_path: Path) -> N
         calls.append(call(network, values, observed, before, mixing=number != 1))
         wanted.append(
             kernels.encode(
-                network, values, observed, before, np.unique(values), bits=8, border=100, mixing=number != 1, room=4000
+                network,
+                values,
+                observed,
+                before,
+                np.unique(values),
+                bits=8,
+                border=100,
+                mixing=number != 1,
+                room=4000,
             )
         )
     ran = subprocess.run([emulator, str(program)], input=b"".join(calls), capture_output=True, check=True)

@@ -101,7 +101,10 @@ def test_the_length_is_what_the_model_predicts(cell: str) -> None:
     offsets, double = ride.neighborhood.offsets, ride.double()
     lattice = Lattice(image.shape, offsets)
     seen = [
-        [[border if at is None else image[at] for at in (lattice.earlier((i, j), o) for o in offsets)] for j in range(60)]
+        [
+            [border if at is None else image[at] for at in (lattice.earlier((i, j), o) for o in offsets)]
+            for j in range(60)
+        ]
         for i in range(50)
     ]
     inputs = (torch.tensor(np.array(seen), dtype=torch.float64)[None] + 0.5) / 256
@@ -170,10 +173,17 @@ def test_planes_have_their_own_models(tmp_path) -> None:
     rides = [make_ride(0), make_ride(1, seen=1), make_ride(2, seen=2, hidden=4)]
     model = PlaneModel(rides, "ycocg")
     colour = picture((30, 31, 4), 3)
-    for image, alpha in ((colour[..., :3], False), (colour, True), (colour[..., 0], False), (colour[..., :2], True)):
+    for image, alpha in (
+        (colour[..., :3], False),
+        (colour, True),
+        (colour[..., 0], False),
+        (colour[..., :2], True),
+    ):
         data = compress(model, image, alpha=alpha)
         assert np.array_equal(decompress(model, data).numpy(), image)
-        assert read_header(data).transform == ("ycocg" if image.shape[-1] - alpha == 3 and image.ndim == 3 else "none")
+        assert read_header(data).transform == (
+            "ycocg" if image.shape[-1] - alpha == 3 and image.ndim == 3 else "none"
+        )
     ndrnn.save(model, tmp_path / "planes.safetensors")
     again = ndrnn.load(tmp_path / "planes.safetensors")
     assert isinstance(again, PlaneModel)

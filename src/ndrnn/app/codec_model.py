@@ -25,7 +25,11 @@ def coding_model(name: str) -> tuple[nn.Module, str]:
     shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.safetensors"))}
     path = shipped.get(name, Path(name))
     if not path.exists():
-        known = f"; those that ship are {', '.join(shipped)}" if shipped else "; none ships with this installation"
+        known = (
+            f"; those that ship are {', '.join(shipped)}"
+            if shipped
+            else "; none ships with this installation"
+        )
         raise FileNotFoundError(
             f"--model {name}: no run's folder, no weights and no model of this name{nearest(name, shipped)}{known}"
         )

@@ -17,7 +17,14 @@ from ..data.faults import BadFile
 from ..data.formats import images, volumes
 
 PROFILE, EXIF, PALETTE, OPACITY, VOLUME = "ICCP", "EXIF", "PLTE", "TRNS", "NIFT"
-_MODES = {"1": (1, False), "L": (8, False), "LA": (8, True), "P": (8, False), "RGB": (8, False), "RGBA": (8, True)}
+_MODES = {
+    "1": (1, False),
+    "L": (8, False),
+    "LA": (8, True),
+    "P": (8, False),
+    "RGB": (8, False),
+    "RGBA": (8, True),
+}
 _SIXTEEN = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _SIGN = {"i1": 1 << 7, "i2": 1 << 15}
 
@@ -57,8 +64,8 @@ def write(samples: Samples) -> bytes:
 def _read_image(data: bytes, where: str) -> Samples:
     try:
         with Image.open(io.BytesIO(data)) as image:
-            if getattr(image, "n_frames", 1) > 1:
-                raise BadFile(where, f"holds {image.n_frames} pictures; files of one can be compressed")
+            if (pictures := getattr(image, "n_frames", 1)) > 1:
+                raise BadFile(where, f"holds {pictures} pictures; files of one can be compressed")
             mode, info = image.mode, dict(image.info)
             raw = np.array(image) if mode in ("1", "P") else None
             palette = image.getpalette("RGB") if mode == "P" else None
@@ -92,10 +99,7 @@ def _write_image(samples: Samples) -> bytes:
     if values.dtype == np.uint16 and values.ndim == 3:
         return _png(values, chunks)
     options: dict[str, Any] = {}
-    if samples.bits == 1:
-        image = Image.fromarray(values.astype(bool))
-    else:
-        image = Image.fromarray(values)
+    image = Image.fromarray(values.astype(bool) if samples.bits == 1 else values)
     if PALETTE in chunks:
         image = image.convert("L") if image.mode != "L" else image
         image.putpalette(chunks[PALETTE], "RGB")
@@ -157,9 +161,9 @@ def _read_volume(data: bytes, where: str) -> Samples:
 def _write_volume(samples: Samples) -> bytes:
     head = samples.chunks[VOLUME]
     kind, _, _ = _layout(head, "volume")
-    sign = _SIGN.get(kind.str[1:], 0)
-    values = samples.values.astype(np.uint8 if kind.itemsize == 1 else np.uint16) ^ sign
-    return head + values.astype(f"u{kind.itemsize}").view(f"{kind.kind}{kind.itemsize}").astype(kind).tobytes(order="F")
+    values = samples.values.astype(np.int64) ^ _SIGN.get(kind.str[1:], 0)
+    unsigned = values.astype(f"u{kind.itemsize}")
+    return head + unsigned.view(f"{kind.kind}{kind.itemsize}").astype(kind).tobytes(order="F")
 
 
 def _unsigned(stored: np.ndarray) -> np.ndarray:

@@ -101,7 +101,9 @@ def _one(file: Path, target: Path, options: Decompress, models: dict[str, Any]) 
         raise ValueError("names no model: --model must")
     if name not in models:
         models[name] = coding_model(name)[0]
-    region = [tuple(map(int, part.split(":"))) for part in options.region.split(",")] if options.region else None
+    region = (
+        [tuple(map(int, part.split(":"))) for part in options.region.split(",")] if options.region else None
+    )
     result = decode(
         models[name],
         data,

@@ -75,7 +75,9 @@ class Header:
         if not 1 <= self.bits <= _MOST_BITS:
             raise ValueError(f"samples must have 1 to {_MOST_BITS} bits, got {self.bits}")
         if self.transform != "none" and (self.channels < 3 or (self.transform == "ycocg" and self.bits > 15)):
-            raise ValueError(f"transform {self.transform!r} does not fit {self.channels} channels of {self.bits} bits")
+            raise ValueError(
+                f"transform {self.transform!r} does not fit {self.channels} channels of {self.bits} bits"
+            )
         if self.alpha and self.channels not in (2, 4):
             raise ValueError(f"images with opacity must have 2 or 4 channels, got {self.channels}")
 
@@ -139,9 +141,13 @@ def parse(data: bytes, most_samples: int) -> tuple[Header, list[Entry]]:
             "data are of format version 1, which only the version 0.1 and the machine that wrote them can read"
         )
     if version != VERSION:
-        raise ValueError(f"data must be of format version {VERSION}, got {version}: a newer ndrnn may read them")
+        raise ValueError(
+            f"data must be of format version {VERSION}, got {version}: a newer ndrnn may read them"
+        )
     if flags & ~(_CHANNEL_AXIS | _ALPHA) or transform >= len(TRANSFORMS) or not 1 <= axes <= MOST_AXES:
-        raise ValueError(f"data use what this version does not know: flags {flags}, transform {transform}, {axes} axes")
+        raise ValueError(
+            f"data use what this version does not know: flags {flags}, transform {transform}, {axes} axes"
+        )
     numbers = reader.unpack(f"<{2 * axes}I")
     header = Header(
         size=tuple(numbers[:axes]),

@@ -25,7 +25,8 @@ from .planes import Samples
 
 Image = Tensor | np.ndarray[Any, Any]
 Progress = Callable[[int, int], None]
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 MOST_SAMPLES = 1 << 30
 _BLOCKS = {1: (1 << 16,), 2: (256, 256), 3: (64, 64, 64)}

@@ -32,7 +32,9 @@ class PlaneModel(nn.Module):
         if not rides:
             raise ValueError("rides must hold at least one model")
         if transform not in TRANSFORMS:
-            raise ValueError(f"transform must be one of {', '.join(map(repr, TRANSFORMS))}, got {transform!r}")
+            raise ValueError(
+                f"transform must be one of {', '.join(map(repr, TRANSFORMS))}, got {transform!r}"
+            )
         for plane, ride in enumerate(rides):
             if ride.channels != 1 or ride.observed_channels > plane:
                 raise ValueError(
