@@ -20,9 +20,8 @@ MODEL_COMMANDS = {
     "predict": predict.Predict,
     "sample": sample.Sample,
     "inpaint": inpaint.Inpaint,
-    "compress": compress.Compress,
-    "decompress": decompress.Decompress,
 }
+FILE_COMMANDS = {"compress": compress.Compress, "decompress": decompress.Decompress}
 FORMATS = {"label": "masks", "classify": "classes", "transcribe": "lines", "density": "images"}
 
 
@@ -59,6 +58,10 @@ def test_commands_of_the_guide_are_understood(words, tmp_path, monkeypatch):
         recipe.parse(rest, evaluate.Evaluate, "ndrnn evaluate", data_only=True)
     elif command in MODEL_COMMANDS:
         assert tyro.cli(MODEL_COMMANDS[command], args=rest).model == Path(rest[0])
+    elif command in FILE_COMMANDS:
+        parsed = tyro.cli(FILE_COMMANDS[command], args=rest)
+        assert parsed.inputs == (Path(rest[0]),)
+        assert parsed.model == rest[rest.index("--model") + 1]
 
 
 def test_there_are_commands():

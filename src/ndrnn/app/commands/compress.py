@@ -15,11 +15,10 @@ from torch import nn
 from ...data.faults import BadFile, Faults
 from ...density.use.codec import compress, decode
 from ...saving.atomic import replacing
-from .. import samples as files
 from ..codec_model import DEFAULT, coding_model
 from ..inputs import Input, find
 from ..output import Output
-from ..samples import Samples
+from ..samples import Samples, read
 
 SUFFIX = ".ndrnn"
 
@@ -93,7 +92,7 @@ def _one(model: nn.Module, name: str, file: Input, options: Compress) -> dict[st
     if target.exists() and not options.force:
         raise BadFile(file.where, f"{target} exists: give --force to write over it, or --out another folder")
     original = file.storage.read(file.name)
-    samples = files.read(original, file.name, file.where)
+    samples = read(original, file.name, file.where)
     axes = 3 if file.is_volume else 2
     data = compress(
         model,

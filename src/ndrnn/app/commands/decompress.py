@@ -13,10 +13,9 @@ import tyro
 from ...data.faults import BadFile, Faults
 from ...density.use.codec import MOST_SAMPLES, decode, read_header
 from ...saving.atomic import replacing
-from .. import samples as files
 from ..codec_model import coding_model
 from ..output import Output
-from ..samples import VOLUME, Samples
+from ..samples import VOLUME, Samples, write
 from .compress import SUFFIX
 
 
@@ -121,5 +120,5 @@ def _one(file: Path, target: Path, options: Decompress, models: dict[str, Any]) 
         raise ValueError(f"{target} exists: give --force to write over it, or --out another folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as path:
-        path.write_bytes(files.write(samples))
+        path.write_bytes(write(samples))
     return {"file": str(target), "shape": list(result.image.shape), "damaged": list(result.damaged)}

@@ -9,8 +9,8 @@ from zlib import crc32
 
 import numpy as np
 
-from . import alphabet, kernels
-from .kernels import Network
+from .alphabet import describe, parse
+from .kernels import Network, decode, encode
 from .planes import Samples, join, plane_bits, split
 from .reading import Reader
 
@@ -70,10 +70,10 @@ class Planes:
 
     def _encode_plane(self, planes: list[Samples], plane: int, bits: int, room: int) -> bytes | None:
         values, network = planes[plane], self.networks[plane]
-        letters, way, description = alphabet.describe(values, bits)
+        letters, way, description = describe(values, bits)
         border = int(np.rint(values.reshape(-1, values.shape[-1])[0].mean()))
         head = struct.pack("<BH", self.mixing * _MIXED + way * _WAYS, border) + description
-        stream = kernels.encode(
+        stream = encode(
             network,
             values,
             _observed(planes, network, values.shape),
@@ -92,9 +92,9 @@ class Planes:
     ) -> Samples:
         network = self.networks[plane]
         flags, border = reader.unpack("<BH")
-        letters = alphabet.parse(flags // _WAYS, reader, bits)
+        letters = parse(flags // _WAYS, reader, bits)
         (length,) = reader.unpack("<I")
-        return kernels.decode(
+        return decode(
             network,
             reader.take(length),
             shape,

@@ -14,9 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import header as head
 from .blocks import Planes
-from .header import Entry, Header
+from .header import HASH_BYTES, Entry, Header, pack, parse
 from .kernels import Network
 from .model import PlaneModel, rides_of
 from .network import fingerprint as network_fingerprint
@@ -100,7 +99,7 @@ def compress(
         blocks[number] = block_bytes
         if progress is not None:
             progress(done, len(places))
-    return head.pack(header, blocks)
+    return pack(header, blocks)
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ def decode(
             region lies outside.
     """
     whole = 1 << 62 if region is not None else most_samples
-    header, entries = head.parse(data, whole)
+    header, entries = parse(data, whole)
     part = _region(region, header.size)
     size = tuple(where.stop - where.start for where in part)
     if prod(size) * header.channels > most_samples:
@@ -200,7 +199,7 @@ def read_header(data: bytes, most_samples: int = 1 << 62) -> Header:
     Raises:
         ValueError: see :func:`decode`.
     """
-    return head.parse(data, most_samples)[0]
+    return parse(data, most_samples)[0]
 
 
 def fingerprint(model: nn.Module) -> bytes:
@@ -216,7 +215,7 @@ class _Networks:
         self.axes = self._networks[0].axes
         self.transform = model.transform if isinstance(model, PlaneModel) else "green"
         joined = b"".join(network_fingerprint(network) for network in self._networks)
-        self.fingerprint = sha256(joined).digest()[: head.HASH_BYTES]
+        self.fingerprint = sha256(joined).digest()[: HASH_BYTES]
 
     def of_planes(self, channels: int, alpha: bool) -> list[Network]:
         """The network of every plane: opacity is coded by the first, planes beyond the last by the last."""
