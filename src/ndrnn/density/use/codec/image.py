@@ -28,7 +28,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MOST_SAMPLES = 1 << 30
-_BLOCKS = {1: (1 << 16,), 2: (256, 256), 3: (64, 64, 64)}
+_EDGES = {1: 1 << 16, 2: 256, 3: 64}
 _TYPES = (np.uint8, np.uint16)
 
 
@@ -54,7 +54,7 @@ def compress(
         bits: of a sample; those of the image's type if not given.
         alpha: whether the last channel is opacity.
         transform: of three or four channels: ``"ycocg"``, ``"green"`` or ``"none"``; the model's if not given.
-        block: points of a block along each axis; 256 x 256, 64 x 64 x 64 or 65536 if not given.
+        block: points of a block along each axis; near 256 x 256, 64 x 64 x 64 or 65536 if not given, all much alike.
         mixing: whether the model's probabilities are mixed with those of counters that adapt to the image.
         name: the model's name, for whoever has to find it.
         chunks: what belongs to the image, by names of four letters.
@@ -82,7 +82,7 @@ def compress(
         alpha=alpha,
         bits=bits,
         transform=transform,
-        block=tuple(_BLOCKS[networks.axes] if block is None else map(int, block)),
+        block=_even_blocks(samples.shape[:-1]) if block is None else tuple(map(int, block)),
         model=name,
         fingerprint=networks.fingerprint,
         chunks=dict(chunks or {}),
@@ -233,6 +233,12 @@ def _samples(image: Image, axes: int) -> tuple[Samples, bool]:
         )
     channel_axis = array.ndim == axes + 1
     return (array if channel_axis else array[..., None]), channel_axis
+
+
+def _even_blocks(size: Sequence[int]) -> tuple[int, ...]:
+    """As many blocks along every axis as come nearest to the usual edge, none much smaller than the others."""
+    edge = _EDGES[len(size)]
+    return tuple(-(-extent // max(1, round(extent / edge))) for extent in size)
 
 
 def _dtype(image: Image) -> Any:
