@@ -113,7 +113,8 @@ def measure_one(order: dict[str, object]) -> dict[str, float]:
         "encode": middle - start,
         "decode": end - middle,
         # what this process has had beside Python, or all of a program that it called
-        "memory": max(_memory() - memory, 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1e6,
+        "memory": max(_memory() - memory, 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+        / 1e6,
     }
 
 

@@ -21,13 +21,22 @@ KEPT = Path(__file__).parent / "kept"
 def numbers(count: int, start: int) -> np.ndarray:
     """Scattered multiples of 2^-20 in [-0.5, 0.5)."""
     k = np.arange(start, start + count, dtype=np.uint64)
-    return ((k * np.uint64(2654435761) % np.uint64(1 << 32) >> np.uint64(12)) / 2.0**20 - 0.5).astype(np.float32)
+    return ((k * np.uint64(2654435761) % np.uint64(1 << 32) >> np.uint64(12)) / 2.0**20 - 0.5).astype(
+        np.float32
+    )
 
 
 def made(cell: str, layers: int, seen: int) -> RIDE:
     neighborhood = CausalNeighborhood.window(5 if seen else 3, observed=seen > 0)
     ride = RIDE(
-        6, layers, neighborhood, num_components=3, num_scales=2, num_features=4, observed_channels=seen, cell=cell
+        6,
+        layers,
+        neighborhood,
+        num_components=3,
+        num_scales=2,
+        num_features=4,
+        observed_channels=seen,
+        cell=cell,
     )
     start = 1
     with torch.no_grad():
@@ -48,8 +57,10 @@ def made(cell: str, layers: int, seen: int) -> RIDE:
 
 def pictured(shape: tuple[int, ...], bits: int) -> np.ndarray:
     at = np.indices(shape)
-    slow = (at[0] * at[0] * 3 + at[1] * at[1] * 2 + 5 * at[0] * at[1]) // 97 + sum(at[2:], np.zeros(shape, int)) * 11
-    return ((slow * 37 + at[0] * 13 % 7) % (1 << bits)).astype(np.uint8 if bits <= 8 else np.uint16)
+    slow = (at[0] * at[0] * 3 + at[1] * at[1] * 2 + 5 * at[0] * at[1]) // 97 + sum(
+        at[2:], np.zeros(shape, int)
+    ) * 11
+    return ((slow + at[0] * 13 % 7) % (1 << bits)).astype(np.uint8 if bits <= 8 else np.uint16)
 
 
 GREY = pictured((37, 29), 8)
@@ -79,4 +90,6 @@ if __name__ == "__main__":
     for name, (model, image, options) in FILES.items():
         if not (path := KEPT / f"{name}.ndrnn").exists():
             path.write_bytes(compress(model(), image, name="kept", **options))
-            print(f"{path}: {path.stat().st_size} bytes, {8 * path.stat().st_size / image.size:.2f} bits a sample")
+            print(
+                f"{path}: {path.stat().st_size} bytes, {8 * path.stat().st_size / image.size:.2f} bits a sample"
+            )

@@ -215,7 +215,7 @@ class _Networks:
         self.axes = self._networks[0].axes
         self.transform = model.transform if isinstance(model, PlaneModel) else "green"
         joined = b"".join(network_fingerprint(network) for network in self._networks)
-        self.fingerprint = sha256(joined).digest()[: HASH_BYTES]
+        self.fingerprint = sha256(joined).digest()[:HASH_BYTES]
 
     def of_planes(self, channels: int, alpha: bool) -> list[Network]:
         """The network of every plane: opacity is coded by the first, planes beyond the last by the last."""
