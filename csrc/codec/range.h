@@ -5,8 +5,6 @@
 
 namespace ndrnn::NDRNN_ISA {
 
-constexpr uint32_t kCertain = 1 << 16;
-
 class Interval {
  protected:
   // The last value that means a 1.
@@ -48,8 +46,6 @@ class Encoder : Interval {
     *used = count_;
     return count_ <= room_;
   }
-
-  bool full() const { return count_ > room_; }
 
  private:
   void put(uint8_t byte) {

@@ -1,4 +1,5 @@
-"""The codec on another processor, under an emulator: the same bytes. Skips where compiler or emulator are missing."""
+"""The codec on another processor, under an emulator, and under sanitizers: the same bytes. Skips where a compiler or the
+emulator is missing."""
 
 from __future__ import annotations
 
@@ -17,7 +18,11 @@ from ndrnn.density.use.codec.network import network_of
 from .conftest import make_ride, picture
 
 CODEC = Path(__file__).parents[2] / "csrc" / "codec"
-TARGETS = {"aarch64": ("aarch64-linux-gnu-g++", "qemu-aarch64")}
+NATIVE = "sanitized"
+TARGETS = {
+    "aarch64": ("aarch64-linux-gnu-g++", "qemu-aarch64", ["-O2", "-static"]),
+    NATIVE: ("g++", "env", ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]),
+}
 
 
 def call(
@@ -47,12 +52,13 @@ def call(
 @pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_other_processors_write_the_same_bytes(target: str, tmp_path: Path) -> None:
-    compiler, emulator = (shutil.which(name) for name in TARGETS[target])
+    *programs, extra = TARGETS[target]
+    compiler, emulator = (shutil.which(str(name)) for name in programs)
     if compiler is None or emulator is None:
-        pytest.skip(f"{' or '.join(TARGETS[target])} is missing")
+        pytest.skip(f"{' or '.join(map(str, programs))} is missing")
     program = tmp_path / "codec"
     sources = [CODEC / "portable.cpp", Path(__file__).parent / "foreign" / "main.cpp"]
-    options = ["-O2", "-std=c++17", "-static", "-ffp-contract=off", "-fno-math-errno", "-w"]
+    options = ["-std=c++17", "-ffp-contract=off", "-fno-math-errno", "-w", *extra]
     subprocess.run([compiler, *options, *map(str, sources), "-o", str(program)], check=True)
     calls, wanted = [], []
     for number, cell in enumerate(("leaky", "stable", "spatial", "gru")):

@@ -73,26 +73,31 @@ class Kernels:
             return
         try:
             torch.ops.load_library(found[0])
-            self.library = ctypes.CDLL(str(found[0]))
+            self._library = ctypes.CDLL(str(found[0]))
         except OSError as error:
             self.refusal = f"the compiled kernels do not load: {error}"
             return
         for name in ("ndrnn_error", "ndrnn_isa"):
-            getattr(self.library, name).restype = ctypes.c_char_p
+            getattr(self._library, name).restype = ctypes.c_char_p
         for name in ("ndrnn_width", "ndrnn_kept", "ndrnn_memory", "ndrnn_release_memory"):
-            getattr(self.library, name).restype = ctypes.c_int64
-        self.isa = self.library.ndrnn_isa().decode()
-        self.refusal = self.library.ndrnn_error().decode() or None
+            getattr(self._library, name).restype = ctypes.c_int64
+        self.isa = self._library.ndrnn_isa().decode()
+        self.refusal = self._library.ndrnn_error().decode() or None
+
+    @property
+    def library(self) -> ctypes.CDLL:
+        """What else it exports, for those who call it directly; only without a refusal."""
+        return self._library
 
     def release_memory(self) -> int:
-        return 0 if self.refusal else int(self.library.ndrnn_release_memory())
+        return 0 if self.refusal else int(self._library.ndrnn_release_memory())
 
     def has_memory(self, cell: str) -> bool:
-        return bool(self.library.ndrnn_memory(cell.encode()))
+        return bool(self._library.ndrnn_memory(cell.encode()))
 
     def kept(self, cell: str, ndim: int, hidden: int, dtype: torch.dtype) -> tuple[int, int]:
         """Blocks of units that the forward scan keeps of a point, and units in a block with their padding."""
-        library = self.library
+        library = self._library
         return library.ndrnn_kept(cell.encode(), ndim), library.ndrnn_width(
             ctypes.c_int64(hidden), dtype.itemsize
         )

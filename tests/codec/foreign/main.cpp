@@ -1,5 +1,6 @@
-// The codec without torch and Python, to be run on other processors: reads calls of encode from standard input as the
-// test writes them, and writes the bytes.
+// The codec without torch and Python, to be run on other processors and under sanitizers: reads calls of encode from
+// standard input as the test writes them, and writes the bytes. Each is decoded again, and so are damaged bytes, of
+// which nothing is asked but to end.
 #include <cstdio>
 #include <cstring>
 #include <vector>
@@ -38,8 +39,16 @@ int main() {
     std::vector<uint16_t> back(values.size());
     int64_t used = 0;
     if (codec.encode(plane, values.data(), bytes.data(), bytes.size(), &used) != ndrnn::CodecOutcome::kDone) return 3;
+    bytes.resize(used);  // so that a sanitizer sees its end
+    bytes.shrink_to_fit();
     if (codec.decode(plane, back.data(), bytes.data(), used) != ndrnn::CodecOutcome::kDone || back != values) return 4;
     std::fwrite(&used, sizeof used, 1, stdout);
     std::fwrite(bytes.data(), 1, used, stdout);
+    for (int64_t at = 0; at < used; at += used / 3 + 1) {
+      bytes[at] ^= 0x55;
+      if (codec.decode(plane, back.data(), bytes.data(), used - at) != ndrnn::CodecOutcome::kDone) return 5;
+    }
+    std::vector<uint8_t> small(used / 2);
+    if (codec.encode(plane, values.data(), small.data(), small.size(), &used) != ndrnn::CodecOutcome::kNoRoom) return 6;
   }
 }
