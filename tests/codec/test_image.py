@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import ndrnn
 from ndrnn.density import PlaneModel, compress, decompress
-from ndrnn.density.use.codec import decode, fingerprint, kernels, read_header
+from ndrnn.density.use.codec import decode, fingerprint, kernels, read_header, training_planes
 from ndrnn.density.use.codec.blocks import Planes
 from ndrnn.density.use.codec.network import network_of
 from ndrnn.density.use.codec.planes import TRANSFORMS, join, plane_bits, split
@@ -121,6 +121,14 @@ def test_the_length_is_what_the_model_predicts(cell: str) -> None:
     assert float(bits.mean()) < 7
 
 
+def test_a_file_takes_little_more_than_the_model_says() -> None:
+    """Head, table, checksums, borders of blocks and all, on a tenth of a megapixel."""
+    ride, image = make_ride(cell="leaky", hidden=4), picture((330, 330), 7)
+    logs = ride.log_prob_discrete(torch.from_numpy(image.astype(np.int64))[None])
+    data = compress(ride, image, mixing=False, chunks={"EXIF": b"camera"})
+    assert 8 * len(data) / image.size < -1.01 * float(logs.double().mean()) / log(2)
+
+
 def test_mixing_helps_where_a_density_does_not() -> None:
     label = np.zeros((60, 60), np.uint8)
     label[10:30, 20:50], label[35:50, 5:40] = 200, 77
@@ -189,6 +197,21 @@ def test_planes_have_their_own_models(tmp_path) -> None:
     assert isinstance(again, PlaneModel)
     assert fingerprint(again) == fingerprint(model)
     assert compress(again, colour[..., :3]) == compress(model, colour[..., :3])
+
+
+def test_what_the_models_of_planes_learn_from() -> None:
+    image = picture((9, 8, 3), 3)
+    planes = split(image.astype(np.uint16), 8, "ycocg")
+    for plane, (values, seen) in enumerate(
+        training_planes(image, generator=torch.Generator().manual_seed(0))
+    ):
+        levels = 256 if plane == 0 else 512
+        assert np.array_equal((values[..., 0] * levels).floor().numpy(), planes[plane])
+        assert seen.shape == (9, 8, plane)
+        for other in range(plane):
+            assert np.array_equal(
+                seen[..., other].numpy(), ((planes[other] + 0.5) / (512 if other else 256)).astype("f4")
+            )
 
 
 def test_models_that_cannot_code_are_refused() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from ndrnn.density import PlaneModel, RIDE, CausalNeighborhood, compress
+from ndrnn.density import RIDE, CausalNeighborhood, PlaneModel, compress
 from ndrnn.density.use.codec import decode
 
 KEPT = Path(__file__).parent / "kept"

@@ -5,7 +5,7 @@ is described in docs/codec.md.
 """
 
 from .image import MOST_SAMPLES, Decoded, compress, decode, decompress, fingerprint, read_header
-from .model import PlaneModel
+from .model import PlaneModel, training_planes
 
 __all__ = [
     "MOST_SAMPLES",
@@ -16,4 +16,5 @@ __all__ = [
     "decompress",
     "fingerprint",
     "read_header",
+    "training_planes",
 ]

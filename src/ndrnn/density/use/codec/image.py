@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from .blocks import Planes
 from .header import HASH_BYTES, Entry, Header, pack, parse
 from .kernels import Network
-from .model import PlaneModel, rides_of
+from .model import Image, PlaneModel, rides_of
 from .network import fingerprint as network_fingerprint
 from .network import network_of
 from .planes import Samples
 
-Image = Tensor | np.ndarray[Any, Any]
 Progress = Callable[[int, int], None]
 Item = TypeVar("Item")
 Result = TypeVar("Result")

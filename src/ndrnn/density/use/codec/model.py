@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from torch import nn
+import numpy as np
+import torch
+from torch import Tensor, nn
 
 from ...ride.model import RideModel
-from .planes import TRANSFORMS
+from .planes import TRANSFORMS, plane_bits, split
+
+Image = Tensor | np.ndarray[Any, Any]
 
 
 class PlaneModel(nn.Module):
@@ -51,6 +55,32 @@ class PlaneModel(nn.Module):
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """A model as :meth:`config` describes it; its weights are fresh."""
         return cls([RideModel.from_config(ride) for ride in config["rides"]], config["transform"])
+
+
+def training_planes(
+    image: Image, *, bits: int = 8, transform: str = "ycocg", generator: torch.Generator | None = None
+) -> list[tuple[Tensor, Tensor]]:
+    """What the models of a :class:`PlaneModel` learn from a colour picture: for every plane its values and those of the
+    planes before it, float32.
+
+    Args:
+        image: integers (\\*lattice, C) of ``bits`` bits.
+        generator: of the noise with which the values are dequantised; what is observed is the centres of the bins.
+
+    Returns:
+        For each plane (\\*lattice, 1) and (\\*lattice, p), p planes before it.
+    """
+    samples = np.asarray(image.numpy() if isinstance(image, Tensor) else image).astype(np.uint16)
+    planes = split(samples, bits, transform)
+    levels = [1 << wide for wide in plane_bits(bits, len(planes), transform)]
+    values = [torch.from_numpy(plane.astype(np.int32)).float().unsqueeze(-1) for plane in planes]
+    centres = [(value + 0.5) / level for value, level in zip(values, levels, strict=True)]
+    noisy = [
+        (value + torch.rand(value.shape, generator=generator)) / level
+        for value, level in zip(values, levels, strict=True)
+    ]
+    empty = values[0][..., :0]
+    return [(noise, torch.cat([empty, *centres[:p]], -1)) for p, noise in enumerate(noisy)]
 
 
 def rides_of(model: nn.Module) -> list[RideModel]:
