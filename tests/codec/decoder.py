@@ -136,7 +136,9 @@ class Network:
         x = [chain(F(0), row, centred) for row in self.transform]
         expected = chain(self.output_mean, self.predictor, centred)
         for number, layer in enumerate(self.ride.layers):
-            x = self.layer(number, layer, at, x)
+            h = self.layer(number, layer, at, x)
+            residual = number > 0 and getattr(self.ride, "residual", False)
+            x = [F(a + b) for a, b in zip(h, x, strict=True)] if residual else h
         return Mixture(self, x, expected)
 
     def layer(self, number: int, layer: Any, at: tuple[int, ...], x: list[F]) -> list[F]:

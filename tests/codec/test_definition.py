@@ -88,6 +88,20 @@ def test_bytes_are_those_of_the_definition(cell: str, mixing: bool) -> None:
     assert np.array_equal(transcode(ride, values.shape, letters.tolist(), data=wanted, **options), values)
 
 
+@pytest.mark.parametrize("residual", [False, True], ids=["plain", "residual"])
+def test_four_layers(residual: bool) -> None:
+    ride, values = make_ride(hidden=3, layers=4, cell="gru"), picture((6, 5), 2).astype(np.uint16)
+    ride.residual = residual
+    letters, none = np.arange(256).astype(np.uint16), np.zeros((0, 6, 5), np.uint16)
+    options = {"bits": 8, "border": 7, "mixing": False}
+    wanted = transcode(ride, values.shape, letters.tolist(), values=values, **options)
+    for isa in kernels.instruction_sets():
+        assert (
+            kernels.encode(network_of(ride), values, none, None, letters, room=500, isa=isa, **options)
+            == wanted
+        )
+
+
 def test_planes_that_are_seen_and_gaps_in_the_values() -> None:
     ride = make_ride(hidden=2, seen=2, cell="leaky")
     with torch.no_grad():
