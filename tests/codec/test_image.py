@@ -244,10 +244,14 @@ def test_images_that_cannot_be_coded_are_refused() -> None:
         compress(ride, np.zeros(4, np.uint8))
     with pytest.raises(ValueError, match="2 axes"):
         compress(ride, np.zeros((0, 4), np.uint8))
-    with pytest.raises(ValueError, match="4 bits, got 16"):
+    with pytest.raises(ValueError, match="got bits=4 and 16"):
         compress(ride, np.full((4, 4), 16, np.uint8), bits=4)
+    with pytest.raises(ValueError, match="1 to 8 bits, as its type has, got bits=12"):
+        compress(ride, np.zeros((4, 4), np.uint8), bits=12)
     with pytest.raises(ValueError, match="1 to 16 channels"):
         compress(ride, np.zeros((4, 4, 17), np.uint8))
+    with pytest.raises(ValueError, match="GB of memory with this model"):
+        compress(make_ride(hidden=40), np.zeros((1 << 22, 1), np.uint8), block=(1 << 22, 1))
 
 
 def test_what_belongs_to_an_image_is_kept_and_others_are_told_how_far_it_is() -> None:

@@ -196,7 +196,10 @@ def _inflated(key: str, length: int, stored: bytes) -> bytes:
     if length > _MOST_CHUNK:
         raise ValueError(f"chunk {key!r} must have at most {_MOST_CHUNK} bytes, got {length}")
     unpacker = zlib.decompressobj()
-    content = unpacker.decompress(stored, length + 1)
+    try:
+        content = unpacker.decompress(stored, length + 1)
+    except zlib.error as error:
+        raise ValueError(f"chunk {key!r} is damaged ({error})") from error
     if len(content) != length or not unpacker.eof:
         raise ValueError(f"chunk {key!r} must have {length} bytes, got {len(content)} or more")
     return content

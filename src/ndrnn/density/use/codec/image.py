@@ -66,10 +66,12 @@ def compress(
     """
     networks = _Networks(model)
     samples, channel_axis = _samples(image, networks.axes)
-    own = 8 * (2 if samples.itemsize == 2 and _dtype(image) == np.uint16 else 1)
+    own = 8 * samples.itemsize
     bits = own if bits is None else bits
-    if samples.size and int(samples.max()) >> bits:
-        raise ValueError(f"image must hold values of {bits} bits, got {int(samples.max())}")
+    if not 1 <= bits <= own or int(samples.max()) >> bits:
+        raise ValueError(
+            f"image must hold values of 1 to {own} bits, as its type has, got bits={bits} and {int(samples.max())}"
+        )
     channels = samples.shape[-1]
     if transform is None:
         transform = networks.transform if channels - alpha == 3 else "none"
@@ -238,10 +240,6 @@ def _even_blocks(size: Sequence[int]) -> tuple[int, ...]:
     """As many blocks along every axis as come nearest to the usual edge, none much smaller than the others."""
     edge = _EDGES[len(size)]
     return tuple(-(-extent // max(1, round(extent / edge))) for extent in size)
-
-
-def _dtype(image: Image) -> Any:
-    return np.uint16 if image.dtype in (torch.uint16, np.uint16) else np.uint8
 
 
 def _region(region: Sequence[tuple[int, int]] | None, size: Sequence[int]) -> tuple[slice, ...]:

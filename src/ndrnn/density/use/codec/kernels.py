@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from ....scan.operators import kernels
 Values = NDArray[np.uint16]
 
 MOST_AXES = 3
+MOST_MEMORY = 1 << 31
+"""Bytes that the states of a block may take."""
 _OUTCOMES = ("done", "no room", "no memory", "wrong call")
 _Three = ctypes.c_int32 * MOST_AXES
 
@@ -87,6 +90,19 @@ class Network:
             ]
             slopes.insert(0, 1 + max([*rest, 1 if axis == self.axes - 2 else 0]))
         return tuple(slopes)
+
+    def memory(self, shape: Sequence[int]) -> int:
+        """Bytes that coding a block of this shape takes at the most, roughly."""
+        lines, inputs = prod(shape[:-1]), len(self.offsets) + self.planes * len(self.observed_offsets)
+        kept = 2 * self.layers * self.hidden * (max(self.slopes) + 1)
+        wavefront = 3 * inputs + (4 * self.axes + 8) * self.hidden + self.features + 4 * self.components
+        at_once = min(lines, prod(shape))
+        return 4 * (
+            lines * kept
+            + at_once * (wavefront + self.components * self.scales + 40)
+            + self.weights.size
+            + 40 * prod(shape)
+        )
 
 
 class CodecError(ValueError):
@@ -194,6 +210,11 @@ def _describe(
     axes = network.axes
     if len(shape) != axes or min(shape) < 1:
         raise ValueError(f"a plane must have {axes} axes, as the model has, got shape {tuple(shape)}")
+    if (memory := network.memory(shape)) > MOST_MEMORY:
+        raise ValueError(
+            f"a block of {' x '.join(map(str, shape))} points would take {memory / 1e9:.1f} GB of memory with this "
+            f"model, at most {MOST_MEMORY / 1e9:.1f} are allowed: take smaller blocks"
+        )
     if observed.shape != (network.planes, *shape):
         raise ValueError(f"observed must have shape {(network.planes, *shape)}, got {observed.shape}")
     observed = np.ascontiguousarray(observed, np.uint16)
