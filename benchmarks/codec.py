@@ -45,7 +45,7 @@ def picture(path: Path, grey: bool, crop: Sequence[int] | None) -> np.ndarray:
 
 
 def by_model(name: str, threads: int) -> tuple[Callable[[np.ndarray], bytes], Callable[[bytes], np.ndarray]]:
-    model, _ = coding_model(name)
+    model = coding_model(name).model
     return (
         lambda array: compress(model, array, threads=threads),
         lambda data: decompress(model, data, threads=threads).numpy(),

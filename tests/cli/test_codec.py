@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -93,6 +94,22 @@ def test_volumes_are_the_same_file_again():
         assert samples.write(read) == data
         order = np.argsort(read.values.reshape(-1), kind="stable")
         assert (np.diff(values.reshape(-1)[order].astype(int)) >= 0).all()
+
+
+def test_a_model_of_negatives_codes_negatives(model, ndrnn, tmp_path, monkeypatch):
+    whole = codec_model.load
+    monkeypatch.setattr(
+        codec_model, "load", lambda path: (whole(path)[0], SimpleNamespace(invert=True), path)
+    )
+    pictures = write_pictures(tmp_path / "in")
+    assert ndrnn("compress", tmp_path / "in", "--model", model, "--out", tmp_path / "small").status == 0
+    data = (tmp_path / "small" / "grey.ndrnn").read_bytes()
+    values = library.density.decompress(library.load(model), data).numpy()
+    assert np.array_equal(255 - values, np.asarray(pictures["grey"]))
+    assert ndrnn("decompress", tmp_path / "small", "--model", model, "--out", tmp_path / "out").status == 0
+    for name, image in pictures.items():
+        with Image.open(tmp_path / "out" / f"{name}.png") as back:
+            assert np.array_equal(np.asarray(back), np.asarray(image))
 
 
 def test_nothing_is_written_over(model, ndrnn, tmp_path):

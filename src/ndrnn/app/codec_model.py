@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import nn
 
@@ -15,8 +16,16 @@ SHIPPED = Path(__file__).parents[1] / "models"
 """Where models lie that come with the package."""
 
 
-def coding_model(name: str) -> tuple[nn.Module, str]:
-    """A model that ships with the package, or that of a run's folder or a file of weights, and what to call it.
+class CodingModel(NamedTuple):
+    """A model, what to call it, and whether it learned from negatives."""
+
+    model: nn.Module
+    name: str
+    negative: bool
+
+
+def coding_model(name: str) -> CodingModel:
+    """A model that ships with the package, or that of a run's folder or a file of weights.
 
     Raises:
         FileNotFoundError: there is none.
@@ -33,10 +42,11 @@ def coding_model(name: str) -> tuple[nn.Module, str]:
         raise FileNotFoundError(
             f"--model {name}: no run's folder, no weights and no model of this name{nearest(name, shipped)}{known}"
         )
-    model, _, file = load(path)
+    model, reader, file = load(path)
     model = getattr(model, "model", model)  # of a task
     try:
         fingerprint(model)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
-    return model, name if name in shipped else file.parent.name if path.is_dir() else file.stem
+    label = name if name in shipped else file.parent.name if path.is_dir() else file.stem
+    return CodingModel(model, label, reader is not None and reader.invert)

@@ -7,7 +7,7 @@ import io
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from ..data.faults import BadFile
 from ..data.formats import images, volumes
 
-PROFILE, EXIF, PALETTE, OPACITY, VOLUME = "ICCP", "EXIF", "PLTE", "TRNS", "NIFT"
+PROFILE, EXIF, PALETTE, OPACITY, VOLUME, NEGATIVE = "ICCP", "EXIF", "PLTE", "TRNS", "NIFT", "NEGA"
 _MODES = {
     "1": (1, False),
     "L": (8, False),
@@ -54,8 +54,16 @@ def read(data: bytes, name: str, where: str) -> Samples:
     return _read_volume(data, where) if name.lower().endswith(volumes.SUFFIXES) else _read_image(data, where)
 
 
+def negative(samples: Samples) -> Samples:
+    """The negative, which says so itself: what a model that learned from negatives codes."""
+    values = samples.values.dtype.type((1 << samples.bits) - 1) - samples.values
+    return replace(samples, values=values, chunks={**samples.chunks, NEGATIVE: b""})
+
+
 def write(samples: Samples) -> bytes:
     """A PNG, or a NIfTI volume, byte by byte the one that was read, unpacked."""
+    if NEGATIVE in samples.chunks:
+        samples = negative(samples)
     if VOLUME in samples.chunks:
         return _write_volume(samples)
     return _write_image(samples)

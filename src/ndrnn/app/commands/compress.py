@@ -15,10 +15,10 @@ from torch import nn
 from ...data.faults import BadFile, Faults
 from ...density.use.codec import compress, decode
 from ...saving.atomic import replacing
-from ..codec_model import DEFAULT, coding_model
+from ..codec_model import DEFAULT, CodingModel, coding_model
 from ..inputs import Input, find
 from ..output import Output
-from ..samples import Samples, read
+from ..samples import Samples, negative, read
 
 SUFFIX = ".ndrnn"
 
@@ -57,11 +57,11 @@ def run(argv: Sequence[str]) -> int:
     """Run the command; returns the exit status: 1 if a file could not be compressed."""
     options = tyro.cli(Compress, prog="ndrnn compress", args=argv)
     out = Output(options.json)
-    model, name = coding_model(options.model)
+    coding = coding_model(options.model)
     found, faults, done = find(options.inputs), Faults(strict=False), []
     for file in out.progress(found, "compressing", len(found)):
         try:
-            done.append(_one(model, name, file, options))
+            done.append(_one(coding, file, options))
         except BadFile as error:
             faults.add(error)
         except ValueError as error:  # the model does not fit, for one
@@ -78,7 +78,7 @@ def run(argv: Sequence[str]) -> int:
         out.warn(f"left out: {fault}")
     out.result(
         {
-            "model": name,
+            "model": coding.name,
             "files": done,
             "left_out": [{"file": fault.file, "reason": fault.reason} for fault in faults.found],
         }
@@ -86,26 +86,28 @@ def run(argv: Sequence[str]) -> int:
     return 1 if faults else 0
 
 
-def _one(model: nn.Module, name: str, file: Input, options: Compress) -> dict[str, Any]:
+def _one(coding: CodingModel, file: Input, options: Compress) -> dict[str, Any]:
     start = time.perf_counter()
     target = _target(file, options.out)
     if target.exists() and not options.force:
         raise BadFile(file.where, f"{target} exists: give --force to write over it, or --out another folder")
     original = file.storage.read(file.name)
     samples = read(original, file.name, file.where)
+    if coding.negative:
+        samples = negative(samples)
     axes = 3 if file.is_volume else 2
     data = compress(
-        model,
+        coding.model,
         samples.values,
         bits=samples.bits,
         alpha=samples.alpha,
         block=(options.block,) * axes if options.block else None,
-        name=name,
+        name=coding.name,
         chunks=samples.chunks,
         threads=options.threads,
     )
     if options.verify:
-        _verify(model, data, samples, file, options)
+        _verify(coding.model, data, samples, file, options)
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as path:
         path.write_bytes(data)

@@ -99,7 +99,7 @@ def _one(file: Path, target: Path, options: Decompress, models: dict[str, Any]) 
     if not name:
         raise ValueError("names no model: --model must")
     if name not in models:
-        models[name] = coding_model(name)[0]
+        models[name] = coding_model(name).model
     region = (
         [tuple(map(int, part.split(":"))) for part in options.region.split(",")] if options.region else None
     )
