@@ -13,7 +13,7 @@ from PIL import Image
 
 import ndrnn as library
 from ndrnn.app import codec_model, samples
-from ndrnn.density import RIDE
+from ndrnn.density import RIDE, CausalNeighborhood
 from ndrnn.scan.operators import kernels
 
 pytestmark = pytest.mark.skipif(kernels.refusal is not None, reason=str(kernels.refusal))
@@ -110,6 +110,24 @@ def test_a_model_of_negatives_codes_negatives(model, ndrnn, tmp_path, monkeypatc
     for name, image in pictures.items():
         with Image.open(tmp_path / "out" / f"{name}.png") as back:
             assert np.array_equal(np.asarray(back), np.asarray(image))
+
+
+def test_a_volume_is_the_same_file_again(ndrnn, tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    torch.manual_seed(0)
+    window = CausalNeighborhood.window(3, ndim=3)
+    library.save(
+        RIDE(3, neighborhood=window, num_components=2, num_scales=1, num_features=2),
+        tmp_path / "v.safetensors",
+    )
+    values = np.random.default_rng(0).integers(-900, 900, (4, 6, 5)).astype(np.int16)
+    data = nibabel.Nifti1Image(values, np.diag([1.0, 2.0, 3.0, 1.0])).to_bytes()
+    (tmp_path / "scan.nii.gz").write_bytes(gzip.compress(data))
+    ran = ndrnn("compress", tmp_path / "scan.nii.gz", "--model", tmp_path / "v.safetensors")
+    assert ran.status == 0, ran.err
+    ran = ndrnn("decompress", tmp_path / "scan.ndrnn", "--model", tmp_path / "v.safetensors")
+    assert ran.status == 0, ran.err
+    assert (tmp_path / "scan.nii").read_bytes() == data
 
 
 def test_nothing_is_written_over(model, ndrnn, tmp_path):

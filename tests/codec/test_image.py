@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ndrnn
-from ndrnn.density import PlaneModel, compress, decompress
+from ndrnn.density import RIDE, CausalNeighborhood, PlaneModel, compress, decompress
 from ndrnn.density.use.codec import decode, fingerprint, kernels, read_header, training_planes
 from ndrnn.density.use.codec.blocks import Planes
 from ndrnn.density.use.codec.network import network_of
@@ -124,7 +124,7 @@ def test_the_length_is_what_the_model_predicts(cell: str) -> None:
 def test_a_file_takes_little_more_than_the_model_says() -> None:
     """Head, table, checksums, borders of blocks and all, on a tenth of a megapixel."""
     ride, image = make_ride(cell="leaky", hidden=4), picture((330, 330), 7)
-    logs = ride.log_prob_discrete(torch.from_numpy(image.astype(np.int64))[None])
+    logs = ride.log_prob_discrete(torch.from_numpy(image.astype(np.int64))[None], levels=256)
     data = compress(ride, image, mixing=False, chunks={"EXIF": b"camera"})
     assert 8 * len(data) / image.size < -1.01 * float(logs.double().mean()) / log(2)
 
@@ -175,6 +175,21 @@ def test_a_region_needs_only_its_blocks() -> None:
     assert np.array_equal(part.numpy(), image[:16])
     with pytest.raises(ValueError, match="block 3"):
         decompress(RIDE_2D, bytes(data))
+
+
+@pytest.mark.parametrize("shape", [(70,), (9, 11, 10)], ids=["signal", "volume"])
+def test_signals_and_volumes(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    window = CausalNeighborhood.window(3, ndim=len(shape))
+    ride = RIDE(4, neighborhood=window, num_components=2, num_scales=2, num_features=2, cell="leaky")
+    image = picture(shape, 3)
+    data = compress(ride, image, block=tuple(max(1, size // 2) for size in shape))
+    assert np.array_equal(decompress(ride, data, threads=2).numpy(), image)
+    first = tuple((0, size // 2) for size in shape)
+    part = image[tuple(slice(*ends) for ends in first)]
+    assert np.array_equal(decompress(ride, data, region=first).numpy(), part)
+    with pytest.raises(ValueError, match=f"the image has {len(shape)} axes, the model 2"):
+        decompress(RIDE_2D, data)
 
 
 def test_planes_have_their_own_models(tmp_path) -> None:

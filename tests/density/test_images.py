@@ -50,7 +50,7 @@ def test_noise_wants_integers_in_range():
     with pytest.raises(ValueError, match=r"images must lie in \[0, 4\), got 0 to 5"):
         dequantize(torch.tensor([0, 5]), levels=4)
     with pytest.raises(ValueError, match=r"images must lie in \[0, 256\), got -1 to 5"):
-        dequantize(torch.tensor([-1, 5]))
+        dequantize(torch.tensor([-1, 5]), levels=256)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ndrnn.density import RIDE, CausalNeighborhood, inpaint
-from ndrnn.density.use.inpainting import _plan
+from ndrnn.density.use.blocks import plan
 from ndrnn.density.use.sampling import ancestral
 
 from .test_ride import draw, random_ride
@@ -18,16 +18,16 @@ AXIS = torch.linspace(-12, 12, 2401, dtype=torch.float64)
 
 
 @torch.no_grad()
-def exact_ranks(ride: RIDE, image: Tensor, hole: list[tuple[int, int]], values: Tensor) -> list[Tensor]:
+def exact_ranks(ride: RIDE, image: Tensor, hole: list[tuple[int, ...]], values: Tensor) -> list[Tensor]:
     """The distribution functions of the holes' values under p(hole | all other pixels), by integration on a grid."""
     axis = AXIS if len(hole) == 1 else AXIS[::12]
     points = torch.cartesian_prod(*[axis] * len(hole)).view(-1, len(hole))
     log_density = []
     for part in points.split(20_000):
         many = image.expand(len(part), *image.shape[1:]).clone()
-        for k, (i, j) in enumerate(hole):
-            many[:, i, j, 0] = part[:, k]
-        log_density.append(ride.log_prob(many).sum((1, 2)))
+        for k, place in enumerate(hole):
+            many[(slice(None), *place, 0)] = part[:, k]
+        log_density.append(ride.log_prob(many).flatten(1).sum(1))
     mass = torch.cat(log_density).softmax(0).view([len(axis)] * len(hole))
     ranks = []
     for k in range(len(hole)):
@@ -47,7 +47,9 @@ def dependent_ride(**options: Any) -> RIDE:
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(500, len(offsets), generator=generator, dtype=torch.float64)
     noise = torch.randn(500, 1, generator=generator, dtype=torch.float64)
-    left, above = (inputs[:, [offsets.index(place)]] for place in ((0, -1), (-1, 0)))
+    ndim = ride.ndim
+    left = inputs[:, [offsets.index((*(0,) * (ndim - 1), -1))]]
+    above = inputs[:, [offsets.index((-1, *(0,) * (ndim - 1)))]]
     ride.whitening.fit(inputs, 0.7 * noise + 0.5 * left + 0.4 * above)
     return ride
 
@@ -56,6 +58,12 @@ CASES = {
     "first of a padded image": ({"pad": True}, (2, 3), [(0, 0)]),
     "middle of a stationary one": ({"neighborhood": CausalNeighborhood.window(3)}, (3, 6), [(1, 2)]),
     "two pixels, one block": ({"pad": True}, (2, 3), [(0, 1), (0, 2)]),
+    "of a signal": ({"pad": True, "neighborhood": CausalNeighborhood.window(3, ndim=1)}, (4,), [(1,)]),
+    "of a volume": (
+        {"pad": True, "neighborhood": CausalNeighborhood.window(3, ndim=3)},
+        (2, 1, 2),
+        [(0, 0, 1)],
+    ),
 }
 
 
@@ -70,12 +78,13 @@ def test_chains_reach_the_exact_conditional_distribution(case: str) -> None:
     generator = torch.Generator().manual_seed(0)
     options = {"patch": None, "initializations": 1, "generator": generator}
     result = inpaint(ride, image, mask, chains=2000, epochs=25, **options)
-    values = torch.stack([result.images[:, 0, i, j, 0] for i, j in hole], 1)
+    values = torch.stack([result.images[(slice(None), 0, *place, 0)] for place in hole], 1)
     for ranks in exact_ranks(ride, image, hole, values):
         assert kolmogorov_smirnov(ranks) < 1.95
     # what the chains started from differs, or this would show nothing
-    start = ancestral(ride, image.repeat(2000, 1, 1, 1), mask, generator=generator).images
-    values = torch.stack([start[:, i, j, 0] for i, j in hole], 1)
+    many = image.expand(2000, *image.shape[1:]).clone()
+    start = ancestral(ride, many, mask, generator=generator).images
+    values = torch.stack([start[(slice(None), *place, 0)] for place in hole], 1)
     assert max(kolmogorov_smirnov(ranks) for ranks in exact_ranks(ride, image, hole, values)) > 2.5
     assert 0.05 < float(result.acceptance.mean()) < 0.999
 
@@ -153,6 +162,42 @@ def test_it_goes_on_where_an_earlier_result_ended() -> None:
         ride.inpaint(images, mask, chains=3, epochs=1, start=torch.full_like(first.images, torch.nan))
 
 
+def test_a_hole_at_the_border_is_filled_and_all_else_kept() -> None:
+    ride = dependent_ride(neighborhood=CausalNeighborhood.window(3))
+    images = draw(2, 6, 7, 1)
+    mask = torch.zeros(6, 7, dtype=torch.bool)
+    mask[:2, :3], mask[4, 6] = True, True
+    unknown = images.masked_fill(mask[:, :, None], torch.nan)
+    for method in ("mh", "map"):
+        generator = torch.Generator().manual_seed(0)
+        result = inpaint(ride, unknown, mask, method=method, chains=2, epochs=2, generator=generator)
+        assert result.images.shape == (2, 2, 6, 7, 1)
+        assert result.images.isfinite().all()
+        assert torch.equal(result.images[:, :, ~mask], images[:, ~mask].expand(2, -1, -1, -1))
+        again = inpaint(ride, unknown, mask, chains=2, epochs=0, start=result.images)
+        assert torch.equal(again.images, result.images)
+
+
+def test_a_hole_at_the_border_follows_its_neighbours() -> None:
+    """The pixel above the first known row is drawn given what is below: on rows that hardly change it is near them."""
+    ride = RIDE(2, 1, CausalNeighborhood.window(3), 1, 1, 1, dtype=torch.float64)
+    with torch.no_grad():
+        for p in ride.mcgsm.parameters():
+            p.zero_()
+        ride.mcgsm.cholesky.fill_(1)
+    generator = torch.Generator().manual_seed(0)
+    inputs = 3 * torch.randn(4000, 4, generator=generator, dtype=torch.float64)
+    above = inputs[:, [ride.neighborhood.offsets.index((-1, 0))]]
+    ride.whitening.fit(inputs, above + 0.1 * torch.randn(4000, 1, generator=generator, dtype=torch.float64))
+    ride.marginal.copy_(3 * torch.randn(ride.marginal.shape, generator=generator, dtype=torch.float64))
+    images = torch.full((1, 8, 9, 1), 5.0, dtype=torch.float64)
+    mask = torch.zeros(8, 9, dtype=torch.bool)
+    mask[0, 4] = True
+    filled = inpaint(ride, images, mask, chains=20, epochs=30, generator=generator).images[:, 0, 0, 4, 0]
+    # a step down one row changes a value by 0.1 in the standard deviation
+    assert float((filled - 5).abs().mean()) < 0.5
+
+
 def test_a_climb_without_a_finite_gradient_ends_and_says_so() -> None:
     ride = RIDE(2, num_components=2)
     layer = ride.scan_layers()[0]
@@ -182,28 +227,36 @@ def test_the_most_probable_pixel_is_found() -> None:
     assert all(p.requires_grad for p in ride.layers.parameters())
 
 
+MASKS = {1: ((300,), [(slice(5, 248),), (290,)]), 2: ((60, 50), [(slice(5, 48), slice(3, 40)), (58, 45)])}
+MASKS[3] = ((40, 30, 25), [(slice(5, 30), slice(3, 9), slice(20)), (38, 28, 2)])
+
+
 @pytest.mark.parametrize("patch", [19, None])
-def test_patches_of_a_group_do_not_see_each_others_pixels(patch: int | None) -> None:
-    mask = torch.zeros(60, 50, dtype=torch.bool)
-    mask[5:48, 3:40] = True
-    mask[58, 45] = True
-    plan = _plan(mask, patch, 5, 3)
+@pytest.mark.parametrize("ndim", MASKS)
+def test_patches_of_a_group_do_not_see_each_others_pixels(patch: int | None, ndim: int) -> None:
+    shape, holes = MASKS[ndim]
+    mask = torch.zeros(shape, dtype=torch.bool)
+    for hole in holes:
+        mask[hole] = True
+    found = plan(mask, patch, 5, 3)
     covered = torch.zeros_like(mask)
-    for group in plan.groups:
+    for group in found.groups:
         for block in group:
-            rows = slice(block.top + block.rows[0], block.top + block.rows[1])
-            columns = slice(block.left + block.columns[0], block.left + block.columns[1])
-            covered[rows, columns] = True
-            assert block.top + plan.height <= 60
-            assert block.left + plan.width <= 50
+            drawn = tuple(
+                slice(corner + begin, corner + end)
+                for corner, (begin, end) in zip(block.corner, block.drawn, strict=True)
+            )
+            covered[drawn] = True
+            ends = [corner + size for corner, size in zip(block.corner, found.size, strict=True)]
+            assert all(end <= extent for end, extent in zip(ends, shape, strict=True))
             for other in group:
                 if other is not block:
                     seen = torch.zeros_like(mask)
-                    seen[other.top : other.top + plan.height, other.left : other.left + plan.width] = True
-                    assert not seen[rows, columns].any()
+                    seen[other.patch(found.size)] = True
+                    assert not seen[drawn].any()
     assert covered[mask].all()
     if patch is not None:
-        assert max(map(len, plan.groups)) > 3
+        assert max(map(len, found.groups)) > 1
 
 
 def test_an_observed_channel_is_seen() -> None:
@@ -245,3 +298,18 @@ def test_refusals() -> None:
     with pytest.raises(ValueError, match="epochs must not be negative"):
         inpaint(ride, images, mask, epochs=-1)
     assert math.isfinite(float(inpaint(ride, images, mask, epochs=1).log_prob))
+
+
+@pytest.mark.parametrize("ndim", [1, 3])
+@pytest.mark.parametrize("method", ["mh", "map"])
+def test_holes_of_signals_and_volumes_are_filled_up_to_the_border(ndim: int, method: Any) -> None:
+    ride = random_ride(3, 1, CausalNeighborhood.window(3, ndim=ndim))
+    shape = (9, 4, 5)[:ndim]
+    images = draw(2, *shape, 1)
+    mask = torch.zeros(shape, dtype=torch.bool)
+    mask[(0,) * ndim], mask[(2,) * ndim] = True, True
+    generator = torch.Generator().manual_seed(0)
+    result = ride.inpaint(images, mask, method=method, chains=2, epochs=2, patch=9, generator=generator)
+    assert result.images.shape == (2, *images.shape)
+    assert torch.equal(result.images[:, :, ~mask], images[:, ~mask].expand(2, *images[:, ~mask].shape))
+    assert (result.images[:, :, mask] != images[:, mask]).all()

@@ -164,7 +164,7 @@ def test_repr_tells_the_shape():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([1, 0],), r"mask must be a matrix \(rows, columns\), got shape \(2,\)"),
+        (([[[[1, 0]]]],), r"mask must have one, two or three axes, got shape \(1, 1, 1, 2\)"),
         (([[1, 0]], (1, 0)), r"output must lie inside the mask of shape \(1, 2\), got \(1, 0\)"),
         (([[1, 1]], (0, 1)), r"only pixels before the output \(0, 1\) .* got offsets \[\(0, 0\)\]"),
         (([[1, 0], [0, 1]], (1, 0)), r"got offsets \[\(0, 1\)\]"),

@@ -273,8 +273,10 @@ def test_refusals() -> None:
         ride.bits_per_pixel(torch.zeros(1, 8, 8), base="bytes")
     with pytest.raises(ValueError, match=r"\[0, 16\)"):
         ride.log_prob_discrete(torch.full((1, 8, 8), 16), levels=16)
-    with pytest.raises(ValueError, match="one channel"):
-        RIDE(4, channels=3).log_prob_discrete(torch.zeros(1, 8, 8, 3, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="1 channels, got 3"):
+        ride.log_prob_discrete(torch.zeros(1, 8, 8, 3, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=r"levels must be given for images of torch\.int64"):
+        ride.log_prob_discrete(torch.zeros(1, 8, 8, dtype=torch.int64))
     with pytest.raises(ValueError, match="constant"):
         ride.fit_whitening(torch.full((2, 16, 16), 0.5))
     with pytest.raises(ValueError, match=r"cell must be one of 'spatial', .* did you mean 'MDGRU'"):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ndrnn.density import RIDE, CausalNeighborhood, texture
-from ndrnn.density.use.sampling import Noise, ancestral, in_grid
+from ndrnn.density.use.sampling import Noise, ancestral
 from ndrnn.density.use.stepping import Step, WavefrontEvaluator
 
 from .test_ride import CELLS, draw, random_ride
@@ -27,7 +27,7 @@ def test_wavefronts_draw_what_a_raster_loop_draws(cell: str, pad: bool) -> None:
     ride = random_ride(5, 2, cell=cell, pad=pad)
     images = draw(3, 7, 9, 1)
     rows, columns = (7, 9) if pad else (5, 5)
-    noise = Noise.draw(ride, 3, rows, columns, torch.Generator().manual_seed(2))
+    noise = Noise.draw(ride, 3, rows, columns, generator=torch.Generator().manual_seed(2))
     quick, slow = (
         ancestral(ride, images, noise=noise, order=order).images for order in ("wavefront", "raster")
     )
@@ -39,7 +39,7 @@ def test_colour_is_drawn_alike_in_both_orders() -> None:
     nb = CausalNeighborhood.window(3, observed=True)
     ride = random_ride(5, 1, nb, channels=2, observed_channels=1)
     images, observed = draw(2, 6, 8, 2), draw(2, 6, 8, 1, seed=2)
-    noise = Noise.draw(ride, 2, 4, 6, torch.Generator().manual_seed(2))
+    noise = Noise.draw(ride, 2, 4, 6, generator=torch.Generator().manual_seed(2))
     quick, slow = (
         ancestral(ride, images, observed=observed, noise=noise, order=order).images
         for order in ("wavefront", "raster")
@@ -69,7 +69,7 @@ def test_the_log_probability_is_that_accumulated_while_sampling(
     assert drawn.log_prob is not None
     visited = accumulated.isfinite()
     unknown = torch.ones(3, 9, 10, dtype=torch.bool) if mask is None else mask.expand(3, -1, -1)
-    assert visited[in_grid(ride, unknown).flatten(1)].all()
+    assert visited[ride.predicted(unknown).flatten(1)].all()
     torch.testing.assert_close(drawn.log_prob.flatten(1)[visited], accumulated[visited], rtol=0, atol=1e-10)
 
 
@@ -111,7 +111,7 @@ def test_seeds_decide_and_images_of_a_batch_are_independent() -> None:
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
     images = draw(4, 6, 9, 1)
-    noise = Noise.draw(ride, 4, 4, 5, torch.Generator().manual_seed(3))
+    noise = Noise.draw(ride, 4, 4, 5, generator=torch.Generator().manual_seed(3))
     batch = ancestral(ride, images, noise=noise).images
     alone = ancestral(ride, images[2:3], noise=Noise(noise.uniform[2:3], noise.normal[2:3])).images
     torch.testing.assert_close(batch[2:3], alone, rtol=0, atol=1e-12)

@@ -19,9 +19,10 @@ def incremental(ride: RIDE, images: Any, order: str, observed: Any = None) -> An
     """Hidden vectors and log-probabilities, pixel by pixel in the order of the evaluator."""
     canvas, seen = ride.canvases(images, observed)
     evaluator = WavefrontEvaluator(ride, canvas, seen, order=order)
-    grid = (evaluator.rows, evaluator.columns)
-    hidden = canvas.new_full((grid[0] * grid[1], len(canvas), ride.hidden_size), float("nan"))
-    value = canvas.new_full((grid[0] * grid[1], len(canvas)), float("nan"))
+    grid = evaluator.grid
+    pixels = evaluator.rows * evaluator.columns
+    hidden = canvas.new_full((pixels, len(canvas), ride.hidden_size), float("nan"))
+    value = canvas.new_full((pixels, len(canvas)), float("nan"))
     for step in evaluator:
         hidden[step.pixels] = step.hidden.view(len(step.pixels), len(canvas), -1)
         value[step.pixels] = evaluator.log_prob(step)

@@ -1,7 +1,9 @@
-"""What ``sample`` and ``inpaint`` have in common: a trained density, and images in its values."""
+"""What the commands of density models have in common: a trained density, and images in its values."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from ..data.faults import BadFile
 from ..saving.atomic import replacing
 from ..tasks.use import use_of
 from .trained import load
@@ -26,12 +29,37 @@ def load_density(path: Path) -> tuple[Any, Any]:
     return task, reader
 
 
-def write_image(values: Tensor, levels: int, invert: bool, path: Path) -> None:
-    """Write an image (H, W, C) as the model sees it, in [0, 1), as PNG of 8 bits; with levels as PNG shows them."""
+@contextmanager
+def overflow_of(file: str) -> Iterator[None]:
+    """Within the block, numbers that are not finite are a fault of ``file``."""
+    try:
+        yield
+    except FloatingPointError as error:
+        raise BadFile(file, str(error)) from error
+
+
+def as_stored(values: Tensor, levels: int, invert: bool) -> np.ndarray:
+    """An image (H, W, C) as the model sees it, in [0, 1), with levels as files show them: uint8, or uint16 for grey
+    images of more than 256 levels, of which PNG can hold no others in colour.
+
+    Raises:
+        FloatingPointError: a value is NaN or infinite.
+    """
     array = values.detach().cpu().double().numpy()
+    if not np.isfinite(array).all():
+        raise FloatingPointError("pixels are not finite: the model's memory or its mixture overflows")
     # a level stands for the range above it
     array = np.floor(array * levels) / (levels - 1) if levels else array
     array = (1 - array if invert else array).clip(0, 1)
-    shown = np.rint(255 * array).astype(np.uint8)
+    deep = levels > 256 and array.shape[-1] == 1
+    stored: np.ndarray = (
+        np.rint(65535 * array).astype(np.uint16) if deep else np.rint(255 * array).astype(np.uint8)
+    )
+    return stored
+
+
+def write_image(stored: np.ndarray, path: Path) -> None:
+    """Write an image (H, W, C) of 1 to 4 channels as PNG."""
+    shown = stored[..., 0] if stored.shape[-1] == 1 else stored
     with replacing(path) as temporary:
-        Image.fromarray(shown[..., 0] if shown.shape[-1] == 1 else shown).save(temporary, format="PNG")
+        Image.fromarray(shown).save(temporary, format="PNG")

@@ -1,6 +1,15 @@
 """Exact densities of images: causal neighbourhoods, whitening, the MCGSM, and RIDE."""
 
-from .lattices.images import Haar, LinearTransform, dead_leaves, dequantize, luma_chroma, symmetries, tiles
+from .lattices.images import (
+    Haar,
+    LinearTransform,
+    dead_leaves,
+    dequantize,
+    levels_of,
+    luma_chroma,
+    symmetries,
+    tiles,
+)
 from .lattices.neighborhood import CausalNeighborhood
 from .lattices.rate import Rate
 from .lattices.whitening import Whitening, WhiteningStatistics
@@ -37,6 +46,7 @@ __all__ = [
     "decompress",
     "dequantize",
     "inpaint",
+    "levels_of",
     "luma_chroma",
     "sample",
     "symmetries",

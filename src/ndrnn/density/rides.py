@@ -13,7 +13,8 @@ from .ride.color import LumaChromaModel
 from .ride.model import RideModel
 from .ride.multiscale import MultiscaleModel
 from .ride.stacked import StackedModel
-from .use.evaluation import bits_per_pixel, log_prob_discrete, pair_bits_per_pixel
+from .use.discrete import log_prob_discrete
+from .use.evaluation import bits_per_pixel, pair_bits_per_pixel
 from .use.inpainting import Inpainting, inpaint
 from .use.sampling import sample, sample_pair
 
@@ -21,9 +22,11 @@ from .use.sampling import sample, sample_pair
 class RIDE(RideModel):
     __doc__ = RideModel.__doc__
 
-    def log_prob_discrete(self, images: Tensor, *, levels: int = 256) -> Tensor:
-        """Log-probability of integer pixels; see :func:`ndrnn.density.use.evaluation.log_prob_discrete`."""
-        return log_prob_discrete(self, images, levels=levels)
+    def log_prob_discrete(
+        self, images: Tensor, observed: Tensor | None = None, *, levels: int | None = None
+    ) -> Tensor:
+        """Log-probability of integer pixels; see :func:`ndrnn.density.use.discrete.log_prob_discrete`."""
+        return log_prob_discrete(self, images, observed, levels=levels)
 
     def bits_per_pixel(self, images: Tensor, **options: Any) -> Rate:
         """Rate with its interval; see :func:`ndrnn.density.use.evaluation.bits_per_pixel`."""
@@ -33,9 +36,10 @@ class RIDE(RideModel):
         """Train on images (N, H, W) or (N, H, W, C), or on pictures of any sizes; see :func:`ndrnn.density.learn.training.fit_ride` for all options."""
         return fit_ride(self, images, val_images, **options)
 
-    def sample(self, n: int, height: int, width: int, **options: Any) -> Tensor:
-        """Draw ``n`` images (n, height, width, C); see :func:`ndrnn.density.use.sampling.sample`."""
-        return sample(self, n, height, width, **options)
+    def sample(self, n: int, *size: int, **options: Any) -> Tensor:
+        """Draw ``n`` images (n, height, width, C), or what else lies on the model's axes; see
+        :func:`ndrnn.density.use.sampling.sample`."""
+        return sample(self, n, *size, **options)
 
     def inpaint(self, images: Tensor, mask: Tensor, **options: Any) -> Inpainting:
         """Fill the pixels where ``mask`` is True; see :func:`ndrnn.density.use.inpainting.inpaint`."""

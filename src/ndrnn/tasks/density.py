@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ..data.batches import DensityBatch, Facts
+from ..data.faults import BadFile
 from ..density.lattices.neighborhood import CausalNeighborhood
-from ..density.ride.cells import check_cell
 from ..density.rides import RIDE
 from ..lattice import inside
 from ..learn.options import Options
@@ -53,13 +53,19 @@ class Density:
         for name in ("hidden", "layers", "window", "components", "scales", "features", "patch", "patches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        check_cell(self.cell)
         if self.window % 2 == 0:
             raise ValueError(f"window must be odd, got {self.window}")
         if self.levels < 0 or self.levels == 1:
             raise ValueError(f"levels must be 0 or at least 2, got {self.levels}")
         if self.patch <= self.window:
             raise ValueError(f"patch must be above window, {self.window}, got {self.patch}")
+
+
+NOT_FINITE = (
+    "its log-density is not finite: the model's memory or its mixture overflows on this image; cut it smaller, or train "
+    "with a bounded cell, such as --cell gru"
+)
+"""What to say of such an image."""
 
 
 class Surprise(NamedTuple):
@@ -92,6 +98,7 @@ class DensityTask(Task):
         super().__init__(settings, facts)
         self._nats, self._pixels = 0.0, 0
         self._noise = torch.Generator()
+        self._same_noise()
 
     def make_model(self) -> RIDE:
         s = self.settings
@@ -126,21 +133,38 @@ class DensityTask(Task):
 
     def check(self, batch: DensityBatch) -> None:
         log_prob, predicted = self._evaluated(batch)
+        good = (log_prob.isfinite() | ~predicted).flatten(1).all(1)
+        if not bool(good.all()) and not self._learning:
+            first = int((~good).nonzero()[0])
+            raise BadFile(batch.names[first] if batch.names else f"image {first} of a batch", NOT_FINITE)
+        # in training the number that is none stays, and counts as the worst
         self._nats -= float(log_prob[predicted].double().sum())
         self._pixels += int(predicted.sum())
+
+    @property
+    def _learning(self) -> bool:
+        """Whether a check is one of a training."""
+        return self._trainer is not None and self.trainer.state.fn == "fit"
 
     def results(self) -> dict[str, Tensor | float]:
         bits = self._bits(torch.tensor(self._nats / max(1, self._pixels))) / self.facts.channels
         self._nats, self._pixels = 0.0, 0
-        self._noise.manual_seed(self.options.seed)  # every check adds the same noise
+        self._same_noise()
         return {"bits_per_pixel": bits}
 
     def on_validation_epoch_start(self) -> None:
+        self._same_noise()
+
+    def on_test_epoch_start(self) -> None:
+        self._same_noise()
+
+    def _same_noise(self) -> None:
+        """Every check and every test adds the same noise."""
         self._noise.manual_seed(self.options.seed)
 
     def predict_step(self, batch: DensityBatch, batch_idx: int = 0) -> list[Surprise]:
-        """How little each image was expected."""
-        self._noise.manual_seed(self.options.seed)
+        """How little each image was expected; what is not finite is left to the caller, who knows the file."""
+        self._same_noise()
         with torch.no_grad():
             log_prob, predicted = self._evaluated(batch)
         found = []

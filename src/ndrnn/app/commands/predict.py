@@ -23,6 +23,7 @@ from ...data.formats.labelmaps import write_map, write_overlay
 from ...data.pipeline.grouping import group_by_size
 from ...data.pipeline.samples import pad
 from ...nn.tiled import tiles
+from ...tasks.density import NOT_FINITE
 from ...tasks.use import use_of
 from ..inputs import Input, Loader, find
 from ..output import Output
@@ -174,7 +175,10 @@ class _Use:
             for (index, values, data, _), one in zip(
                 members, self._predict([x for *_, x in members]), strict=True
             ):
-                found[index] = self.describe(chunk[index], one, values, data)
+                try:
+                    found[index] = self.describe(chunk[index], one, values, data)
+                except BadFile as fault:
+                    faults.add(fault)
 
     def _large(self, file: Input, values: np.ndarray, data: bytes) -> dict[str, Any]:
         if self.purpose != "label":
@@ -254,4 +258,6 @@ class _Use:
         return {"text": one.text, "confidence": round(float(one.confidence), 4)}
 
     def _density(self, file: Input, one: Any, values: np.ndarray, data: bytes) -> dict[str, Any]:
+        if not bool(one.bits.isfinite().all()):
+            raise BadFile(file.where, NOT_FINITE)
         return {"bits_per_pixel": round(float(one.bits_per_pixel), 4)}

@@ -10,7 +10,7 @@ from typing import Annotated
 import torch
 import tyro
 
-from ..density_model import load_density, write_image
+from ..density_model import as_stored, load_density, overflow_of, write_image
 from ..output import Output
 
 
@@ -46,13 +46,15 @@ def run(argv: Sequence[str]) -> int:
     task, reader = load_density(options.model)
     options.out.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(options.seed)
-    with torch.no_grad():
+    with torch.no_grad(), overflow_of(str(options.model)):
         images = task.model.sample(
             options.n, options.height, options.width, margin=options.margin, generator=generator
         )
     paths = [options.out / f"{number}.png" for number in range(options.n)]
     for image, path in zip(images, paths, strict=True):
-        write_image(image, task.settings.levels, reader is not None and reader.invert, path)
+        with overflow_of(str(path)):
+            stored = as_stored(image, task.settings.levels, reader is not None and reader.invert)
+        write_image(stored, path)
         out.say(str(path))
     out.result({"images": [str(path) for path in paths], "seed": options.seed})
     return 0

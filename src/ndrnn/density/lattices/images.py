@@ -8,11 +8,27 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..mixture.precision import own_precision
+
+
+def levels_of(images: Tensor) -> int:
+    """How many values the dtype of integer images holds: 2 of bool, 256 of uint8, 65536 of uint16.
+
+    Raises:
+        ValueError: another dtype, which does not tell how many of its values are in use.
+    """
+    known = {torch.bool: 2, torch.uint8: 256, torch.uint16: 65536}
+    if images.dtype not in known:
+        raise ValueError(
+            f"levels must be given for images of {images.dtype}; only bool, uint8 and uint16 tell how many"
+        )
+    return known[images.dtype]
+
 
 def dequantize(
     images: Tensor,
     *,
-    levels: int = 256,
+    levels: int | None = None,
     generator: torch.Generator | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
@@ -23,16 +39,19 @@ def dequantize(
 
     Args:
         images: integers of any shape.
-        levels: how many values a pixel may have.
+        levels: how many values a pixel may have; by default what the dtype holds, see :func:`levels_of`.
         generator: on the CPU, for the noise.
         dtype: of the result.
 
     Raises:
         TypeError: the pixels are floating point already.
-        ValueError: a pixel lies outside [0, levels).
+        ValueError: a pixel lies outside [0, levels), or the dtype does not tell how many there are.
     """
     if images.is_floating_point() or images.is_complex():
         raise TypeError(f"images must hold integers, got {images.dtype}")
+    levels = levels_of(images) if levels is None else levels
+    if images.dtype in (torch.bool, torch.uint16):
+        images = images.int()  # they know no arithmetic
     if images.numel() and not (int(images.min()) >= 0 and int(images.max()) < levels):
         raise ValueError(f"images must lie in [0, {levels}), got {int(images.min())} to {int(images.max())}")
     noise = torch.rand(images.shape, generator=generator, dtype=torch.float64).to(images.device)
@@ -73,11 +92,13 @@ class LinearTransform(nn.Module):
         """
         if images.shape[-1] != len(self.matrix):
             raise ValueError(f"images must have {len(self.matrix)} channels, got {images.shape[-1]}")
-        return images @ self.matrix.T.to(images)
+        with own_precision(images.device):
+            return images @ self.matrix.T.to(images)
 
     def inverse(self, images: Tensor) -> Tensor:
         """Images (N, H, W, C) in the old basis."""
-        return images @ self.inverse_matrix.T.to(images)
+        with own_precision(images.device):
+            return images @ self.inverse_matrix.T.to(images)
 
 
 def luma_chroma() -> LinearTransform:
@@ -91,6 +112,7 @@ def luma_chroma() -> LinearTransform:
                 [0.5, -0.5 * green / (1 - red), -0.5 * blue / (1 - red)],
             ],
             dtype=torch.float64,
+            device="cpu",
         )
     )
 
@@ -112,12 +134,14 @@ class Haar(nn.Module):
                 f"images must have even sides and one channel for the Haar transform, got {tuple(images.shape)}"
             )
         blocks = images.reshape(n, height // 2, 2, width // 2, 2).permute(0, 1, 3, 2, 4).flatten(-2)
-        return blocks @ self._basis(images).T
+        with own_precision(images.device):
+            return blocks @ self._basis(images).T
 
     def inverse(self, coefficients: Tensor) -> Tensor:
         """The images (N, H, W, 1) again."""
         n, rows, columns, _ = coefficients.shape
-        blocks = (coefficients @ self._basis(coefficients)).view(n, rows, columns, 2, 2)
+        with own_precision(coefficients.device):
+            blocks = (coefficients @ self._basis(coefficients)).view(n, rows, columns, 2, 2)
         return blocks.permute(0, 1, 3, 2, 4).reshape(n, 2 * rows, 2 * columns, 1)
 
     @staticmethod

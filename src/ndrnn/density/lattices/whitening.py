@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..mixture.finite import check_finite
+from ..mixture.precision import own_precision
 
 _DEQUANTISE = "8-bit pictures must first be dequantised by adding uniform noise (ndrnn.density.dequantize)"
 
@@ -71,7 +72,7 @@ class Whitening(nn.Module):
     .. math:: \hat x = C_{xx}^{-1/2} (x - m_x), \quad \hat y = W^{-1/2} (y - C_{yx} C_{xx}^{-1} (x - m_x) - m_y),
         \quad W = C_{yy} - C_{yx} C_{xx}^{-1} C_{xy}
 
-    Until it is fitted it is the identity. :attr:`log_jacobian`, log\|det dŷ/dy\| in nats, has to be added to every
+    Until it is fitted it is the identity. It works in its own precision, whatever autocast says. :attr:`log_jacobian`, log\|det dŷ/dy\| in nats, has to be added to every
     log-density of whitened outputs.
     """
 
@@ -139,6 +140,8 @@ class Whitening(nn.Module):
                 f"mean and covariance must have shapes {(size,)} and {(size, size)}, "
                 f"got {tuple(mean.shape)} and {tuple(covariance.shape)}"
             )
+        check_finite(mean, "mean")
+        check_finite(covariance, "covariance")
         mean, covariance = mean.to("cpu", torch.float64), covariance.to("cpu", torch.float64)
         scale = covariance.diagonal()
         # rounding in a float32 image leaves a constant one with a variance of about 1e-15 of its square
@@ -173,26 +176,31 @@ class Whitening(nn.Module):
 
     def forward(self, inputs: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """Whitened inputs (..., num_inputs) and outputs (..., num_outputs)."""
-        centred = inputs - self.input_mean
-        residual = outputs - self.output_mean - centred @ self.predictor.T
-        return centred @ self.input_transform.T, residual @ self.output_transform.T
+        with own_precision(inputs.device):
+            centred = inputs - self.input_mean
+            residual = outputs - self.output_mean - centred @ self.predictor.T
+            return centred @ self.input_transform.T, residual @ self.output_transform.T
 
     def whiten_inputs(self, inputs: Tensor) -> Tensor:
         """Whitened inputs (..., num_inputs)."""
-        return (inputs - self.input_mean) @ self.input_transform.T
+        with own_precision(inputs.device):
+            return (inputs - self.input_mean) @ self.input_transform.T
 
     def inverse(self, inputs: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs and outputs from the whitened inputs (..., num_inputs) and outputs (..., num_outputs)."""
-        restored = inputs @ self.input_inverse.T + self.input_mean
+        with own_precision(inputs.device):
+            restored = inputs @ self.input_inverse.T + self.input_mean
         return restored, self.restore_outputs(restored, outputs)
 
     def restore_outputs(self, inputs: Tensor, whitened: Tensor) -> Tensor:
         """Outputs (..., num_outputs) from the unwhitened inputs and the whitened outputs."""
-        prediction = (inputs - self.input_mean) @ self.predictor.T + self.output_mean
-        return whitened @ self.output_inverse.T + prediction
+        with own_precision(inputs.device):
+            prediction = (inputs - self.input_mean) @ self.predictor.T + self.output_mean
+            return whitened @ self.output_inverse.T + prediction
 
     def extra_repr(self) -> str:
-        return f"num_inputs={self.num_inputs}, num_outputs={self.num_outputs}, fitted={bool(self.fitted)}"
+        fitted = "?" if self.fitted.is_meta else bool(self.fitted)
+        return f"num_inputs={self.num_inputs}, num_outputs={self.num_outputs}, fitted={fitted}"
 
 
 def _with_ridge(covariance: Tensor, ridge: Tensor | float) -> Tensor:

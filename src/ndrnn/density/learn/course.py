@@ -7,6 +7,7 @@ checkpoint makes the same steps, to the last bit, as one that was never interrup
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from math import inf, isfinite, log
@@ -222,7 +223,8 @@ class Course:
                 self._look()  # after the state is kept: a training that goes on has not taken this look
         if self.best is not None:
             self.ride.load_state_dict(self.best)
-        best = self.best_loss if isfinite(self.best_loss) else self._mean_loss()
+        checked = any(look.val_loss is not None for look in self.history)
+        best = self.best_loss if checked else self._mean_loss()
         return RideReport(self._steps(), self.seconds, best, self.reason, self.history)
 
     def _unseen(self) -> bool:
@@ -349,11 +351,22 @@ class Course:
         if self.val is None:
             return None
         total, pixels = 0.0, 0
+        bad: list[tuple[int, ...]] = []
         generator = torch.Generator().manual_seed(step_seed(self.seed, 4))
         for images in self.val.whole(_PASS_PIXELS, generator):
             value = self.ride.log_prob(*self._split(images))
             total, pixels = total - float(value.double().sum()), pixels + value.numel()
-        return total / pixels
+            bad += [tuple(images.shape[1:3])] * int((~value.isfinite().flatten(1).all(1)).sum())
+        if not bad:
+            return total / pixels
+        warnings.warn(
+            f"the log-density of {len(bad)} validation pictures, the first of {bad[0][0]} x {bad[0][1]} pixels, is not "
+            f"finite at step {self.step} of stage {self.stage}: this check counts as the worst. A memory that overflows "
+            "on large pictures is bounded with cell='gru'",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return inf
 
     # -- L-BFGS on the MCGSM
 

@@ -152,6 +152,8 @@ def _checked(images: Tensor, name: str, levels: int | None) -> Tensor:
         return as_image_batch(images, name)
     if images.is_floating_point():
         raise TypeError(f"{name} must hold integers when levels={levels} is given, got {images.dtype}")
+    if images.dtype in (torch.bool, torch.uint16):
+        images = images.int()  # they know no arithmetic
     if images.dim() not in (3, 4) or not images.numel():
         raise ValueError(f"{name} must have shape (N, H, W) or (N, H, W, C), got {tuple(images.shape)}")
     if not (int(images.min()) >= 0 and int(images.max()) < levels):

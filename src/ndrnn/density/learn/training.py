@@ -60,6 +60,10 @@ def fit_ride(
             checkpoint belongs to another course.
         FloatingPointError: the loss is no longer finite; the learning rate is too high.
     """
+    if ride.ndim != 2:
+        raise ValueError(
+            f"ride must be a model of images, of two axes, got {ride.ndim}; train others on the gradient of log_prob"
+        )
     schedule = schedule or Modern()
     dtype = ride.marginal.dtype
     data = PatchSource(images, observed, levels=levels, dtype=dtype)

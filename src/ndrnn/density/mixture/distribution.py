@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from functools import wraps
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from ...scan.circumstances import transformed
 from .drawing import Drawer
 from .likelihood import (
     MixtureLogDensity,
@@ -17,10 +19,23 @@ from .likelihood import (
     gate_log_probs,
     limits,
     pieces,
+    plain_log_density,
     predictions,
     prepare,
     raised,
 )
+from .precision import own_precision
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _in_own_precision(method: Method) -> Method:
+    @wraps(method)
+    def call(self: ConditionalMixture, *arguments: Any, **options: Any) -> Any:
+        with own_precision(self._inputs.device):
+            return method(self, *arguments, **options)
+
+    return call  # type: ignore[return-value]
 
 
 class ConditionalMixture(Distribution):
@@ -45,6 +60,8 @@ class ConditionalMixture(Distribution):
             ValueError: the last dimension is not the number of outputs.
         """
         x, (y,), shape = self._align(value)
+        if transformed():
+            return plain_log_density(self.params, x, y).view(shape)
         result: Tensor = MixtureLogDensity.apply(x, y, *self.params)
         return result.view(shape)
 
@@ -62,6 +79,7 @@ class ConditionalMixture(Distribution):
         )
 
     @torch.no_grad()
+    @_in_own_precision
     def sample_from(self, uniform: Tensor, normal: Tensor) -> Tensor:
         """The outputs (..., M) that uniform (...) and standard normal (..., M) random numbers give."""
         x, (normal,), shape = self._align(normal)
@@ -69,11 +87,13 @@ class ConditionalMixture(Distribution):
         return Drawer(self.params).draw(x, uniform, normal).view(*shape, self.num_outputs)
 
     @property
+    @_in_own_precision
     def gate(self) -> Tensor:
         """p(c, s | x), (..., K, S)."""
         probability = gate_log_probs(prepare(self.params), self._inputs).exp()
         return probability.movedim(-1, 0).reshape(*self.batch_shape, *self.params.priors.shape)
 
+    @_in_own_precision
     def posterior(self, value: Tensor) -> Tensor:
         """p(c, s | x, y) for outputs (..., M), shape (..., K, S); its sum over s is that of the components."""
         x, (y,), shape = self._align(value)
@@ -96,6 +116,7 @@ class ConditionalMixture(Distribution):
         """Variance of every output (..., M)."""
         return self._moments()[1]
 
+    @_in_own_precision
     def cdf(self, value: Tensor) -> Tensor:
         """Distribution function of a single output: (...) for values (..., 1).
 
@@ -114,6 +135,7 @@ class ConditionalMixture(Distribution):
         x, (y,), shape = self._align(value)
         return self._in_pieces(below, x, y).view(shape)
 
+    @_in_own_precision
     def log_prob_interval(self, lower: Tensor, upper: Tensor) -> Tensor:
         """Log-probability in nats, (...), of the intervals from ``lower`` to ``upper`` (..., M); ends may be infinite.
 
@@ -150,6 +172,7 @@ class ConditionalMixture(Distribution):
         parts = [function(*(t[part] for t in tensors)) for part in pieces(count, self.params.priors.numel())]
         return torch.cat(parts) if parts else tensors[-1].new_empty(0)
 
+    @_in_own_precision
     def _moments(self) -> tuple[Tensor, Tensor]:
         shared = prepare(self.params)
         covariance = torch.linalg.inv(shared.factor @ shared.factor.mT).diagonal(dim1=-2, dim2=-1)

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .precision import own_precision
+
 LN2 = log(2.0)
 _BLOCK_ELEMENTS = 1 << 17  # of a thread's part of a block: two arrays in float32 fill a cache of 1 MiB
 _PIECE_ELEMENTS = 1 << 22  # where autograd may keep the temporaries anyway
@@ -119,8 +121,18 @@ class Gradients(NamedTuple):
 @torch.no_grad()
 def log_density(params: MixtureParams, x: Tensor, y: Tensor) -> Tensor:
     """log p(y | x) in nats, (P,), for inputs (P, N) and outputs (P, M)."""
-    with torch.autocast(x.device.type, enabled=False):
+    with own_precision(x.device):
         return _run(params, x, y, None, False, False)[0]
+
+
+def plain_log_density(params: MixtureParams, x: Tensor, y: Tensor) -> Tensor:
+    """The same by operators of PyTorch alone, all of a piece: for functional transforms and higher derivatives."""
+    with own_precision(x.device):
+        shared = prepare(params)
+        whitened = shared.factor.mT @ (y.T - predictions(shared, x))
+        energy = 0.5 * whitened.square().sum(1, keepdim=True)
+        expert = shared.constants - shared.precision * energy.clamp(max=limits(x.dtype).energy)
+        return torch.logsumexp((gate_log_probs(shared, x) + expert).flatten(0, 1), 0)
 
 
 @torch.no_grad()
@@ -128,7 +140,7 @@ def log_density_and_gradients(
     params: MixtureParams, x: Tensor, y: Tensor, upstream: Tensor, *, need_x: bool = True, need_y: bool = True
 ) -> tuple[Tensor, Gradients]:
     """log p(y | x) (P,) and the gradients of its sum weighted by ``upstream`` (P,)."""
-    with torch.autocast(x.device.type, enabled=False):
+    with own_precision(x.device):
         value, gradients = _run(params, x, y, upstream, need_x, need_y)
     assert gradients is not None
     return value, gradients

@@ -38,6 +38,8 @@ class RideModel(nn.Module):
             ``"leaky"``, ``"gru"`` and ``"rnn"`` are bounded; those of the others grow on images larger than those that
             were learned from, once training has opened their gates.
         pad: whether images are bordered with zeros so that every pixel is predicted, the model of patches.
+        ndim: axes of the lattice, those of the neighbourhood: 1 for signals (N, D, C), 2, the default, for images, 3 for
+            volumes and videos (N, D1, D2, D3, C).
 
     Images are floating point, (N, H, W) or (N, H, W, C); log-probabilities are in nats with respect to the density of
     the values as given.
@@ -58,6 +60,7 @@ class RideModel(nn.Module):
         observed_channels: int = 0,
         cell: str = "spatial",
         pad: bool = False,
+        ndim: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -66,7 +69,11 @@ class RideModel(nn.Module):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if neighborhood is None:
-            neighborhood = CausalNeighborhood.window(5, observed=observed_channels > 0)
+            neighborhood = CausalNeighborhood.window(
+                5, ndim=2 if ndim is None else ndim, observed=observed_channels > 0
+            )
+        if ndim not in (None, neighborhood.ndim):
+            raise ValueError(f"ndim={ndim} does not fit {neighborhood!r} of {neighborhood.ndim} axes")
         if bool(observed_channels) != bool(neighborhood.observed_size):
             raise ValueError(
                 f"observed_channels={observed_channels} does not fit {neighborhood!r}: observed channels need a "
@@ -88,6 +95,11 @@ class RideModel(nn.Module):
         # as in the original: with means stochastic gradient descent at the published rates diverges
         self.mcgsm.means.requires_grad_(False)
         self.register_buffer("marginal", torch.zeros(_MARGINAL, channels, device=device, dtype=dtype))
+
+    @property
+    def ndim(self) -> int:
+        """Axes of the lattice."""
+        return self.neighborhood.ndim
 
     @property
     def num_layers(self) -> int:
@@ -142,7 +154,7 @@ class RideModel(nn.Module):
 
     def _make_layer(self) -> nn.Module:
         inputs = self.hidden_size if self.layers else self.whitening.num_inputs
-        return make_layer(self.cell, inputs, self.hidden_size, 2, **self._options)
+        return make_layer(self.cell, inputs, self.hidden_size, self.ndim, **self._options)
 
     def scan_layers(self) -> list[ScanLayer]:
         """Those of the layers that are scans of a cell, typed."""
@@ -155,7 +167,7 @@ class RideModel(nn.Module):
             TypeError: integers, or another dtype than the model's.
             ValueError: wrong channels or dimensions.
         """
-        images = as_image_batch(images, name)
+        images = as_image_batch(images, name, self.ndim)
         channels = self.channels if channels is None else channels
         if images.shape[-1] != channels:
             raise ValueError(f"{name} must have {channels} channels, got {images.shape[-1]}")
@@ -163,8 +175,10 @@ class RideModel(nn.Module):
             raise TypeError(f"{name} must be {self.marginal.dtype}, the model's dtype, got {images.dtype}")
         if not self.pad:
             return images
-        top, bottom, left, right = self.neighborhood.margins
-        return functional.pad(images, (0, 0, left, right, top, bottom))
+        # padding is told from the last axis on
+        pairs = zip(self.neighborhood.margins[::2], self.neighborhood.margins[1::2], strict=True)
+        sides = [side for pair in reversed(list(pairs)) for side in pair]
+        return functional.pad(images, (0, 0, *sides))
 
     def canvases(self, images: Tensor, observed: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Both kinds of images as the model reads them, checked."""
@@ -176,6 +190,12 @@ class RideModel(nn.Module):
             )
         seen = None if observed is None else self.canvas(observed, "observed", self.observed_channels)
         return canvas, seen
+
+    def predicted(self, values: Tensor) -> Tensor:
+        """What of (N, H, W, ...) lies at the predicted pixels, (N, H', W', ...)."""
+        if self.pad:
+            return values
+        return self.neighborhood.inner(values)
 
     def hidden_and_outputs(self, images: Tensor, observed: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Top hidden vectors (N, H', W', hidden_size) and whitened outputs (N, H', W', C)."""

@@ -56,6 +56,10 @@ class StackedModel(nn.Module):
             raise ValueError(
                 f"second must observe the {first.channels} channels of first, got {second.observed_channels}"
             )
+        if first.ndim != 2 or second.ndim != 2:
+            raise ValueError(
+                f"first and second must be models of images, got {first.ndim} and {second.ndim} axes"
+            )
         if first.pad != second.pad:
             raise ValueError(f"first and second must pad alike, got {first.pad} and {second.pad}")
         self.transform, self.first, self.second = transform, first, second

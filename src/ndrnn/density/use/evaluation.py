@@ -1,4 +1,4 @@
-"""What a RIDE makes of images: probabilities of 8-bit pixels, ensembles over the symmetries, bits per pixel."""
+"""What a RIDE makes of images: ensembles over the symmetries, bits per pixel."""
 
 from __future__ import annotations
 
@@ -8,49 +8,16 @@ import torch
 from torch import Tensor
 
 from ..lattices.images import batches, symmetries
-from ..lattices.neighborhood import as_image_batch
 from ..lattices.rate import Base, Rate, rate_of
-from ..mixture.finite import check_finite
+from ..mixture.finite import check_each_finite, check_finite
 from ..ride.model import RideModel
 from ..ride.stacked import StackedModel
-
-
-@torch.no_grad()
-def log_prob_discrete(ride: RideModel, images: Tensor, *, levels: int = 256) -> Tensor:
-    """Log-probability in nats, (N, H', W'), of integer pixels: the density integrated over each value's bin.
-
-    Value k is the bin [k, k + 1) / levels, as :func:`ndrnn.density.dequantize` has it. Neighbours enter as the
-    centres of their bins, and the outermost bins reach to infinity, so that the probabilities of all ``levels``
-    values sum to 1 exactly: what a lossless coder with this model can reach.
-
-    Raises:
-        TypeError: the images hold no integers.
-        ValueError: a value is out of range, or the model has several or observed channels.
-    """
-    if images.is_floating_point():
-        raise TypeError(f"images must hold integers for a discrete probability, got {images.dtype}")
-    if ride.observed_channels or ride.channels > 1:
-        raise ValueError(
-            "a discrete probability is defined for models of one channel without observed ones, "
-            f"got channels={ride.channels}, observed_channels={ride.observed_channels}"
-        )
-    if images.numel() and not (int(images.min()) >= 0 and int(images.max()) < levels):
-        raise ValueError(f"images must lie in [0, {levels}), got {int(images.min())} to {int(images.max())}")
-    values = as_image_batch(images.to(ride.marginal.dtype))
-    centres = (values + 0.5) / levels
-    hidden, _ = ride.hidden_and_outputs(centres)
-    canvas = ride.canvas(centres)
-    windows = ride.neighborhood.windows(canvas)
-    middle, half = ride.neighborhood.targets(canvas), 0.5 / levels
-    low, high = (ride.whitening(windows, middle + side * half)[1] for side in (-1, 1))
-    values = ride.neighborhood.targets(ride.canvas(values))
-    low, high = low.masked_fill(values == 0, -torch.inf), high.masked_fill(values == levels - 1, torch.inf)
-    return ride.mcgsm(hidden).log_prob_interval(low, high)
+from .discrete import log_prob_discrete
 
 
 @torch.no_grad()
 def log_prob_ensemble(
-    ride: RideModel, images: Tensor, *, base: Base = "continuous", levels: int = 256
+    ride: RideModel, images: Tensor, *, base: Base = "continuous", levels: int | None = None
 ) -> tuple[Tensor, int]:
     """Log-density in nats of the inner pixels of each image, (N,), under the mean of the eight flips and transposes
     (Theis & Bethge 2015, section 3.5), and how many these pixels are.
@@ -77,7 +44,7 @@ def bits_per_pixel(
     *,
     observed: Tensor | None = None,
     base: Base = "continuous",
-    levels: int = 256,
+    levels: int | None = None,
     ensemble: bool = False,
     batch_size: int = 64,
     confidence: float = 0.95,
@@ -89,13 +56,17 @@ def bits_per_pixel(
         images: (N, H, W) or (N, H, W, C), N independent images: the interval is over them.
         base: ``"continuous"``: log2-density of floating-point images, larger is better; ``"discrete"``: code length
             -log2 P of integer images of ``levels`` values, smaller is better.
+        levels: by default what the images' dtype holds.
         ensemble: average the probability over the eight flips and transposes, on the pixels that all of them predict.
 
     Raises:
         TypeError, ValueError: see :meth:`RIDE.log_prob`; or a value is not finite, or an option is out of range.
+        FloatingPointError: a log-density is not finite; the message names the image.
     """
     if base not in ("continuous", "discrete"):
         raise ValueError(f'base must be "continuous" or "discrete", got {base!r}')
+    if ensemble and ride.ndim != 2:
+        raise ValueError(f"an ensemble over flips and transposes is defined for images, got {ride.ndim} axes")
     if ensemble and observed is not None:
         raise ValueError("an ensemble is defined for models without observed channels")
     per_image, pixels = [], 0
@@ -110,8 +81,10 @@ def bits_per_pixel(
             seen = None if observed is None else observed[part]
             value = _log_prob(ride, chunk, base, levels, seen)
             pixels = value[0].numel()
-            per_image.append(value.double().mean((1, 2)))
-    return rate_of(torch.cat(per_image) / ride.channels, base, pixels, confidence, seed)
+            per_image.append(value.double().mean(tuple(range(1, value.dim()))))
+    nats = torch.cat(per_image)
+    check_each_finite(nats, "the log-density")
+    return rate_of(nats / ride.channels, base, pixels, confidence, seed)
 
 
 @torch.no_grad()
@@ -124,12 +97,14 @@ def pair_bits_per_pixel(
         value = model.log_prob(images[part])
         pixels = value[0].numel()
         per_image.append(value.double().mean((1, 2)))
-    return rate_of(torch.cat(per_image) / model.channels, "continuous", pixels, confidence, seed)
+    nats = torch.cat(per_image)
+    check_each_finite(nats, "the log-density")
+    return rate_of(nats / model.channels, "continuous", pixels, confidence, seed)
 
 
 def _log_prob(
-    ride: RideModel, images: Tensor, base: Base, levels: int, observed: Tensor | None = None
+    ride: RideModel, images: Tensor, base: Base, levels: int | None, observed: Tensor | None = None
 ) -> Tensor:
     if base == "discrete":
-        return log_prob_discrete(ride, images, levels=levels)
+        return log_prob_discrete(ride, images, observed, levels=levels)
     return ride.log_prob(images, observed)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from ...progress import Progress
 from ..lattices.neighborhood import as_image_batch
-from ..mixture.finite import check_finite
+from ..mixture.finite import check_each_finite, check_finite
 from ..ride.model import RideModel
-from .sampling import ancestral, drawable, in_grid
+from .blocks import Block, Plan, plan
+from .frame import Frame, reaches_border
+from .sampling import ancestral, drawable
 
 
 @dataclass(frozen=True)
@@ -33,23 +35,6 @@ class Inpainting:
     def best(self) -> Tensor:
         """Of every image the most probable chain, (N, H, W, C)."""
         return self.images[self.log_prob.argmax(0), torch.arange(self.images.shape[1])]
-
-
-class _Block(NamedTuple):
-    """Where a patch begins, and the half-open ranges of rows and columns in it that are drawn anew."""
-
-    top: int
-    left: int
-    rows: tuple[int, int]
-    columns: tuple[int, int]
-
-
-class _Plan(NamedTuple):
-    """Patches of one size, in groups of which no patch sees what another of its group draws anew."""
-
-    height: int
-    width: int
-    groups: list[list[_Block]]
 
 
 def inpaint(
@@ -77,8 +62,11 @@ def inpaint(
     the model only up to the reach of its memory; with ``patch=None`` they are the whole image and the samples exact.
     ``"map"`` climbs the log-density from such a start by L-BFGS; it warns and ends where the gradient is not finite.
 
+    A hole may reach the border. A model that does not pad then gets a frame of repeated pixels around the image, filled
+    in too where it adjoins the hole and cut off at the end; log-densities are those of the image with its frame.
+
     Args:
-        images: (N, H, W) or (N, H, W, C); what lies under the mask does not matter.
+        images: (N, H, W) or (N, H, W, C), or of the model's axes; what lies under the mask does not matter.
         mask: bool, (H, W) or (N, H, W).
         chains: independent fillings of every image; all run at once.
         epochs: sweeps, or iterations of L-BFGS.
@@ -91,6 +79,7 @@ def inpaint(
     Raises:
         TypeError, ValueError: an argument is out of range, or images or mask do not fit, see
             :func:`ndrnn.density.use.sampling.drawable`.
+        FloatingPointError: what is drawn or its log-density is not finite; the message names the image.
     """
     counts = {"chains": chains, "inner": inner, "stride": stride, "initializations": initializations}
     for name, value in counts.items():
@@ -103,7 +92,15 @@ def inpaint(
     if method not in ("mh", "map"):
         raise ValueError(f'method must be "mh" or "map", got {method!r}')
     ride.canvases(images, observed)
-    images = as_image_batch(images)
+    images = as_image_batch(images, ndim=ride.ndim)
+    whole, frame = images, None
+    if start is not None:
+        check_start(start, (chains, *images.shape), images.dtype)
+    if observed is not None:
+        observed = as_image_batch(observed, "observed", ride.ndim)
+    if not ride.pad and reaches_border(ride, images, mask):
+        frame = Frame(ride)
+        images, mask, observed, start = frame.grown(images, mask, observed, start, generator)
     mask = drawable(ride, images, mask)
     reach = max(ride.neighborhood.margins)
     if patch is not None and not ride.pad and (patch - inner) // 2 < reach:
@@ -113,24 +110,50 @@ def inpaint(
     n = len(images)
     filling = _Filling(
         ride,
-        images.repeat(chains, 1, 1, 1),
-        mask.repeat(chains, 1, 1),
-        None if observed is None else as_image_batch(observed, "observed").repeat(chains, 1, 1, 1),
+        _repeated(images, chains),
+        _repeated(mask, chains),
+        None if observed is None else _repeated(observed, chains),
         generator,
     )
     if start is None:
         filling.start(initializations)
     else:
-        filling.start_from(start, (chains, *images.shape))
+        filling.start_from(start)
     accepted = None
     if method == "map":
         history = filling.climb(epochs, progress)
     else:
-        plan = _plan(mask.any(0), None if ride.pad else patch, inner, stride)
-        history, share = filling.sweep(epochs, plan, progress)
+        blocks = plan(mask.any(0), None if ride.pad else patch, inner, stride)
+        history, share = filling.sweep(epochs, blocks, progress)
         accepted = share.view(chains, n)
-    filled = filling.images.view(chains, n, *images.shape[1:])
-    return Inpainting(filled, history[-1].view(chains, n), accepted, history.view(len(history), chains, n))
+    filled = filling.images if frame is None else frame.cut(filling.images)
+    filled = filled.reshape(chains, n, *whole.shape[1:])
+    log_prob = history[-1].view(chains, n)
+    check_each_finite(log_prob.T, "the log-density of what is filled in")
+    return Inpainting(filled, log_prob, accepted, history.view(len(history), chains, n))
+
+
+def check_start(start: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Raise ValueError if images to start from are not of the wanted shape (chains, N, H, W, C) and dtype."""
+    if tuple(start.shape) != shape or start.dtype != dtype:
+        raise ValueError(
+            f"start must have shape {shape} and dtype {dtype}, as the images of an earlier result, "
+            f"got {tuple(start.shape)} and {start.dtype}"
+        )
+
+
+def _repeated(values: Tensor, chains: int) -> Tensor:
+    return values.repeat(chains, *[1] * (values.dim() - 1))
+
+
+def _per_image(values: Tensor) -> Tensor:
+    """Sums (B,) of (B, H, W), in float64."""
+    return values.double().sum(tuple(range(1, values.dim())))
+
+
+def _like(choices: Tensor, images: Tensor) -> Tensor:
+    """One choice an image, (B,), of a shape that broadcasts against (B, H, W, C)."""
+    return choices.to(images.device).view(-1, *[1] * (images.dim() - 1))
 
 
 class _Filling:
@@ -150,7 +173,7 @@ class _Filling:
     @torch.no_grad()
     def log_prob(self) -> Tensor:
         """Of every image, (B,)."""
-        return self.ride.log_prob(self.images, self.observed).double().sum((1, 2))
+        return _per_image(self.ride.log_prob(self.images, self.observed))
 
     @torch.no_grad()
     def start(self, initializations: int) -> None:
@@ -166,54 +189,46 @@ class _Filling:
                 with_log_prob=True,
             )
             assert drawn.log_prob is not None
-            value = drawn.log_prob.double().sum((1, 2)).cpu()
-            better = (value > best).to(chosen.device)[:, None, None, None]
+            value = _per_image(drawn.log_prob).cpu()
             # an image of no density at all must be replaced too: what lies under its mask may be anything
-            chosen = torch.where(better | self._unset(best), drawn.images, chosen)
+            better = (value > best) | (best == -torch.inf)
+            chosen = torch.where(_like(better, chosen), drawn.images, chosen)
             best = torch.maximum(value, best)
         self.images = chosen
 
-    def start_from(self, start: Tensor, shape: tuple[int, ...]) -> None:
+    def start_from(self, start: Tensor) -> None:
         """The pixels of given images (chains, N, H, W, C), where the mask is True."""
-        if tuple(start.shape) != shape or start.dtype != self.images.dtype:
-            raise ValueError(
-                f"start must have shape {shape} and dtype {self.images.dtype}, as the images of an earlier result, "
-                f"got {tuple(start.shape)} and {start.dtype}"
-            )
         start = start.to(self.images.device).flatten(0, 1)
         check_finite(start[self.mask], "start")
         self.images = torch.where(self.mask.unsqueeze(-1), start, self.images)
 
-    def _unset(self, best: Tensor) -> Tensor:
-        return (best == -torch.inf).to(self.images.device)[:, None, None, None]
-
     @torch.no_grad()
-    def sweep(self, epochs: int, plan: _Plan, progress: bool) -> tuple[Tensor, Tensor]:
+    def sweep(self, epochs: int, blocks: Plan, progress: bool) -> tuple[Tensor, Tensor]:
         """Metropolis-Hastings: log-densities (epochs + 1, B) and the shares of accepted proposals (B,)."""
         history = [self.log_prob()]
         accepted = torch.zeros(len(self.images), dtype=torch.float64, device=self.images.device)
         proposed = accepted.clone()
         with Progress("inpainting", epochs, shown=progress) as shown:
             for epoch in range(epochs):
-                for group in plan.groups:
-                    yes, asked = self._update(group, plan.height, plan.width)
+                for group in blocks.groups:
+                    yes, asked = self._update(group, blocks.size)
                     accepted += yes
                     proposed += asked
                 history.append(self.log_prob())
                 shown.update(epoch + 1, f"log-density {float(history[-1].mean()):.1f} nats an image")
         return torch.stack(history), accepted / proposed.clamp(min=1)
 
-    def _update(self, group: list[_Block], height: int, width: int) -> tuple[Tensor, Tensor]:
+    def _update(self, group: list[Block], size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Propose anew every block of a group; how many each image accepted, and how many there were, (B,)."""
-        old = self._patches(self.images, group, height, width)
-        free = self._patches(self.mask, group, height, width)
+        old = self._patches(self.images, group, size)
+        free = self._patches(self.mask, group, size)
         for k, block in enumerate(group):
             inside = torch.zeros_like(free[k])
-            inside[:, slice(*block.rows), slice(*block.columns)] = True
+            inside[(slice(None), *block.inner)] = True
             free[k] &= inside
         seen = None
         if self.observed is not None:
-            seen = self._patches(self.observed, group, height, width).flatten(0, 1)
+            seen = self._patches(self.observed, group, size).flatten(0, 1)
         old_flat, free_flat = old.flatten(0, 1), free.flatten(0, 1)
         asked = free.flatten(2).any(2)
         drawn = ancestral(
@@ -221,23 +236,23 @@ class _Filling:
         )
         assert drawn.log_prob is not None
         # log p' - log q' - (log p - log q): the factors of the drawn pixels cancel, those of the others stay
-        drawn_here = in_grid(self.ride, free_flat)
+        drawn_here = self.ride.predicted(free_flat)
         before = self.ride.log_prob(old_flat, seen).masked_fill(drawn_here, 0)
         after = drawn.log_prob.masked_fill(drawn_here, 0)
-        ratio = (after.double() - before.double()).sum((1, 2)).view(len(group), -1)
+        ratio = _per_image(after.double() - before.double()).view(len(group), -1)
         chance = torch.rand(ratio.shape, dtype=torch.float64, generator=self.generator).to(ratio)
         yes = (chance.log() < ratio) & asked
         new = drawn.images.view_as(old)
         for k, block in enumerate(group):
-            where = (yes[k][:, None, None] & free[k]).unsqueeze(-1)
-            place = self.images[:, block.top : block.top + height, block.left : block.left + width]
+            where = (_like(yes[k], free[k]) & free[k]).unsqueeze(-1)
+            place = self.images[(slice(None), *block.patch(size))]
             place.copy_(torch.where(where, new[k], place))
         return yes.sum(0), asked.sum(0)
 
     @staticmethod
-    def _patches(values: Tensor, group: list[_Block], height: int, width: int) -> Tensor:
+    def _patches(values: Tensor, group: list[Block], size: tuple[int, ...]) -> Tensor:
         """(blocks, B, height, width, ...)."""
-        return torch.stack([values[:, b.top : b.top + height, b.left : b.left + width] for b in group])
+        return torch.stack([values[(slice(None), *block.patch(size))] for block in group])
 
     def climb(self, epochs: int, progress: bool) -> Tensor:
         """L-BFGS on the log-density of all images at once; each keeps its best. Log-densities (epochs + 1, B), fewer where
@@ -267,16 +282,16 @@ class _Filling:
                     if not bool(free.isfinite().all()):
                         warnings.warn(
                             f"the climb ended after {epoch} of {epochs} steps because the gradient is not finite: a "
-                            f"memory of the model overflows on images of {tuple(base.shape[1:3])} pixels; cut them smaller",
+                            f"memory of the model overflows on images of {tuple(base.shape[1:-1])} pixels; cut them smaller",
                             RuntimeWarning,
                             stacklevel=4,
                         )
                         break
                     with torch.no_grad():
                         images = filled()
-                        value = self.ride.log_prob(images, self.observed).double().sum((1, 2))
+                        value = _per_image(self.ride.log_prob(images, self.observed))
                         better = value > best
-                        self.images = torch.where(better[:, None, None, None], images, self.images)
+                        self.images = torch.where(_like(better, images), images, self.images)
                         best = torch.where(better, value, best)
                     history.append(best)
                     shown.update(epoch + 1, f"log-density {float(best.mean()):.1f} nats an image")
@@ -284,42 +299,3 @@ class _Filling:
             for p in frozen:
                 p.requires_grad_(True)
         return torch.stack(history)
-
-
-def _plan(mask: Tensor, patch: int | None, inner: int, stride: int) -> _Plan:
-    """Patches whose inner blocks cover the unknown pixels of a mask (H, W)."""
-    height, width = mask.shape
-    rows, columns = (mask.any(axis).nonzero().flatten().tolist() for axis in (1, 0))
-    h, w = (height, width) if patch is None else (min(patch, height), min(patch, width))
-    around = 0 if patch is None else (patch - inner) // 2
-    blocks = []
-    for i in _starts(rows[0], rows[-1] + 1, inner, stride):
-        for j in _starts(columns[0], columns[-1] + 1, inner, stride):
-            if not bool(mask[i : i + inner, j : j + inner].any()):
-                continue
-            # at the border of the image a patch is moved inwards, not cut
-            top, left = (min(max(at - around, 0), size) for at, size in ((i, height - h), (j, width - w)))
-            blocks.append(_Block(top, left, (i - top, i - top + inner), (j - left, j - left + inner)))
-    groups: list[list[_Block]] = []
-    for block in blocks:
-        for group in groups:
-            if all(_apart(block, other, h, w) and _apart(other, block, h, w) for other in group):
-                group.append(block)
-                break
-        else:
-            groups.append([block])
-    return _Plan(h, w, groups)
-
-
-def _starts(first: int, end: int, length: int, stride: int) -> list[int]:
-    """Where blocks begin that cover [first, end), the last one flush with its end."""
-    last = max(first, end - length)
-    return sorted({*range(first, last, stride), last})
-
-
-def _apart(block: _Block, other: _Block, height: int, width: int) -> bool:
-    """Whether nothing that ``other`` draws anew lies in the patch of ``block``."""
-    i, j = other.top - block.top, other.left - block.left
-    rows = (i + other.rows[0], i + other.rows[1])
-    columns = (j + other.columns[0], j + other.columns[1])
-    return rows[1] <= 0 or rows[0] >= height or columns[1] <= 0 or columns[0] >= width

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ..lattices.neighborhood import as_image_batch
-from ..mixture.finite import check_finite
+from ..mixture.finite import check_each_finite, check_finite
 from ..ride.model import RideModel
 from ..ride.stacked import StackedModel
 from .stepping import WavefrontEvaluator
@@ -27,13 +28,11 @@ class Noise:
     """(N, H', W', C)."""
 
     @classmethod
-    def draw(
-        cls, ride: RideModel, n: int, rows: int, columns: int, generator: torch.Generator | None = None
-    ) -> Noise:
-        """For a grid of ``rows`` x ``columns`` predicted pixels."""
+    def draw(cls, ride: RideModel, n: int, *grid: int, generator: torch.Generator | None = None) -> Noise:
+        """For a grid of predicted pixels of these extents, rows and columns of an image."""
         dtype = ride.marginal.dtype
-        uniform = torch.rand((n, rows, columns), generator=generator, dtype=dtype)
-        normal = torch.randn((n, rows, columns, ride.channels), generator=generator, dtype=dtype)
+        uniform = torch.rand((n, *grid), generator=generator, dtype=dtype)
+        normal = torch.randn((n, *grid, ride.channels), generator=generator, dtype=dtype)
         return cls(uniform.to(ride.marginal), normal.to(ride.marginal))
 
 
@@ -60,29 +59,22 @@ def drawable(ride: RideModel, images: Tensor, mask: Tensor, name: str = "mask") 
     """
     if mask.dtype != torch.bool:
         raise TypeError(f"{name} must be torch.bool, True where a pixel is unknown, got {mask.dtype}")
-    shape = tuple(images.shape[:3])
+    shape = tuple(images.shape[:-1])
     if tuple(mask.shape) not in (shape, shape[1:]):
         raise ValueError(f"{name} must have shape {shape[1:]} or {shape}, got {tuple(mask.shape)}")
     mask = mask.expand(shape)
     if not bool(mask.any()):
         raise ValueError(f"{name} must be True somewhere: there is nothing to fill")
-    if not ride.pad:
-        top, bottom, left, right = ride.neighborhood.margins
-        if int(in_grid(ride, mask).sum()) < int(mask.sum()):
-            raise ValueError(
-                f"{name} must leave known the pixels without a whole neighbourhood: {top} rows above, {bottom} below, "
-                f"{left} columns left and {right} right"
-            )
+    if not ride.pad and int(ride.predicted(mask).sum()) < int(mask.sum()):
+        sides = ride.neighborhood.margins
+        places = (
+            ("rows above", "below", "columns left", "right") if ride.ndim == 2 else ("before", "after") * 3
+        )
+        *told, last = (f"{side} {place}" for side, place in zip(sides, places, strict=False))
+        raise ValueError(
+            f"{name} must leave known the pixels without a whole neighbourhood: {', '.join(told)} and {last}"
+        )
     return mask
-
-
-def in_grid(ride: RideModel, values: Tensor) -> Tensor:
-    """What of (N, H, W, ...) lies at the predicted pixels, (N, H', W', ...)."""
-    if ride.pad:
-        return values
-    top, _, left, _ = ride.neighborhood.margins
-    rows, columns = ride.neighborhood.grid(*values.shape[1:3])
-    return values[:, top : top + rows, left : left + columns]
 
 
 @torch.no_grad()
@@ -113,24 +105,25 @@ def ancestral(
 
     Raises:
         TypeError, ValueError: images or mask do not fit, see :meth:`RIDE.canvas` and :func:`drawable`.
+        FloatingPointError: what is drawn is not finite; the message names the image.
     """
     canvas, seen = ride.canvases(images, observed)
-    images = as_image_batch(images)
+    images = as_image_batch(images, ndim=ride.ndim)
     nb = ride.neighborhood
-    rows, columns = nb.grid(*canvas.shape[1:3])
+    grid = nb.grid(*canvas.shape[1:-1])
     at = None
     if mask is not None:
         mask = drawable(ride, images, mask)
         canvas = canvas.clone()
-        top, _, left, _ = nb.margins if ride.pad else (0,) * 4
-        region = canvas[:, top : top + images.shape[1], left : left + images.shape[2]]
+        # of a canvas with a border the image is what is predicted
+        region = nb.inner(canvas) if ride.pad else canvas
         known = images[~mask]
         region[mask] = 0  # whatever was there, NaN even, must not be seen
         check_finite(known, "images")
-        at = _by_pixel(in_grid(ride, mask).unsqueeze(-1))
+        at = _by_pixel(ride.predicted(mask).unsqueeze(-1))
     if noise is None:
-        noise = Noise.draw(ride, len(canvas), rows, columns, generator)
-    wanted = (len(canvas), rows, columns)
+        noise = Noise.draw(ride, len(canvas), *grid, generator=generator)
+    wanted = (len(canvas), *grid)
     if noise.uniform.shape != wanted or noise.normal.shape != (*wanted, ride.channels):
         raise ValueError(
             f"noise must hold {wanted} uniform and {(*wanted, ride.channels)} normal numbers, "
@@ -138,7 +131,7 @@ def ancestral(
         )
     uniform, normal = _by_pixel(noise.uniform.unsqueeze(-1)).squeeze(-1), _by_pixel(noise.normal)
     evaluator = WavefrontEvaluator(ride, canvas, seen, order=order)
-    unknown = rows * columns if at is None else int(at.any(2).any(1).sum())
+    unknown = prod(grid) if at is None else int(at.any(2).any(1).sum())
     for step in evaluator:
         here = None if at is None else at[step.pixels]
         drawing = len(step.pixels) if here is None else int(here.any(2).any(1).sum())
@@ -158,6 +151,7 @@ def ancestral(
     if ride.pad:
         drawn = nb.targets(drawn)
     drawn = drawn.contiguous()
+    check_each_finite(drawn, "what is drawn")
     # in one scan, several times as fast as step by step
     return Drawn(drawn, ride.log_prob(drawn, observed) if with_log_prob else None)
 
@@ -165,15 +159,14 @@ def ancestral(
 def sample(
     ride: RideModel,
     n: int,
-    height: int,
-    width: int,
-    *,
+    *size: int,
     margin: int = 8,
     observed: Tensor | None = None,
     clamp: Bounds | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Draw ``n`` images (n, height, width, C) by W + (r+1) H batched steps.
+    """Draw ``n`` images of a size: (n, height, width, C) by W + (r+1) H batched steps, or what else lies on the model's
+    axes.
 
     A stationary model needs a border to start from: independent draws from the marginal of the pixels, and ``margin``
     rows above and columns at both sides that are drawn too and cut off. A model that pads starts from nothing.
@@ -185,11 +178,13 @@ def sample(
     Raises:
         ValueError: a size or the margin is out of range, or ``observed`` does not fit.
     """
-    for name, value in (("n", n), ("height", height), ("width", width)):
+    names = ("height", "width") if ride.ndim == 2 else ("size",) * ride.ndim
+    if len(size) != ride.ndim:
+        raise ValueError(f"size must have {ride.ndim} extents, those of the model's axes, got {size}")
+    for name, value in zip(("n", *names), (n, *size), strict=True):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    pixels = ride.marginal
-    return _draw(ride, (n, height, width), pixels, margin, observed, clamp, generator)
+    return _draw(ride, (n, *size), ride.marginal, margin, observed, clamp, generator)
 
 
 @torch.no_grad()
@@ -267,36 +262,39 @@ def texture(
 
 def _draw(
     ride: RideModel,
-    size: tuple[int, int, int],
+    size: tuple[int, ...],
     pixels: Tensor,
     margin: int,
     observed: Tensor | None,
     clamp: Bounds | None,
     generator: torch.Generator | None,
 ) -> Tensor:
-    n, height, width = size
+    n, *extents = size
     if margin < 0:
         raise ValueError(f"margin must not be negative, got {margin}")
-    if observed is not None and tuple(observed.shape[:3]) != size:
+    if observed is not None and tuple(observed.shape[:-1]) != size:
         raise ValueError(
             f"observed must have shape {(*size, ride.observed_channels)}, got {tuple(observed.shape)}"
         )
     if ride.pad:
         blank = ride.marginal.new_zeros(*size, ride.channels)
         return ancestral(ride, blank, observed=observed, clamp=clamp, generator=generator).images
-    top, bottom, left, right = ride.neighborhood.margins
-    above, before, after = max(margin, top), max(margin, left), max(margin, right)
-    shape = (n, height + above + bottom, width + before + after)
+    # nothing is drawn after the last row: what comes before does not depend on it
+    sides = [max(margin, side) for side in ride.neighborhood.margins]
+    sides[1] = ride.neighborhood.margins[1]
+    borders = list(zip(sides[::2], sides[1::2], strict=True))
+    shape = (n, *(extent + sum(pair) for extent, pair in zip(extents, borders, strict=True)))
     canvas = pixels[torch.randint(len(pixels), shape, generator=generator).to(pixels.device)]
     seen = None
     if observed is not None:
         # what is observed beyond the border is unknown; the nearest that is known is a fair guess
-        borders = (before, after, above, bottom)
-        seen = functional.pad(observed.movedim(-1, 1), borders, mode="replicate").movedim(1, -1)
+        around = [side for pair in reversed(borders) for side in pair]
+        seen = functional.pad(observed.movedim(-1, 1), around, mode="replicate").movedim(1, -1)
     drawn = ancestral(ride, canvas, observed=seen, clamp=clamp, generator=generator).images
-    return drawn[:, above : above + height, before : before + width].contiguous()
+    places = zip((before for before, _ in borders), extents, strict=True)
+    return drawn[(slice(None), *(slice(before, before + size) for before, size in places))].contiguous()
 
 
 def _by_pixel(values: Tensor) -> Tensor:
-    """(N, H', W', ...) as (H' W', N, ...), the evaluator's layout."""
-    return values.permute(1, 2, 0, 3).flatten(0, 1).contiguous()
+    """(N, H', W', C) as (H' W', N, C), the evaluator's layout."""
+    return values.movedim(0, -2).flatten(0, -3).contiguous()

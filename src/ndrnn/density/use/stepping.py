@@ -2,7 +2,8 @@
 
 Likelihood, sampling and coding share it. Pixel (i, j) is in wavefront j + (r+1) i. The left predecessor of row i is
 row i of the wavefront before, the upper one is row i-1 of the wavefront r+1 steps before, so that a ring of r+2
-wavefronts is all that is kept.
+wavefronts is all that is kept. A volume's rows are those of all its planes: pixel (i, j, k) is in wavefront
+k + (r+1) j + (r+1)^2 i, and a signal has one row.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +21,10 @@ from ...nn.layers import ScanLayer
 from ...scan import step
 from ..mixture.drawing import Drawer
 from ..mixture.likelihood import MixtureParams, log_density
+from ..mixture.precision import own_precision
 from ..ride.model import RideModel
+
+Places = slice | Tensor
 
 
 @dataclass(frozen=True)
@@ -31,28 +36,64 @@ class Step:
     inputs: Tensor
     """Their neighbourhoods (m N, num_inputs), not whitened, pixel by pixel."""
     hidden: Tensor
-    """Their top hidden vectors (m N, hidden_size), overwritten by the wavefront r+2 steps later."""
+    """Their top hidden vectors (m N, hidden_size), of images overwritten by the wavefront r+2 steps later."""
     at: Tensor
     """Row-major indices (m,) of the pixels in the canvas."""
+
+
+class _Rows:
+    """The rows of a grid, all but its last axis, and when each of them begins.
+
+    A row has a number among those of the grid, and a place among the rows with a border of one before each axis, where
+    nothing is ever written: those of the predecessors of first rows.
+    """
+
+    def __init__(self, grid: Sequence[int], strides: Sequence[int], device: torch.device) -> None:
+        self.shape, self.columns = tuple(grid[:-1]), grid[-1]
+        self.strides = tuple(strides)
+        self.total = prod(size + 1 for size in self.shape)
+        self.steps = sum(s * (size - 1) for s, size in zip(strides, grid, strict=True)) + 1
+        number = torch.arange(prod(self.shape), device=device)
+        start, place, rest, border = torch.zeros_like(number), torch.zeros_like(number), number, 1
+        self.back: list[int] = []
+        """How far before a row its predecessor along each of the axes is, among the places."""
+        for size, stride in zip(reversed(self.shape), reversed(self.strides[:-1]), strict=True):
+            start, place = start + rest % size * stride, place + (rest % size + 1) * border
+            self.back.insert(0, border)
+            rest, border = rest // size, border * (size + 1)
+        self.number, self.start, self.place = number, start, place
+
+    def at(self, t: int) -> tuple[Tensor, Places]:
+        """The numbers of the rows that have a pixel in wavefront ``t``, and their places."""
+        if len(self.shape) > 1:
+            rows = ((self.start <= t) & (self.start > t - self.columns)).nonzero().squeeze(1)
+            return rows, self.place[rows]
+        # those of an image lie side by side
+        slope, count = self.strides[0], prod(self.shape)
+        first = max(0, -((self.columns - 1 - t) // slope))
+        last = max(first, min(count - 1, t // slope) + 1)
+        begin = len(self.shape)
+        return self.number[first:last], slice(first + begin, last + begin)
 
 
 class _Layer(ABC):
     """One layer, and rings of the states in its last wavefronts.
 
-    A slot of a ring holds the states of all rows of the grid, (rows + 1) * batch of them, row by row, so that those
-    of neighbouring rows are a slice of it. Row -1, and every row before its first pixel, is the boundary of the grid:
-    nothing is ever written there, and it is zero.
+    A slot of a ring holds the states of all rows of the grid, of all images of each side by side, so that those of
+    neighbouring rows of an image are a slice of it. What lies before the grid, and every row before its first pixel, is
+    the boundary: nothing is ever written there, and it is zero.
 
     Args:
-        size: numbers of wavefronts to remember, and of states in each.
+        rows: of the grid.
         batch: images.
         like: a parameter of the layer.
         widths: of the states of a pixel.
     """
 
-    def __init__(self, size: tuple[int, int], batch: int, like: Tensor, widths: Sequence[int]) -> None:
-        self._slope, self._batch = size[0] - 1, batch
-        self._rings = [like.new_zeros(*size, width).unbind() for width in widths]
+    def __init__(self, rows: _Rows, batch: int, like: Tensor, widths: Sequence[int]) -> None:
+        self._rows, self._batch = rows, batch
+        slots = rows.strides[0] + 1
+        self._rings = [like.new_zeros(slots, rows.total, batch, width).unbind() for width in widths]
 
     def clear(self) -> None:
         """Forget all states: the boundary of the grid is zero."""
@@ -60,15 +101,27 @@ class _Layer(ABC):
             for slot in ring:
                 slot.zero_()
 
-    def step(self, x: Tensor, rows: tuple[int, int], t: int) -> Tensor:
-        """Hidden vectors (m N, H) of the rows [first, last) in wavefront ``t`` from inputs (m N, C)."""
+    def step(self, x: Tensor, places: Places, t: int) -> Tensor:
+        """Hidden vectors (m N, H) of the rows at some places in wavefront ``t`` from inputs (m N, C)."""
+        # along the last axis the row itself, one wavefront ago
+        back = [*zip(self._rows.strides, self._rows.back, strict=False), (1, 0)]
+        before = [[self._read(ring, t - ago, places, shift) for ring in self._rings] for ago, shift in back]
+        if isinstance(places, slice):
+            return self.advance(x, before, [self._read(ring, t, places, 0) for ring in self._rings])
+        new = [torch.empty_like(state) for state in before[-1]]
+        hidden = self.advance(x, before, new)
+        for ring, state in zip(self._rings, new, strict=True):
+            slot = ring[t % len(ring)]
+            slot.index_copy_(0, places, state.view(-1, *slot.shape[1:]))
+        return hidden
 
-        def states(before: int, above: int) -> list[Tensor]:
-            """Those ``before`` wavefronts ago, of the rows or of the ones above them."""
-            at = slice(*((row + 1 - above) * self._batch for row in rows))
-            return [ring[(t - before) % len(ring)][at] for ring in self._rings]
-
-        return self.advance(x, [states(self._slope, 1), states(1, 0)], states(0, 0))
+    @staticmethod
+    def _read(ring: Sequence[Tensor], t: int, places: Places, shift: int) -> Tensor:
+        """States (m N, H) of wavefront ``t``, of the rows so far before some places; a view where they are a slice."""
+        slot = ring[t % len(ring)]
+        if isinstance(places, slice):
+            return slot[places.start - shift : places.stop - shift].flatten(0, 1)
+        return slot.index_select(0, places - shift).flatten(0, 1)
 
     @abstractmethod
     def advance(self, x: Tensor, before: Sequence[Sequence[Tensor]], new: Sequence[Tensor]) -> Tensor:
@@ -79,7 +132,7 @@ class _Scan(_Layer):
     """A scan, one step of its cell at a time."""
 
     def __init__(
-        self, layer: ScanLayer, size: tuple[int, int], batch: int, first: tuple[Tensor, Tensor] | None
+        self, layer: ScanLayer, rows: _Rows, batch: int, first: tuple[Tensor, Tensor] | None
     ) -> None:
         self.cell, self.params = layer.cell, layer.params
         if first is not None:
@@ -90,7 +143,7 @@ class _Scan(_Layer):
             bias = -shift if self.params.bias is None else self.params.bias - shift
             self.params = self.params._replace(weight_ih=weight_ih, bias=bias)
         widths = [layer.hidden_size] * (1 + self.cell.memory)
-        super().__init__(size, batch, self.params.weight_ih, widths)
+        super().__init__(rows, batch, self.params.weight_ih, widths)
 
     def advance(self, x: Tensor, before: Sequence[Sequence[Tensor]], new: Sequence[Tensor]) -> Tensor:
         h, *c = zip(*before, strict=True)
@@ -105,26 +158,28 @@ class _Other(_Layer):
         self,
         layer: nn.Module,
         inputs: int,
-        size: tuple[int, int],
+        rows: _Rows,
         batch: int,
         first: tuple[Tensor, Tensor] | None,
     ) -> None:
         self.layer, self.first = layer, first
         like = next(layer.parameters())
         # the form of a state is the layer's own: a face an axis, of one part or of several
-        _, state = layer(like.new_zeros(1, 1, 1, inputs), return_state=True)
+        self._axes = (1,) * len(rows.strides)
+        _, state = layer(like.new_zeros(1, *self._axes, inputs), return_state=True)
         faces, self._form = tree_flatten(state)
-        super().__init__(size, batch, like, [face.shape[-1] for face in faces[::2]])
+        super().__init__(rows, batch, like, [face.shape[-1] for face in faces[:: len(self._axes)]])
 
     def advance(self, x: Tensor, before: Sequence[Sequence[Tensor]], new: Sequence[Tensor]) -> Tensor:
         if self.first is not None:
             transform, mean = self.first
             x = (x - mean) @ transform.T
-        faces = [state.view(1, len(x), 1, -1) for part in zip(*before, strict=True) for state in part]
+        shape = (1, len(x), *self._axes[1:], -1)
+        faces = [state.reshape(shape) for part in zip(*before, strict=True) for state in part]
         state = tree_unflatten(faces, self._form)
-        y, exits = self.layer(x.view(len(x), 1, 1, -1), initial_state=state, return_state=True)
+        y, exits = self.layer(x.view(len(x), *self._axes, -1), initial_state=state, return_state=True)
         # of a single point all faces hold the same
-        for to, face in zip(new, tree_flatten(exits)[0][::2], strict=True):
+        for to, face in zip(new, tree_flatten(exits)[0][:: len(self._axes)], strict=True):
             to.copy_(face.view_as(to))
         result: Tensor = y.view(len(x), -1)
         return result
@@ -150,58 +205,75 @@ class WavefrontEvaluator:
             raise ValueError(f'order must be "wavefront" or "raster", got {order!r}')
         nb = ride.neighborhood
         self.ride = ride
-        batch, height, width, channels = canvas.shape
+        batch, *lattice, channels = canvas.shape
+        device = canvas.device
         self.shape = canvas.shape
-        self.rows, self.columns = nb.grid(height, width)
-        # in raster order every row starts only when the one before is complete
-        self.slope = nb.slope if order == "wavefront" else max(nb.slope, self.columns)
-        self.flat = canvas.permute(1, 2, 0, 3).reshape(height * width, batch, channels).contiguous()
+        self.grid = nb.grid(*lattice)
+        """Extents of the pixels that are walked over."""
+        strides = nb.strides
+        if order == "raster":
+            # every row starts only when the one before is complete
+            one_by_one = [1]
+            for size, least in zip(reversed(self.grid[1:]), reversed(strides[:-1]), strict=True):
+                one_by_one.insert(0, max(least, one_by_one[0] * size))
+            strides = tuple(one_by_one)
+        self._rows = _Rows(self.grid, strides, device)
+        self.flat = canvas.movedim(0, -2).reshape(-1, batch, channels).contiguous()
         self.seen = None
         if observed is not None:
-            self.seen = observed.permute(1, 2, 0, 3).reshape(height * width, batch, -1).contiguous()
-        top, _, left, _ = nb.margins
-        device = canvas.device
-        self._corner, self._width = top * width + left, width
-        self._shift = torch.tensor([i * width + j for i, j in nb.offsets], dtype=torch.long, device=device)
-        self._observed_shift = torch.tensor(
-            [i * width + j for i, j in nb.observed_offsets], dtype=torch.long, device=device
-        )
-        self._row_index = torch.arange(self.rows, device=device)
+            self.seen = observed.movedim(0, -2).reshape(len(self.flat), batch, -1).contiguous()
+        self._shift = nb.flat_offsets(nb.offsets, lattice).to(device)
+        self._observed_shift = nb.flat_offsets(nb.observed_offsets, lattice).to(device)
+        # where the first pixel of every row is in the canvas, less its wavefront
+        numbers = nb.inner(torch.arange(len(self.flat), device=device).view(1, *lattice))
+        self._begin = numbers[..., 0].flatten() - self._rows.start
+        self._first = self._rows.number * self._rows.columns - self._rows.start
+        with own_precision(device):
+            self._fold(ride, batch)
+
+    def _fold(self, ride: RideModel, batch: int) -> None:
+        """Lay out layers and mixture, the whitening folded into both."""
         whitening = ride.whitening
         folded = (whitening.input_transform, whitening.input_mean)
-        size = (self.slope + 1, (self.rows + 1) * batch)
         self._layers: list[_Layer] = []
         for layer in ride.layers:
             first = None if self._layers else folded
             inputs = ride.hidden_size if self._layers else whitening.num_inputs
             if isinstance(layer, ScanLayer):
-                self._layers.append(_Scan(layer, size, batch, first))
+                self._layers.append(_Scan(layer, self._rows, batch, first))
             else:
-                self._layers.append(_Other(layer, inputs, size, batch, first))
+                self._layers.append(_Other(layer, inputs, self._rows, batch, first))
         self._params = MixtureParams(*(p.detach() for p in ride.mcgsm.mixture_params()))
         # what does not depend on the pixel is folded into the mixture: y = y_whitened O + b + P x
         self._predictor = whitening.predictor.T
         constant = whitening.output_mean - whitening.input_mean @ self._predictor
         self._drawer = Drawer(self._params, whitening.output_inverse, constant)
 
+    @property
+    def rows(self) -> int:
+        """Rows of the grid, those of all planes of a volume."""
+        return len(self._rows.number)
+
+    @property
+    def columns(self) -> int:
+        """Pixels of a row."""
+        return self._rows.columns
+
     def __iter__(self) -> Iterator[Step]:
-        slope, columns = self.slope, self.columns
         for state in self._layers:
             state.clear()
-        for t in range(columns + slope * (self.rows - 1)):
-            first = max(0, -((columns - 1 - t) // slope))
-            last = min(self.rows - 1, t // slope) + 1
-            if first >= last:
+        for t in range(self._rows.steps):
+            rows, places = self._rows.at(t)
+            if not len(rows):
                 continue
-            i = self._row_index[first:last]
-            at = i * (self._width - slope) + (t + self._corner)
+            at = self._begin[rows] + t
             # not around the loop: the caller's own code runs between the steps
-            with torch.no_grad():
+            with torch.no_grad(), own_precision(self.flat.device):
                 x = self._gather(at)
                 hidden = x
                 for layer in self._layers:
-                    hidden = layer.step(hidden, (first, last), t)
-            yield Step(i * (columns - slope) + t, x, hidden, at)
+                    hidden = layer.step(hidden, places, t)
+            yield Step(self._first[rows] + t, x, hidden, at)
 
     @torch.no_grad()
     def log_prob(self, step: Step) -> Tensor:
@@ -214,8 +286,10 @@ class WavefrontEvaluator:
     @torch.no_grad()
     def draw(self, step: Step, uniform: Tensor, normal: Tensor) -> Tensor:
         """Samples (m, N, C) at the pixels of a step from random numbers (m, N) and (m, N, C)."""
-        drawn = self._drawer.draw(step.hidden, uniform.reshape(-1), normal.flatten(0, 1))
-        return drawn.addmm_(step.inputs, self._predictor).view(len(step.at), -1, self.flat.shape[-1])
+        with own_precision(self.flat.device):
+            drawn = self._drawer.draw(step.hidden, uniform.reshape(-1), normal.flatten(0, 1))
+            drawn.addmm_(step.inputs, self._predictor)
+        return drawn.view(len(step.at), -1, self.flat.shape[-1])
 
     def write(self, step: Step, values: Tensor) -> None:
         """Put values (m, N, C) at the pixels of a step."""
@@ -223,8 +297,8 @@ class WavefrontEvaluator:
 
     def images(self) -> Tensor:
         """The canvas (N, H, W, C) as it stands."""
-        n, height, width, channels = self.shape
-        return self.flat.view(height, width, n, channels).permute(2, 0, 1, 3)
+        n, *lattice, channels = self.shape
+        return self.flat.view(*lattice, n, channels).movedim(-2, 0)
 
     def _gather(self, at: Tensor) -> Tensor:
         """The neighbourhoods (m N, num_inputs) of m pixels."""
