@@ -11,8 +11,12 @@ import pytest
 
 from ndrnn.density import compress, decompress
 from ndrnn.density.use.codec import decode, header
+from ndrnn.scan.operators import kernels
 
 from .conftest import make_ride, picture
+
+if kernels.refusal is not None:
+    pytest.skip(kernels.refusal, allow_module_level=True)
 
 RIDE = make_ride(hidden=3)
 IMAGE = picture((20, 18, 3), 1)

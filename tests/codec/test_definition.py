@@ -169,3 +169,13 @@ def test_calls_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="observed must have shape"):
         kernels.encode(network, values, none[:, 1:], None, letters, **options)
     assert kernels.encode(network, values, none, None, letters, **{**options, "room": 2}) is None
+
+
+def test_without_its_compiled_code_there_is_no_codec(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels.kernels, "refusal", "not built")
+    with pytest.raises(ImportError, match="the codec is compiled code: not built"):
+        kernels.instruction_sets()
+    monkeypatch.undo()
+    monkeypatch.setattr(type(kernels.kernels), "library", object())
+    with pytest.raises(ImportError, match="of another version"):
+        kernels.instruction_sets()

@@ -259,10 +259,13 @@ def _isa(name: str | None) -> bytes:
 
 def _library() -> ctypes.CDLL:
     if kernels.refusal is not None:
-        raise RuntimeError(f"the codec is compiled code: {kernels.refusal}")
+        raise ImportError(f"the codec is compiled code: {kernels.refusal}")
     library = kernels.library
-    if library.ndrnn_codec_plane_bytes() != ctypes.sizeof(_Plane):
-        raise RuntimeError("the compiled kernels (ndrnn_cpu.so) are of another version than this package")
+    known = getattr(library, "ndrnn_codec_plane_bytes", None)
+    if known is None or known() != ctypes.sizeof(_Plane):
+        raise ImportError(
+            "the compiled kernels (ndrnn_cpu.so) are of another version than this package: build them anew"
+        )
     return library
 
 
