@@ -2,13 +2,15 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from benchmarks import __main__ as command
-from benchmarks import conformance, density, ride, table
+from benchmarks import codec, conformance, density, ride, table
 from benchmarks.measure import Effort, Times
 from benchmarks.scaling import exponent
 from benchmarks.workloads import MAIN, Workload
+from PIL import Image
 
 from ndrnn import RIDE
 
@@ -34,6 +36,19 @@ def test_a_section_measures_what_is_asked_for(monkeypatch):
     (row,) = found.rows
     assert row[0] == wanted.name == "MCGSM; float64; 1 thread"
     assert all(isinstance(value, float) and value > 0 for value in row[1:])
+
+
+def test_a_coder_is_measured_only_if_the_picture_comes_back(tmp_path, monkeypatch):
+    values = np.random.default_rng(0).integers(0, 256, (9, 12)).astype(np.uint8)
+    Image.fromarray(values).save(tmp_path / "noise.png")
+    order = {"path": str(tmp_path / "noise.png"), "grey": True, "crop": (8, 10), "model": "", "coder": "PNG"}
+    found = codec.measure_one(order)
+    assert found["bits"] > 8
+    assert found["encode"] > 0 < found["decode"]
+    write, _ = codec.by_pillow("PNG")
+    monkeypatch.setitem(codec.CODERS, "PNG", lambda _: (write, lambda data: np.zeros((8, 10), np.uint8)))
+    with pytest.raises(RuntimeError, match="did not come back"):
+        codec.measure_one(order)
 
 
 def test_share_and_ratio_are_medians_over_rounds():

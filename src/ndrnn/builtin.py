@@ -27,6 +27,7 @@ registry.models.declare(
         "ScanUNet": "ndrnn.nn.networks.unet:ScanUNet",
         "MCGSM": "ndrnn.density.mixture.mcgsm:MCGSM",
         "RIDE": "ndrnn.density.rides:RIDE",
+        "PlaneModel": "ndrnn.density.use.codec.model:PlaneModel",
         "MultiscaleRIDE": "ndrnn.density.rides:MultiscaleRIDE",
         "LumaChromaRIDE": "ndrnn.density.rides:LumaChromaRIDE",
         "LabelTask": "ndrnn.tasks.label:LabelTask",

@@ -1,5 +1,9 @@
 """The commands that compress, with a model that was not trained."""
 
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,65 +11,195 @@ import pytest
 import torch
 from PIL import Image
 
-from ndrnn.app.commands import compress, decompress
-from ndrnn.density import RIDE
-from ndrnn.density import compress as to_bytes
+import ndrnn as library
+from ndrnn.app import codec_model, samples
+from ndrnn.density import RIDE, CausalNeighborhood
+from ndrnn.saving import shipped
+from ndrnn.scan.operators import kernels
 
-pytest.importorskip("constriction")
+pytestmark = pytest.mark.skipif(kernels.refusal is not None, reason=str(kernels.refusal))
 
 
 @pytest.fixture
-def model(monkeypatch):
-    """Stands for the run of a task; its options can be changed."""
+def model(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    ride = RIDE(3, num_components=2, num_scales=1, num_features=2)
-    task, reader = (
-        SimpleNamespace(model=ride, levels=256),
-        SimpleNamespace(invert=False),
+    path = tmp_path / "models" / "small.safetensors"
+    path.parent.mkdir()
+    library.save(RIDE(3, num_components=2, num_scales=1, num_features=2), path)
+    return path
+
+
+def write_pictures(folder: Path) -> dict[str, Image.Image]:
+    """One of every kind."""
+    rng = np.random.default_rng(0)
+    values = rng.integers(0, 256, (7, 9, 4)).astype(np.uint8)
+    colour = Image.fromarray(values[..., :3])
+    pictures = {
+        "grey": Image.fromarray(values[..., 0]),
+        "deep/sixteen": Image.fromarray(values[..., 0].astype(np.uint16) * 257),
+        "deep/colour": colour,
+        "opacity": Image.fromarray(values),
+        "grey opacity": Image.fromarray(values[..., :2]),
+        "palette": colour.quantize(5),
+        "lines": Image.fromarray(values[..., 0] > 100),
+    }
+    for name, image in pictures.items():
+        path = folder / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path, icc_profile=b"profile" if name == "opacity" else None)
+    return pictures
+
+
+def test_pictures_of_all_kinds_come_back(model, ndrnn, tmp_path):
+    pictures = write_pictures(tmp_path / "in")
+    ran = ndrnn("compress", tmp_path / "in", "--model", model, "--out", tmp_path / "small", "--json")
+    assert ran.status == 0, ran.err
+    assert ran.json["model"] == "small"
+    assert len(ran.json["files"]) == len(pictures)
+    assert (tmp_path / "small" / "deep" / "colour.ndrnn").exists()
+    size = (tmp_path / "small" / "grey.ndrnn").stat().st_size
+    row = next(row for row in ran.json["files"] if row["file"].endswith("/grey.ndrnn"))
+    assert (row["bytes"], row["bits"]) == (size, 8 * size / 63)
+    assert row["ratio"] == size / (tmp_path / "in" / "grey.png").stat().st_size
+    ran = ndrnn("decompress", tmp_path / "small", "--model", model, "--out", tmp_path / "out")
+    assert ran.status == 0, ran.err
+    for name, image in pictures.items():
+        with Image.open(tmp_path / "out" / f"{name}.png") as back:
+            assert back.mode == image.mode
+            assert np.array_equal(np.asarray(back), np.asarray(image))
+            assert back.getpalette() == image.getpalette()
+            assert back.info.get("icc_profile") == (b"profile" if name == "opacity" else None)
+
+
+def test_sixteen_bits_in_colour(model, ndrnn, tmp_path):
+    values = np.random.default_rng(0).integers(0, 65536, (5, 6, 3)).astype(np.uint16)
+    (tmp_path / "deep.png").write_bytes(samples.write(samples.Samples(values, 16)))
+    assert ndrnn("compress", tmp_path / "deep.png", "--model", model).status == 0
+    (tmp_path / "deep.png").unlink()
+    assert ndrnn("decompress", tmp_path / "deep.ndrnn", "--model", model).status == 0
+    back = samples.read((tmp_path / "deep.png").read_bytes(), "deep.png", "deep.png")
+    assert np.array_equal(back.values, values)
+
+
+def test_volumes_are_the_same_file_again():
+    nibabel = pytest.importorskip("nibabel")
+    rng = np.random.default_rng(0)
+    for kind in ("<i2", ">i2", "u1", "i1", "<u2"):
+        values = rng.integers(-100, 100, (4, 5, 6)).astype(kind)
+        image = nibabel.Nifti1Image(values, np.diag([1.0, 2.0, 3.0, 1.0]))
+        image.set_data_dtype(kind)
+        data = image.to_bytes()
+        read = samples.read(gzip.compress(data), "v.nii.gz", "v.nii.gz")
+        assert read.values.shape == (4, 5, 6)
+        assert read.values.dtype == (np.uint8 if kind.endswith("1") else np.uint16)
+        assert samples.write(read) == data
+        order = np.argsort(read.values.reshape(-1), kind="stable")
+        assert (np.diff(values.reshape(-1)[order].astype(int)) >= 0).all()
+
+
+def test_a_model_of_negatives_codes_negatives(model, ndrnn, tmp_path, monkeypatch):
+    whole = codec_model.load
+    monkeypatch.setattr(
+        codec_model, "load", lambda path: (whole(path)[0], SimpleNamespace(invert=True), path)
     )
-    for command in (compress, decompress):
-        monkeypatch.setattr(command, "load_density", lambda path: (task, reader))
-    return task, reader
+    pictures = write_pictures(tmp_path / "in")
+    assert ndrnn("compress", tmp_path / "in", "--model", model, "--out", tmp_path / "small").status == 0
+    data = (tmp_path / "small" / "grey.ndrnn").read_bytes()
+    values = library.density.decompress(library.load(model), data).numpy()
+    assert np.array_equal(255 - values, np.asarray(pictures["grey"]))
+    assert ndrnn("decompress", tmp_path / "small", "--model", model, "--out", tmp_path / "out").status == 0
+    for name, image in pictures.items():
+        with Image.open(tmp_path / "out" / f"{name}.png") as back:
+            assert np.array_equal(np.asarray(back), np.asarray(image))
 
 
-@pytest.fixture
-def picture(tmp_path):
-    array = np.random.default_rng(0).integers(0, 256, (7, 9)).astype(np.uint8)
-    Image.fromarray(array).save(tmp_path / "picture.png")
-    return array
-
-
-@pytest.mark.parametrize("invert", [False, True])
-def test_a_model_of_negatives_codes_negatives(invert, model, picture, ndrnn, tmp_path):
-    task, reader = model
-    reader.invert = invert
-    ran = ndrnn("compress", "run", tmp_path / "picture.png")
+def test_a_volume_is_the_same_file_again(ndrnn, tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    torch.manual_seed(0)
+    window = CausalNeighborhood.window(3, ndim=3)
+    library.save(
+        RIDE(3, neighborhood=window, num_components=2, num_scales=1, num_features=2),
+        tmp_path / "v.safetensors",
+    )
+    values = np.random.default_rng(0).integers(-900, 900, (4, 6, 5)).astype(np.int16)
+    data = nibabel.Nifti1Image(values, np.diag([1.0, 2.0, 3.0, 1.0])).to_bytes()
+    (tmp_path / "scan.nii.gz").write_bytes(gzip.compress(data))
+    ran = ndrnn("compress", tmp_path / "scan.nii.gz", "--model", tmp_path / "v.safetensors")
     assert ran.status == 0, ran.err
-    data = (tmp_path / "picture.ndrnn").read_bytes()
-    assert data == to_bytes(task.model, torch.from_numpy(255 - picture if invert else picture))
-    assert f"{len(data)} bytes, {8 * len(data) / 63:.3f} bits per pixel" in ran.out
-    (tmp_path / "picture.png").unlink()
-    ran = ndrnn("decompress", "run", tmp_path / "picture.ndrnn")
+    ran = ndrnn("decompress", tmp_path / "scan.ndrnn", "--model", tmp_path / "v.safetensors")
     assert ran.status == 0, ran.err
-    assert "7 x 9 pixels" in ran.out
-    with Image.open(tmp_path / "picture.png") as image:
-        assert np.array_equal(np.asarray(image), picture)
+    assert (tmp_path / "scan.nii").read_bytes() == data
 
 
-def test_other_levels_are_refused(model, picture, ndrnn, tmp_path):
-    model[0].levels = 16
-    ran = ndrnn("compress", "run", tmp_path / "picture.png")
+def test_nothing_is_written_over(model, ndrnn, tmp_path):
+    pictures = write_pictures(tmp_path / "in")
+    grey = tmp_path / "in" / "grey.png"
+    assert ndrnn("compress", grey, "--model", model).status == 0
+    target = grey.with_suffix(".ndrnn")
+    before = target.read_bytes()
+    target.write_bytes(b"mine")
+    ran = ndrnn("compress", grey, "--model", model)
+    assert ran.status == 1
+    assert "grey.ndrnn exists already" in ran.err
+    assert target.read_bytes() == b"mine"
+    assert ndrnn("compress", grey, "--model", model, "--force").status == 0
+    assert target.read_bytes() == before
+    ran = ndrnn("decompress", target, "--model", model)
+    assert ran.status == 1
+    assert "grey.png exists" in ran.err
+    assert np.array_equal(np.asarray(Image.open(grey)), np.asarray(pictures["grey"]))
+
+
+def test_parts_and_what_is_left_of_a_damaged_file(model, ndrnn, tmp_path):
+    values = np.random.default_rng(0).integers(0, 256, (20, 10)).astype(np.uint8)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    assert ndrnn("compress", tmp_path / "a.png", "--model", model, "--block", "10").status == 0
+    file = tmp_path / "a.ndrnn"
+    where = ["--model", model, "--out", tmp_path / "out", "--force"]
+    assert ndrnn("decompress", file, *where, "--region", "3:7,2:9").status == 0
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out" / "a.png")), values[3:7, 2:9])
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    ran = ndrnn("decompress", file, *where)
+    assert ran.status == 1
+    assert "a.ndrnn: block 1 at (10, 0): damaged" in ran.err
+    ran = ndrnn("decompress", file, *where, "--salvage")
+    assert ran.status == 1
+    assert "damaged: " in ran.err
+    back = np.asarray(Image.open(tmp_path / "out" / "a.png"))
+    assert np.array_equal(back[:10], values[:10])
+    assert not back[10:].any()
+    assert ndrnn("decompress", file, "--region", "1-2").status == 2
+
+
+def test_models_by_name(model, ndrnn, tmp_path, monkeypatch):
+    monkeypatch.setattr(shipped, "FOLDER", model.parent)
+    write_pictures(tmp_path / "in")
+    grey = tmp_path / "in" / "grey.png"
+    ran = ndrnn("compress", grey, "--model", "smal")
     assert ran.status == 2
-    assert "run: must be a model of 256 levels, got levels 16" in ran.err
-
-
-def test_a_foreign_file_and_another_model_are_named(model, picture, ndrnn, tmp_path):
-    ran = ndrnn("decompress", "run", tmp_path / "picture.png", "--out", tmp_path / "back.png")
-    assert ran.status == 1
-    assert "picture.png: data must be a compressed image" in ran.err
-    assert ndrnn("compress", "run", tmp_path / "picture.png").status == 0
+    assert "'small'" in ran.err
+    assert ndrnn("compress", grey, "--model", "small").status == 0
+    # the file says which model it needs
+    assert ndrnn("decompress", grey.with_suffix(".ndrnn"), "--out", tmp_path / "out").status == 0
     with torch.no_grad():
-        model[0].model.mcgsm.means += 1
-    ran = ndrnn("decompress", "run", tmp_path / "picture.ndrnn", "--force")
+        changed = library.load(model)
+        changed.mcgsm.means += 1
+    library.save(changed, model)
+    ran = ndrnn("decompress", grey.with_suffix(".ndrnn"), "--out", tmp_path / "out", "--force")
     assert ran.status == 1
-    assert "picture.ndrnn: data were compressed with another model" in ran.err
+    assert "grey.ndrnn: data were compressed with another model, small" in ran.err
+
+
+def test_files_that_cannot_be_compressed_are_named_and_the_others_done(model, ndrnn, tmp_path):
+    write_pictures(tmp_path / "in")
+    (tmp_path / "in" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    Image.fromarray(np.zeros((3, 4), np.float32)).save(tmp_path / "in" / "float.tif")
+    ran = ndrnn("compress", tmp_path / "in", "--model", model, "--out", tmp_path / "small", "--json")
+    assert ran.status == 1
+    assert sorted(Path(left["file"]).name for left in ran.json["left_out"]) == ["broken.png", "float.tif"]
+    assert len(ran.json["files"]) == 7
+    ran = ndrnn("decompress", tmp_path / "in" / "grey.png", "--model", model)
+    assert ran.status == 1
+    assert "grey.png: data must be a compressed image" in ran.err

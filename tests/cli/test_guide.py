@@ -20,9 +20,8 @@ MODEL_COMMANDS = {
     "predict": options.Predict,
     "sample": options.Sample,
     "inpaint": options.Inpaint,
-    "compress": options.Compress,
-    "decompress": options.Decompress,
 }
+FILE_COMMANDS = {"compress": options.Compress, "decompress": options.Decompress}
 FORMATS = {
     "label": ["masks"],
     "classify": ["classes"],
@@ -67,6 +66,10 @@ def test_commands_of_the_guide_are_understood(words, tmp_path, monkeypatch):
         words = list(rest)
         recipe.load_named(words)
         assert tyro.cli(MODEL_COMMANDS[command], args=words).model == Path(rest[0])
+    elif command in FILE_COMMANDS:
+        parsed = tyro.cli(FILE_COMMANDS[command], args=rest)
+        assert parsed.inputs == (Path(rest[0]),)
+        assert parsed.model == rest[rest.index("--model") + 1]
 
 
 def test_there_are_commands():

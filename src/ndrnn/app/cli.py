@@ -22,8 +22,8 @@ COMMANDS = {
     "predict": "label, classify or transcribe files",
     "sample": "draw images from a density model",
     "inpaint": "fill in what a mask hides",
-    "compress": "an 8-bit grey image to few bytes without loss",
-    "decompress": "the image that was compressed",
+    "compress": "images and volumes to few bytes without loss",
+    "decompress": "the images that were compressed",
     "models": "the trained models that come with the package, and what they learned from",
     "bench": "points a second of a layer on this machine",
 }

@@ -5,6 +5,7 @@ Nothing here brings PyTorch: a word of help or an error comes at once.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -197,34 +198,63 @@ class Inpaint:
 
 @dataclass(frozen=True)
 class Compress:
-    """Compress IMAGE, 8-bit grey, without loss, by a density model; decompress needs the same model and machine."""
+    """Compress images and volumes without loss: grey, colour, palette, with or without opacity, of 1 to 16 bits. What
+    is written is read again and compared before it gets its name. Nothing is ever deleted."""
 
-    model: Annotated[Path, tyro.conf.Positional]
-    """A run's folder, or weights (.safetensors)."""
-    image: Annotated[Path, tyro.conf.Positional]
-    """The image."""
+    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE [FILE ...]")]
+    """Images, volumes, folders, zip archives."""
+    model: str = "photographs-grey"
+    """A model that ships with the package, a run's folder, or weights (.safetensors). Decompressing needs it."""
     out: Path | None = None
-    """The compressed file; the image's name with the ending .ndrnn if not given."""
+    """Folder for the results, where the tree of the given folders is kept; beside the files if not given."""
     force: bool = False
-    """Overwrite results that are there already."""
+    """Write over files that are there."""
+    verify: bool = True
+    """Decode every result and compare it before it is kept."""
+    block: int = 0
+    """Edge of the blocks that are coded alone; near 256 for images and 64 for volumes if 0. Larger ones cost memory, save a
+    few per thousand, and leave less to work on at the same time."""
+    threads: int | None = None
+    """Blocks at a time; as many as there are threads if not given."""
     json: bool = False
     """Print one JSON object."""
+
+    def __post_init__(self) -> None:
+        if not self.inputs:
+            raise ValueError("FILE must name at least one image, volume, folder or zip archive, got none")
+        if self.block < 0:
+            raise ValueError(f"block must not be negative, got {self.block}")
 
 
 @dataclass(frozen=True)
 class Decompress:
-    """Make the image again of which compress, with the same model, made FILE."""
+    """Make the images again of which compress made files: PNG, and NIfTI of volumes. Nothing is ever deleted."""
 
-    model: Annotated[Path, tyro.conf.Positional]
-    """A run's folder, or weights (.safetensors)."""
-    file: Annotated[Path, tyro.conf.Positional]
-    """The compressed file."""
+    inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE [FILE ...]")]
+    """Compressed files, or folders of them."""
+    model: str = ""
+    """The model that they were compressed with: one that ships with the package, a run's folder, or weights. If not
+    given, the one that the file names."""
     out: Path | None = None
-    """The image, PNG; the file's name with the ending .png if not given."""
+    """Folder for the results, where the tree of the given folders is kept; beside the files if not given."""
+    region: str = ""
+    """Only this part, such as 0:100,50:150: first and last + 1 row, then column. The rest is not decoded."""
+    salvage: bool = False
+    """Go on where blocks are damaged; their samples become 0, and the status is 1."""
     force: bool = False
-    """Overwrite results that are there already."""
+    """Write over files that are there."""
+    most_samples: int = 1 << 30
+    """The largest image that is made."""
+    threads: int | None = None
+    """Blocks at a time; as many as there are threads if not given."""
     json: bool = False
     """Print one JSON object."""
+
+    def __post_init__(self) -> None:
+        if not self.inputs:
+            raise ValueError("FILE must name at least one compressed file or folder, got none")
+        if self.region and not re.fullmatch(r"\d+:\d+(,\d+:\d+)*", self.region):
+            raise ValueError(f"region must be like 0:100,50:150, got {self.region!r}")
 
 
 @dataclass(frozen=True)

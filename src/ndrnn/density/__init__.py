@@ -17,7 +17,7 @@ from .learn.training import Modern, Published, RideReport
 from .mixture.fitting import FitReport, Penalty
 from .mixture.mcgsm import MCGSM, ConditionalMixture
 from .rides import RIDE, LumaChromaRIDE, MultiscaleRIDE, StackedRIDE
-from .use.codec import compress, decompress
+from .use.codec import PlaneModel, compress, decompress
 from .use.inpainting import Inpainting, inpaint
 from .use.sampling import sample, texture
 
@@ -34,6 +34,7 @@ __all__ = [
     "Modern",
     "MultiscaleRIDE",
     "Penalty",
+    "PlaneModel",
     "Published",
     "Rate",
     "RideReport",

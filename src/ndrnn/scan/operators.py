@@ -86,6 +86,11 @@ class Kernels:
         self.isa = self._library.ndrnn_isa().decode()
         self.refusal = self._library.ndrnn_error().decode() or None
 
+    @property
+    def library(self) -> ctypes.CDLL:
+        """What else it exports, for those who call it directly; only without a refusal."""
+        return self._library
+
     def release_memory(self) -> int:
         return 0 if self.refusal else int(self._library.ndrnn_release_memory())
 

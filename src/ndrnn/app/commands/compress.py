@@ -1,42 +1,103 @@
-"""``ndrnn compress``: an 8-bit grey image to few bytes without loss, by a density model."""
+"""``ndrnn compress``: images and volumes to few bytes without loss, by a density model."""
 
 from __future__ import annotations
 
-import torch
+import time
+from pathlib import Path
+from typing import Any
 
-from ...data.faults import BadFile
-from ...data.formats import images
-from ...density.use.codec import compress
+import numpy as np
+from torch import nn
+
+from ...data.faults import BadFile, Faults
+from ...density.use.codec import compress, decode
 from ...saving.atomic import replacing
-from ..density_model import load_density, overflow_of
-from ..inputs import find
+from ..codec_model import CodingModel, coding_model
+from ..inputs import Input, find
 from ..options import Compress
 from ..output import Output
 from ..outputs import Outputs
+from ..samples import Samples, negative, read
+
+SUFFIX = ".ndrnn"
 
 
 def run(options: Compress) -> int:
-    """Run the command; returns the exit status."""
+    """Run the command; returns the exit status: 1 if a file could not be compressed."""
     out = Output(options.json)
-    target = options.out or options.image.with_suffix(".ndrnn")
-    Outputs(force=options.force, originals=(options.model, options.image)).claim(target)
-    task, reader = load_density(options.model)
-    if task.levels != 256:
-        raise ValueError(f"{options.model}: must be a model of 256 levels, got levels {task.levels}")
-    (file,) = find([options.image])
-    array = images.decode(file.storage.read(file.name), file.where)
-    if array.dtype != "uint8" or array.shape[2] != 1:
-        raise BadFile(
-            file.where, f"must be an 8-bit grey image, got {array.shape[2]} channels of {array.dtype}"
+    coding = coding_model(options.model)
+    faults, done = Faults(strict=False), []
+    found = find(options.inputs, faults=faults)
+    outputs = Outputs(force=options.force, originals=[file.path for file in found], folder=options.out)
+    for file in out.progress(found, "compressing", len(found)):
+        try:
+            done.append(_one(coding, file, options, outputs))
+        except BadFile as error:
+            faults.add(error)
+        except ValueError as error:  # the model does not fit, for one
+            faults.add(BadFile(file.where, str(error)))
+    if done:
+        out.table(
+            (
+                (r["file"], f"{r['bytes']:,}", f"{r['bits']:.3f}", f"{r['ratio']:.3f}", f"{r['seconds']:.1f}")
+                for r in done
+            ),
+            ("file", "bytes", "bits a sample", "of the original", "seconds"),
         )
-    image = torch.from_numpy(array)
-    # the model's values may be those of the negative
-    with overflow_of(file.where):
-        data = compress(task.model, 255 - image if reader is not None and reader.invert else image)
+    for fault in faults.found:
+        out.warn(f"left out: {fault}")
+    out.result(
+        {
+            "model": coding.name,
+            "files": done,
+            "left_out": [{"file": fault.file, "reason": fault.reason} for fault in faults.found],
+        }
+    )
+    return 1 if faults else 0
+
+
+def _one(coding: CodingModel, file: Input, options: Compress, outputs: Outputs) -> dict[str, Any]:
+    start = time.perf_counter()
+    target = outputs.claim(_target(file, options.out), file.where)
+    original = file.storage.read(file.name)
+    samples = read(original, file.name, file.where)
+    if coding.negative:
+        samples = negative(samples)
+    axes = 3 if file.is_volume else 2
+    data = compress(
+        coding.model,
+        samples.values,
+        bits=samples.bits,
+        alpha=samples.alpha,
+        block=(options.block,) * axes if options.block else None,
+        name=coding.name,
+        chunks=samples.chunks,
+        threads=options.threads,
+    )
+    if options.verify:
+        _verify(coding.model, data, samples, file, options)
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as path:
         path.write_bytes(data)
-    rate = 8 * len(data) / image.numel()
-    out.say(f"{target}: {len(data):,} bytes, {rate:.3f} bits per pixel")
-    out.result({"file": str(target), "bytes": len(data), "bits_per_pixel": rate})
-    return 0
+    return {
+        "file": str(target),
+        "bytes": len(data),
+        "bits": 8 * len(data) / samples.values.size,
+        "ratio": len(data) / len(original),
+        "seconds": time.perf_counter() - start,
+    }
+
+
+def _verify(model: nn.Module, data: bytes, samples: Samples, file: Input, options: Compress) -> None:
+    back = decode(model, data, threads=options.threads)
+    if not np.array_equal(back.image.numpy(), samples.values) or back.header.chunks != dict(samples.chunks):
+        raise BadFile(file.where, "what was written does not decode to the image; nothing was kept")
+
+
+def _target(file: Input, folder: Path | None) -> Path:
+    if folder is not None:
+        return folder / (file.place + SUFFIX)
+    path = Path(file.where)
+    if not path.exists():
+        raise BadFile(file.where, "lies in an archive: --out must name a folder for the results")
+    return path.with_name(Path(file.place).name + SUFFIX)

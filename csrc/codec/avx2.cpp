@@ -1,0 +1,2 @@
+#define NDRNN_ISA codec_avx2
+#include "kernels.h"

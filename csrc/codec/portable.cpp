@@ -1,0 +1,2 @@
+#define NDRNN_ISA codec_portable
+#include "kernels.h"
