@@ -143,7 +143,7 @@ def test_hidden_folders_are_passed_over_in_archives_as_elsewhere(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         for name in names:
             archive.write(tmp_path / "p.png", name)
-    assert open_storage(tmp_path / "a.zip").names == ["./d.png", "e/e.png"]
+    assert open_storage(tmp_path / "a.zip").names == ["d.png", "e/e.png"]
 
 
 def test_a_member_that_is_there_twice_is_named(tmp_path):
