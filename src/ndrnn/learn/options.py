@@ -37,6 +37,8 @@ class Options:
         for name in ("weight_decay", "weight_noise", "seed"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be below 0, got {getattr(self, name)}")
+        if self.seed >= 2**63:
+            raise ValueError(f"seed must be below 2^63, got {self.seed}")
 
     def rate(self, progress: float) -> float:
         """Share of the learning rate after this share of the training."""
