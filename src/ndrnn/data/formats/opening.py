@@ -79,7 +79,7 @@ class Pictures:
 
     def _note(self, image: Image.Image) -> None:
         self.sixteen, self.stretched = False, None
-        for codec, _, _, args in image.tile:
+        for codec, _, _, args in getattr(image, "tile", ()):
             raw, *rest = (args,) if isinstance(args, str) else args or ("",)
             self.sixteen |= ";16" in str(raw)
             if codec in ("ppm", "ppm_plain") and rest:
