@@ -62,8 +62,8 @@ def test_errors_bring_nothing_heavy(words, message):
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--data.memory", "nan", "memory must be finite and not negative, got nan"),
-        ("--data.memory", "inf", "memory must be finite and not negative, got inf"),
+        ("--data.memory", "nan", "memory must not be negative, and finite, got nan"),
+        ("--data.memory", "inf", "memory must not be negative, and finite, got inf"),
         ("--training.seed", str(2**63), "seed must be below 2^63, got 9223372036854775808"),
     ],
 )

@@ -106,7 +106,7 @@ class Reader(ABC):
         if self.channels < 0:
             raise ValueError(f"channels must be at least 0, got {self.channels}")
         if not (0 <= self.memory < inf):
-            raise ValueError(f"memory must be finite and not negative, got {self.memory}")
+            raise ValueError(f"memory must not be negative, and finite, got {self.memory}")
 
     @property
     def intensities(self) -> Intensities:
