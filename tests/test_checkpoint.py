@@ -349,3 +349,32 @@ def test_a_config_that_json_cannot_hold_is_refused(tmp_path, monkeypatch):
     with pytest.raises(TypeError, match=r"Own.config\(\) must hold what JSON can"):
         checkpoint.save(model, tmp_path / "own.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: save_file({"w": torch.zeros(3000)}, path),
+        lambda path: torch.save(torch.zeros(3000), path),
+        lambda path: path.write_bytes(b"\0" * 12000),
+    ],
+    ids=["safetensors", "torch", "bytes"],
+)
+def test_a_full_disk_is_an_error_of_the_system_that_names_the_file(write, tmp_path):
+    import resource
+    import signal
+
+    path = tmp_path / "w.safetensors"
+    path.write_text("before")
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+        with pytest.raises(OSError, match=r"w\.safetensors"), replacing(path) as temporary:
+            write(temporary)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert [file.name for file in tmp_path.iterdir()] == ["w.safetensors"]
+    assert path.read_text() == "before"

@@ -11,6 +11,8 @@ from torch import Tensor
 
 Direction = tuple[int, ...]
 
+_MOST_AXES = 16  # of which all corners are taken, be it that a file asks for more
+
 
 def all_directions(ndim: int) -> tuple[Direction, ...]:
     """The 2^n corners at which a scan can start, in the order of ``itertools.product((+1, -1), repeat=ndim)``."""
@@ -21,12 +23,16 @@ def resolve_directions(directions: str | Sequence[Sequence[int]], ndim: int) -> 
     """Directions as tuples of +1/-1, one entry an axis; ``"all"`` stands for all 2^n of them.
 
     Raises:
-        ValueError: ``directions`` is empty, repeats one, or holds anything but tuples of ndim entries +1 or -1.
+        ValueError: ``directions`` is empty, means those of more than 16 axes, repeats one, or holds anything but tuples of ndim entries +1 or -1.
     """
     wanted = f'directions must be "all" or a non-empty sequence of distinct {ndim}-tuples of +1 and -1'
     if isinstance(directions, str):
         if directions != "all":
             raise ValueError(f"{wanted}, got {directions!r}")
+        if ndim > _MOST_AXES:
+            raise ValueError(
+                f"directions must be named one by one for more than {_MOST_AXES} axes, got all 2^{ndim} of them"
+            )
         return all_directions(ndim)
     try:
         resolved = tuple(tuple(direction) for direction in directions)

@@ -93,6 +93,12 @@ def test_cosine_coefficients_are_those_of_scipy(block):
     assert torch.allclose(y.square().sum(0), x.flatten(0, -2).square().sum(0), atol=1e-12)
 
 
+def test_few_coefficients_of_a_large_block_take_little_memory():
+    # all of its coefficients would take terabytes
+    y = DCTBlocks((600, 800), 3).double()(torch.ones(1, 600, 800, 1, dtype=torch.float64))
+    assert y.ravel().tolist() == pytest.approx([(600 * 800) ** 0.5, 0, 0], abs=1e-6)
+
+
 def test_cosine_coefficients_come_in_the_zigzag_order_of_jpeg():
     # the first fifteen steps through an 8 x 8 block, as the JPEG standard (ITU T.81, figure A.6) draws them
     path = [

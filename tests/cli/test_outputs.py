@@ -181,3 +181,18 @@ def test_no_name_leads_out(tmp_path_factory, parts):
         return
     assert path.resolve().is_relative_to((root / "out").resolve())
     assert path.resolve() != (root / "out").resolve()
+
+
+def test_a_result_that_cannot_be_written_leaves_the_others(ndrnn, labels, tmp_path):
+    picture = tmp_path / "p.png"
+    Image.fromarray(np.zeros((12, 12), np.uint8)).save(picture)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("a.png", "a.png/b.png", "c/d.png", f"{'x' * 244}.png", "z.png"):
+            archive.write(picture, name)
+    ran = ndrnn("predict", labels, tmp_path / "a.zip", "--out", tmp_path / "out", "--overlay")
+    assert ran.status == 1
+    assert "a.png/b.png: its result would lie in" in ran.err
+    assert "its name is too long for its result" in ran.err
+    assert {path.name for path in (tmp_path / "out").rglob("*.png")} == {
+        *("a.png", "a.overlay.png", "d.png", "d.overlay.png", "z.png", "z.overlay.png")
+    }

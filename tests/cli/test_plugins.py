@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -235,3 +236,13 @@ def test_a_plugin_that_fails_is_not_taken_for_loaded(ndrnn, tmp_path, monkeypatc
     for _ in range(2):
         ran = ndrnn("info", "--plugin", "broken_parts.py")
         assert (ran.status, ran.err) == (2, "error: no parts today\n")
+
+
+def test_no_library_is_taken_from_the_folder_that_one_works_in(tmp_path):
+    for name in ("tyro", "torch", "numpy", "rich", "safetensors"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('taken from here')")
+    ran = subprocess.run(
+        [sys.executable, "-m", "ndrnn", "info"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "taken from here" not in ran.stdout + ran.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +57,30 @@ def test_errors_bring_nothing_heavy(words, message):
     assert status == 2
     assert message in " ".join(err.replace("│", " ").split())
     assert not loaded
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--data.memory", "nan", "memory must not be negative, and finite, got nan"),
+        ("--data.memory", "inf", "memory must not be negative, and finite, got inf"),
+        ("--training.seed", str(2**63), "seed must be below 2^63, got 9223372036854775808"),
+    ],
+)
+def test_numbers_without_an_end(option, value, message, ndrnn, square_folder):
+    ran = ndrnn(
+        "check", "--task", "label", "--data.format", "masks", "--data.path", square_folder, option, value
+    )
+    assert ran.status == 2
+    assert message in " ".join(ran.err.replace("│", " ").split())
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes among files")
+@pytest.mark.parametrize("name", ["config.toml", "best.safetensors"])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(name, ndrnn, tmp_path):
+    (tmp_path / "best.safetensors").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "pipe").rename(tmp_path / name)
+    ran = ndrnn("info", tmp_path)
+    assert ran.status == 2
+    assert f"{name}: is no plain file" in ran.err

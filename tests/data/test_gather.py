@@ -11,6 +11,7 @@ from ndrnn.data import BadFile
 from ndrnn.data.batches import Facts
 from ndrnn.data.pipeline.gather import gather
 from ndrnn.data.pipeline.samples import pad
+from ndrnn.data.readers.arrays import Arrays
 from ndrnn.data.readers.folders import Images
 from ndrnn.data.readers.lines import Lines
 from ndrnn.data.readers.pairs import Masks
@@ -136,3 +137,19 @@ def test_padding_keeps_samples_and_tells_sizes():
     assert padded.eq(7).sum() == 2 * 12 - 6 - 4
     assert sizes.tolist() == [[2, 3], [4, 1]]
     assert pad([a, a], 2)[1] is None
+
+
+@pytest.mark.parametrize("purpose", ["label", "classify"])
+def test_a_label_far_beyond_the_others_makes_no_billion_classes(purpose, tmp_path):
+    labels = np.zeros((3, 4, 4), np.int64)
+    labels[1] = 10**9
+    np.savez(
+        tmp_path / "a.npz",
+        image=np.ones((3, 4, 4), np.float32),
+        label=labels if purpose == "label" else labels[:, 0, 0],
+    )
+    found = gather(Arrays(path=str(tmp_path / "a.npz"), held_out=0.5), purpose)
+    assert found.facts.classes == ("0",)
+    (fault,) = found.faults.found
+    assert fault.file.endswith("a.npz[1]")
+    assert "label 1000000000 is beyond 65535" in fault.reason

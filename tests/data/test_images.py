@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -192,3 +194,60 @@ def test_parts_of_an_image_are_as_the_whole(stored, wanted, dtype, scale, tmp_pa
         assert torch.equal(window(part), whole[part])
     if scale == "sample":
         assert (float(whole.min()), float(whole.max())) == pytest.approx((0, 1))
+
+
+def _png(depth: int, kind: int, rows: list[bytes], width: int) -> bytes:
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        )
+
+    head = struct.pack(">IIBBBBB", width, len(rows), depth, kind, 0, 0, 0)
+    pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("data", "labels"),
+    [
+        (_png(4, 0, [b"\x01\x23", b"\x4f\x67"], 4), [[0, 1, 2, 3], [4, 15, 6, 7]]),
+        (_png(2, 0, [b"\x1b", b"\xe4"], 4), [[0, 1, 2, 3], [3, 2, 1, 0]]),
+        (_png(1, 0, [b"\x50", b"\xa0"], 4), [[0, 1, 0, 1], [1, 0, 1, 0]]),
+        (b"P5 2 1 15 \x0f\x01", [[15, 1]]),
+        (b"P5 3 1 200 \xc8\x64\x07", [[200, 100, 7]]),
+        (b"P5 2 1 4095 \x0f\xff\x01\x2c", [[4095, 300]]),
+        (b"P2 3 1 3 3 1 2", [[3, 1, 2]]),
+        (b"P1 2 1 0 1", [[1, 0]]),
+    ],
+)
+def test_grey_levels_of_fewer_bits_are_the_labels_of_a_mask(data, labels):
+    assert images.decode_mask(data).tolist() == labels
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(2, 3), (4, 2), (6, 4)], ids=["RGB", "LA", "RGBA"])
+def test_a_mask_of_16_bits_in_colour_is_refused_as_its_low_bits_are_not_known(kind, channels):
+    data = _png(16, kind, [struct.pack(f">{channels}H", *[300] * channels)], 1)
+    with pytest.raises(BadFile, match="16 bits"):
+        images.decode_mask(data, "m.png")
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        np.array([[-3e38], [0], [3e38]], np.float32),
+        np.array([[-1e300], [0], [1e300]]),
+        np.array([[1e9], [1e9 + 0.5], [1e9 + 1]]),
+        np.array([[2**32 - 3], [2**32 - 2], [2**32 - 1]], np.uint32),
+        np.array([[2**40], [2**40 + 1], [2**40 + 2]]),
+    ],
+    ids=["wide", "wider", "far", "uint32", "int64"],
+)
+def test_the_range_of_a_sample_may_be_wide_or_far_from_zero(stored):
+    made = Intensities(1, "sample").convert(stored)
+    assert made.dtype == torch.float32
+    assert made.ravel().tolist() == pytest.approx([0, 0.5, 1], abs=1e-6)
+
+
+def test_a_range_that_is_no_number_is_refused():
+    with pytest.raises(ValueError, match=r"from -1\.7e\+308 to"):
+        Intensities(1, "sample").convert(np.array([[-1.7e308], [1.7e308]]))

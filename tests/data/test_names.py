@@ -137,6 +137,15 @@ def test_members_that_lead_out_are_named(tmp_path):
     assert len(gather(Images(path=str(tmp_path / "a.zip")), "density").faults) == 5
 
 
+def test_hidden_folders_are_passed_over_in_archives_as_elsewhere(tmp_path):
+    picture(tmp_path / "p.png", 1)
+    names = (".git/a.png", "b/.thumbnails/b.png", "c/__MACOSX/._c.png", "./d.png", "e/e.png", ".f.png")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in names:
+            archive.write(tmp_path / "p.png", name)
+    assert open_storage(tmp_path / "a.zip").names == ["d.png", "e/e.png"]
+
+
 def test_a_member_that_is_there_twice_is_named(tmp_path):
     picture(tmp_path / "one.png", 1)
     picture(tmp_path / "two.png", 2)

@@ -118,6 +118,7 @@ def test_the_text_of_the_lowest_index_counts(texts, expected, page, tmp_path):
         ('<String CONTENT="ein"/><String CONTENT="Ta"/><HYP CONTENT="-"/>', "ein Ta-"),
         ('<String CONTENT="ein"/><SP/><String CONTENT="Ta"/><HYP CONTENT="\u2010"/>', "ein Ta\u2010"),
         ('<HYP CONTENT="-"/><String CONTENT="ge"/>', "- ge"),
+        ('<String CONTENT="ein"/><SP/><String CONTENT="Ta"/><SP/><HYP CONTENT="-"/>', "ein Ta-"),
     ],
 )
 def test_the_hyphen_belongs_to_its_word(parts, expected, page, tmp_path):
@@ -173,6 +174,7 @@ def test_pages_that_were_measured_on_a_larger_image(page, tmp_path):
         (alto_file(alto_line(vpos="nan")), "line 0 has the impossible number 'nan'"),
         (alto_file(alto_line(width="1e300")), "line 0 has the impossible number '1e300'"),
         (alto_file(alto_line(width="wide")), "line 0 could not convert"),
+        (alto_file(alto_line(hpos=9, width=-7)), "line 0 has the impossible size -7 x 3"),
         ("<alto><Layout><Page/><Page/></Layout></alto>", "tells of 2 pages, of which one is expected"),
     ],
 )
@@ -202,6 +204,13 @@ def test_entities_are_not_read(declared, page, tmp_path):
     source = Pages(path=str(tmp_path)).open()
     with pytest.raises(BadFile, match=r"a\.xml: declares an entity"):
         source.read(0)
+
+
+def test_entities_that_are_declared_elsewhere_are_no_gap_in_the_text(page, tmp_path):
+    content = '<!DOCTYPE PcGts SYSTEM "page.dtd">' + page_file(line(text("a&long-s;b")))
+    (tmp_path / "a.xml").write_text(content)
+    with pytest.raises(BadFile, match=r"a\.xml: uses the entity long-s"):
+        Pages(path=str(tmp_path)).open().read(0)
 
 
 def test_elements_within_elements_have_an_end(page, tmp_path):

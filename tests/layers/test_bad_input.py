@@ -59,7 +59,18 @@ def test_lists_are_directions_too():
 
 
 def test_one_direction_of_many_axes_is_cheap_to_check():
-    assert ndrnn.SpatialLSTM(1, 1, 60).directions == ((1,) * 60,)
+    layer = ndrnn.SpatialLSTM(1, 1, 60)
+    assert layer.directions == ((1,) * 60,)
+    assert layer.config()["directions"] == ((1,) * 60,)
+    assert "ndim=60" in repr(layer)
+
+
+@pytest.mark.parametrize("ndim", [17, 60, 10**9])
+def test_all_directions_of_many_axes_are_not_listed(ndim):
+    with pytest.raises(
+        ValueError, match=f"must be named one by one for more than 16 axes, got all 2\\^{ndim}"
+    ):
+        ndrnn.MDLSTM(1, 1, ndim)
 
 
 def test_options():

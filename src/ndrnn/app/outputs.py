@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from ..data.faults import BadFile
+
+_LONGEST = 255  # bytes of a name, on every usual file system
 
 
 class Outputs:
@@ -22,6 +25,7 @@ class Outputs:
         self.folder = None if folder is None else folder.resolve()
         self._originals = {path.resolve() for path in originals}
         self._claimed: set[Path] = set()
+        self._above: set[Path] = set()
 
     def claim(self, path: Path, of: str = "") -> Path:
         """The path itself, if a result may be written there; nothing is made yet.
@@ -31,7 +35,8 @@ class Outputs:
             of: what it is the result of, for messages.
 
         Raises:
-            BadFile: it would lie outside the folder, where the name of ``of`` leads.
+            BadFile: it would lie outside the folder, where the name of ``of`` leads, within a file or in place of a
+                folder, or its name is too long.
             ValueError: it is an original, or another result, or it is there already and ``force`` was not given.
         """
         try:
@@ -39,10 +44,17 @@ class Outputs:
             exists, is_folder = meant.exists(), meant.is_dir()
         except (OSError, RuntimeError, ValueError) as error:  # too long, a circle of links, a NUL
             raise BadFile(of or str(path), f"its name makes no file for its result ({error})") from error
+        if len(os.fsencode(meant.name)) > _LONGEST:
+            raise BadFile(of or str(path), f"its name is too long for its result {meant.name}")
         if self.folder is not None and not meant.is_relative_to(self.folder):
             raise BadFile(
                 of or str(path), f"its result would be written outside of {self.folder}, to {meant}"
             )
+        taken = next((above for above in meant.parents if above in self._claimed or above.is_file()), None)
+        if taken is not None:
+            raise BadFile(of or str(path), f"its result would lie in {taken}, which is a file")
+        if meant in self._above:
+            raise BadFile(of or str(path), f"its result {meant} would be a folder of other results")
         if meant in self._originals:
             raise ValueError(f"{path} is an original and would be overwritten; name another --out")
         if meant in self._claimed:
@@ -54,4 +66,5 @@ class Outputs:
         if exists and not self.force:
             raise ValueError(f"{path} exists already; name another --out, or overwrite it by --force")
         self._claimed.add(meant)
+        self._above.update(meant.parents)
         return path

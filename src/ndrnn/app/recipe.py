@@ -154,6 +154,8 @@ def load_named(words: list[str]) -> list[str]:
 
 def _table(path: Path) -> dict[str, Any]:
     file = path / FILE if path.is_dir() else path
+    if file.exists() and not (file.is_file() or file.is_dir()):
+        raise ValueError(f"{file}: is no plain file")  # a pipe would never end
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:

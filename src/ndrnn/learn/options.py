@@ -42,6 +42,8 @@ class Options:
                 raise ValueError(f"{name} must not be below 0, got {getattr(self, name)}")
         if not 0 <= self.average < 1:
             raise ValueError(f"average must lie in [0, 1), got {self.average}")
+        if self.seed >= 2**63:
+            raise ValueError(f"seed must be below 2^63, got {self.seed}")
 
     def rate(self, progress: float) -> float:
         """Share of the learning rate after this share of the training."""

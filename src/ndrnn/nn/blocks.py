@@ -8,6 +8,7 @@ ragged samples; what lies beyond them counts as zero, so that a sample in a padd
 from __future__ import annotations
 
 from collections.abc import Sequence
+from heapq import nsmallest
 from itertools import product
 from math import prod, sqrt
 from typing import Literal
@@ -98,13 +99,13 @@ class DCTBlocks(Blocks):
             raise ValueError(f"num_coefficients must lie in [1, {self.points}], got {num_coefficients}")
         self.num_coefficients = count
         # on the CPU even while weights are made on the meta device: it is no weight that is filled in later
-        basis = torch.ones(1, 1, dtype=torch.float64, device="cpu")
-        for points in self.block:
-            basis = torch.kron(basis, _cosines(points))
-        order = sorted(product(*map(range, self.block)), key=_zigzag)[:count]
-        rows = [sum(f * prod(self.block[k + 1 :]) for k, f in enumerate(index)) for index in order]
+        order = nsmallest(count, product(*map(range, self.block)), key=_zigzag)
+        basis = torch.ones(count, 1, dtype=torch.float64, device="cpu")
+        for axis, points in enumerate(self.block):
+            waves = _cosines(points)[[index[axis] for index in order]]
+            basis = (basis.unsqueeze(2) * waves.unsqueeze(1)).flatten(1)
         # no buffer: a module that is moved to another dtype would round it
-        self._basis = basis[rows]
+        self._basis = basis
 
     def extra_repr(self) -> str:
         return f"{self.block}, num_coefficients={self.num_coefficients}"

@@ -149,6 +149,11 @@ class ScanLayer(nn.Module):
         extra = None if self.cell.extra_name is None else getattr(self, self.cell.extra_name)
         return Params(self.weight_ih, self.weight_hh, self.bias, extra)
 
+    @property
+    def _scans_all(self) -> bool:
+        # of many axes there are more than can be listed
+        return len(self.directions) == 2**self.ndim and self.directions == all_directions(self.ndim)
+
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw all parameters anew, those with a :mod:`torch.nn.utils.parametrize` too."""
@@ -186,7 +191,7 @@ class ScanLayer(nn.Module):
 
     def config(self) -> dict[str, Any]:
         """The constructor's arguments as plain values."""
-        every = self.directions == all_directions(self.ndim)
+        every = self._scans_all
         return {
             "input_size": self.input_size,
             "hidden_size": self.hidden_size,
@@ -207,7 +212,7 @@ class ScanLayer(nn.Module):
         return cls(**config)
 
     def extra_repr(self) -> str:
-        directions = "all" if self.directions == all_directions(self.ndim) else list(self.directions)
+        directions = "all" if self._scans_all else list(self.directions)
         shown = f"{self.input_size}, {self.hidden_size}, ndim={self.ndim}, directions={directions!r}, merge={self.merge!r}"
         variant = "".join(f", {name}={value!r}" for name, value in vars(self.cell).items())
         bias = "" if self.bias is not None else ", bias=False"

@@ -25,12 +25,31 @@ def replacing(path: str | Path) -> Iterator[Path]:
     # of a long name only its beginning, so that the temporary one is not too long for the disk
     temporary = path.with_name(f".{path.name[:40]}.{_machine()}.{os.getpid()}.part")
     try:
-        yield temporary
+        with _failing_as_system(path):
+            yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+_FULL = ("I/O error", "iostream error", "PytorchStreamWriter failed", "inline_container.cc")
+
+
+@contextmanager
+def _failing_as_system(path: Path) -> Iterator[None]:
+    """A full disk is an OSError that names the file, whatever a library makes of it that writes from compiled code."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+    except Exception as error:
+        if any(words in str(error) for words in _FULL):
+            raise OSError(f"{path}: cannot be written ({error})") from error
+        raise
 
 
 def sweep(folder: str | Path) -> None:

@@ -124,6 +124,8 @@ def _checked(path: str | PathLike[str]) -> Path:
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """What a safetensors file says of itself, and its tensors."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise ValueError(f"{path}: is no plain file")  # a pipe would never end
     with path.open("rb"):  # says what it is when there is none, or a folder
         pass
     try:

@@ -124,10 +124,20 @@ def _labels(pictures: Pictures, index: int, file: str) -> np.ndarray:
             raise BadFile(
                 file, f"a mask must hold labels as grey levels or palette entries, got {image.mode}"
             )
+        if pictures.sixteen:
+            raise BadFile(
+                file,
+                f"a mask of 16 bits must hold labels as grey levels alone, got {image.mode} (Pillow drops the low bits)",
+            )
         array = grey[..., 0]
     elif image.mode not in ("1", "L", "P", *_GREYS):
         raise BadFile(file, f"a mask must hold labels as grey levels or palette entries, got {image.mode}")
-    return upright(array.astype(np.int64), orientation(image))
+    labels = array.astype(np.int64)
+    if image.mode != "P" and pictures.stretched is not None:
+        # levels of other than 8 or 16 bits are spread over them, which is right for shades alone
+        highest, full = pictures.stretched
+        labels = (labels * highest + full // 2) // full
+    return upright(labels, orientation(image))
 
 
 def _sixteen(array: np.ndarray, file: str) -> np.ndarray:

@@ -44,7 +44,10 @@ class Intensities:
         values = self._arranged(stored, colour)
         if self.scale == "sample":
             low, high = span or self.span(stored, colour=colour)
-            values = (values - np.float32(low)) / np.float32(high - low if high > low else 1)
+            if high - low == math.inf:
+                raise ValueError(f"has values from {low:g} to {high:g}, a range that is no number")
+            kind = values.dtype.type
+            values = ((values - kind(low)) / kind(high - low if high > low else 1)).astype(np.float32)
         elif stored.dtype.kind in "iu":
             if stored.dtype.itemsize > 2:
                 raise ValueError(
@@ -75,7 +78,7 @@ class Intensities:
         return low, high
 
     def _arranged(self, stored: np.ndarray, colour: bool) -> np.ndarray:
-        """The values in the channels that are expected, not scaled yet."""
+        """The values in the channels that are expected, float32 or float64, not scaled yet."""
         if self.channels and colour:
             # in the type of the file, which tells what white is
             arranged = to_channels(stored, self.channels)
@@ -87,8 +90,10 @@ class Intensities:
             )
         if stored.dtype.kind not in "iufb":
             raise ValueError(f"must hold real numbers, got {stored.dtype}")
+        # a range may be wider than that of float32, or narrow and far from 0
+        wide = self.scale == "sample" and stored.dtype.itemsize > 2
         with np.errstate(over="ignore"):
-            values = np.array(arranged, np.float32)
+            values = np.array(arranged, np.float64 if wide else np.float32)
         if stored.dtype.kind == "f" and not np.isfinite(values).all():
             raise ValueError("has values that are NaN or infinite")
         return values

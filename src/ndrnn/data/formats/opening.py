@@ -44,6 +44,10 @@ class Pictures:
         self._file = file
         self.frames = list(_frames(image))
         """Where they are in the file: a TIFF's small versions of others are left out."""
+        self.sixteen = False
+        """Whether the picture that was loaded last is stored with 16 bits a value; of several channels Pillow keeps 8."""
+        self.stretched: tuple[int, int] | None = None
+        """The highest level that its file has, and what Pillow makes of it, where these differ."""
 
     @property
     def count(self) -> str:
@@ -69,8 +73,19 @@ class Pictures:
             raise BadFile(
                 self._file, "keeps planes of more than 8 bits apart; store the values of a pixel together"
             )
+        self._note(image)
         image.load()
         return image
+
+    def _note(self, image: Image.Image) -> None:
+        self.sixteen, self.stretched = False, None
+        for codec, _, _, args in getattr(image, "tile", ()):
+            raw, *rest = (args,) if isinstance(args, str) else args or ("",)
+            self.sixteen |= ";16" in str(raw)
+            if codec in ("ppm", "ppm_plain") and rest:
+                self.stretched = int(rest[0]), 65535 if image.mode == "I" else 255
+            elif str(raw).startswith(("L;2", "L;4")):
+                self.stretched = 2 ** int(str(raw)[2]) - 1, 255
 
 
 @contextmanager

@@ -115,11 +115,16 @@ def _tree(data: bytes, file: str) -> Element:
         # entities of entities grow without end, and others name files and addresses
         raise BadFile(file, f"declares an entity ({declaration[0]}); such files are not read")
 
+    def skipped(name: str, _: object) -> NoReturn:
+        # one that a file elsewhere declares; what it stands for would be missing in the text
+        raise BadFile(file, f"uses the entity {name}, which it does not declare")
+
     parser = expat.ParserCreate(namespace_separator="}")
     parser.buffer_text = True
     parser.StartElementHandler, parser.EndElementHandler = start, end
     parser.CharacterDataHandler = builder.data
     parser.EntityDeclHandler = entity
+    parser.SkippedEntityHandler = skipped
     try:
         with naming(file, "not XML"):
             parser.Parse(data, True)
@@ -127,7 +132,7 @@ def _tree(data: bytes, file: str) -> Element:
     finally:
         # the handlers hold the parser, and it holds them
         parser.StartElementHandler = parser.EndElementHandler = None
-        parser.CharacterDataHandler = parser.EntityDeclHandler = None
+        parser.CharacterDataHandler = parser.EntityDeclHandler = parser.SkippedEntityHandler = None
     return root
 
 
@@ -217,6 +222,8 @@ def _alto_outline(line: Element) -> list[Point]:
     if any(not line.get(key) for key in keys):
         return []
     left, top, width, height = (_number(line.get(key, "")) for key in keys)
+    if min(width, height) < 0:
+        raise ValueError(f"has the impossible size {width:g} x {height:g}")
     return [(left, top), (left + width, top), (left + width, top + height), (left, top + height)]
 
 
@@ -228,6 +235,8 @@ def _alto_text(line: Element) -> str:
         if part.tag == "SP":
             text += " "
             continue
+        if part.tag == "HYP":
+            text = text.rstrip(" ")
         # some writers leave the spaces out; the hyphen at a line's end belongs to its word
         if text and not spaced and part.tag == "String":
             text += " "

@@ -97,7 +97,7 @@ class Archive(Storage):
         members = Counter(
             info.filename
             for info in self._archive().infolist()
-            if not info.is_dir() and not info.filename.startswith("__MACOSX/")
+            if not info.is_dir() and "__MACOSX" not in PurePosixPath(info.filename).parts
         )
         for name, times in sorted(members.items()):
             if _leads_out(name):
@@ -105,7 +105,7 @@ class Archive(Storage):
                     BadFile(self.where(name), "the name of this member leads out of the archive")
                 )
                 continue
-            if PurePosixPath(name).name.startswith("."):
+            if any(part.startswith(".") for part in PurePosixPath(name).parts):
                 continue
             self.names.append(name)
             if times > 1:

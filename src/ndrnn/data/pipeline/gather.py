@@ -18,6 +18,8 @@ from .samples import Samples, convert
 Item = TypeVar("Item")
 Progress = Callable[[Iterable[Item], str, int], Iterable[Item]]
 
+_HIGHEST = 65535  # of labels: results are written with 16 bits
+
 
 @dataclass(frozen=True)
 class Gathered:
@@ -191,6 +193,12 @@ class _Checker:
             limit = f"[0, {count})" if count else "at or above 0"
             raise BadFile(
                 file, f"label {wrong} is out of range, it must be {limit}, or be named in data.ignore"
+            )
+        if high > _HIGHEST:
+            raise BadFile(
+                file,
+                f"label {high} is beyond {_HIGHEST}, and every label up to it would be a class; "
+                "data.binary takes numbered objects for one, data.ignore leaves labels out",
             )
         self.highest = max(self.highest, high)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..faults import BadFile
@@ -104,8 +105,8 @@ class Reader(ABC):
             raise ValueError(f"held_out must lie between 0 and 1, got {self.held_out}")
         if self.channels < 0:
             raise ValueError(f"channels must be at least 0, got {self.channels}")
-        if self.memory < 0:
-            raise ValueError(f"memory must not be negative, got {self.memory}")
+        if not (0 <= self.memory < inf):
+            raise ValueError(f"memory must not be negative, and finite, got {self.memory}")
 
     @property
     def intensities(self) -> Intensities:
