@@ -19,7 +19,6 @@ from ndrnn.density import MCGSM, CausalNeighborhood, Whitening
 def test_it_prints_and_reports_all_it_promises(capsys: pytest.CaptureFixture[str]) -> None:
     report = Report("Title", "Lead")
     effort = Effort(
-        steps=2,
         texture_steps=2,
         side=24,
         mcgsm_pixels=1200,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,33 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from ..data.batches import Facts
 from ..data.faults import BadFile
+from ..density.ride.model import RideModel
 from ..saving.atomic import replacing
 from ..tasks.use import use_of
 from .trained import load
 
 
+@dataclass(frozen=True)
+class Density:
+    """A model of images of 8 bits without a task around it, such as those that ship."""
+
+    model: RideModel
+    facts: Facts
+    levels: int = 256
+
+
 def load_density(path: Path) -> tuple[Any, Any]:
-    """A trained task of the density of images, and the reader of its run's recipe.
+    """A trained task of the density of images, or a model alone, and the reader of its run's recipe.
 
     Raises:
         ValueError: the model is for something else.
     """
     task, reader, file = load(path)
-    if (purpose := use_of(task).purpose) != "density":
+    if isinstance(task, RideModel):
+        task = Density(task, Facts(ndim=task.ndim, channels=task.channels))
+    elif (purpose := use_of(task).purpose) != "density":
         raise ValueError(f"{file}: must be a model of density, got one to {purpose}")
     if task.facts.ndim != 2:
         raise ValueError(

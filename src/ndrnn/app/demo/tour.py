@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _add_photographs(report: Report) -> None:
     """The density half; what fails or is interrupted here costs nothing of what was learned before."""
-    print("learning the density of photographs: an MCGSM, a RIDE, a texture and a hole", flush=True)
+    print("densities of photographs: an MCGSM, the RIDE that ships, a texture and a hole", flush=True)
     try:
         from .photographs import photographs
 
