@@ -55,6 +55,8 @@ def test_the_command_lists_them(capsys):
     assert cli.main(["models", "photographs-grey", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["authors"]
     assert cli.main(["models", "photograph"]) == 2
+    assert cli.main(["info", "photographs-grey"]) == 0
+    assert "RIDE" in capsys.readouterr().out
 
 
 def test_commands_take_a_name(tmp_path, capsys):

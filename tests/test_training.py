@@ -123,8 +123,10 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path):
             train(task, data, tmp_path, callbacks=[Fill()])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    if isinstance(failure.value, OSError):
-        assert failure.value.errno in (errno.EFBIG, errno.ENOSPC)
+    assert getattr(failure.value, "errno", None) in (
+        errno.EFBIG,
+        errno.ENOSPC,
+    ) or "last.ckpt: cannot be written" in str(failure.value)
     assert not list(tmp_path.glob(".*"))
     whole, _ = make()
     train(whole, make()[1], tmp_path / "whole")

@@ -120,26 +120,25 @@ def test_what_a_density_makes_overwrites_nothing(ndrnn, density, tmp_path, monke
     mask = np.zeros((14, 15), np.uint8)
     mask[7, 7] = 1
     Image.fromarray(mask).save("mask.png")
-    assert ndrnn("compress", density, "a.png").status == 0
-    for words, target in (
-        (("decompress", density, "a.ndrnn"), "a.png"),
-        (("compress", density, "a.png"), "a.ndrnn"),
-        (("inpaint", density, "a.png", "mask.png", "--epochs", 1), "inpainted.png"),
-        (("sample", density, "--n", 1, "--height", 3, "--width", 3, "--margin", 0), "samples/0.png"),
+    assert ndrnn("compress", "a.png", "--model", density).status == 0
+    for words, target, status in (
+        (("decompress", "a.ndrnn", "--model", density), "a.png", 1),
+        (("compress", "a.png", "--model", density), "a.ndrnn", 1),
+        (("inpaint", density, "a.png", "mask.png", "--epochs", 1), "inpainted.png", 2),
+        (("sample", density, "--n", 1, "--height", 3, "--width", 3, "--margin", 0), "samples/0.png", 2),
     ):
         Path("samples").mkdir(exist_ok=True)
         if not Path(target).exists():
             Path(target).write_text("mine")
         before = Path(target).read_bytes()
         ran = ndrnn(*words)
-        assert ran.status == 2
+        assert ran.status == status
         assert f"{target} exists already; name another --out, or overwrite it by --force" in ran.err
         assert Path(target).read_bytes() == before
         assert ndrnn(*words, "--force").status == 0
-    for words in (("compress", density, "a.png"), ("inpaint", density, "a.png", "mask.png")):
-        ran = ndrnn(*words, "--out", "a.png", "--force")
-        assert ran.status == 2
-        assert "a.png is an original and would be overwritten" in ran.err
+    ran = ndrnn("inpaint", density, "a.png", "mask.png", "--out", "a.png", "--force")
+    assert ran.status == 2
+    assert "a.png is an original and would be overwritten" in ran.err
     with Image.open("a.png") as now:
         assert now.size == (15, 14)
     assert original.startswith(b"\x89PNG")

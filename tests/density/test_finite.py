@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ndrnn.density import RIDE, Modern, MultiscaleRIDE
+from ndrnn.density import RIDE, Modern, MultiscaleRIDE, compress
 from ndrnn.density.lattices.whitening import Whitening
 
 from .test_ride import random_ride
@@ -79,13 +79,11 @@ def test_a_filling_names_the_image(method: str) -> None:
 
 
 def test_an_image_that_overflows_is_not_coded() -> None:
-    codec = pytest.importorskip("ndrnn.density.use.codec")
-    pytest.importorskip("constriction")
     ride = RIDE(2, num_components=2)
     with torch.no_grad():
         ride.mcgsm.means[:] = math.nan
-    with pytest.raises(FloatingPointError, match="probabilities of pixels are not finite"):
-        codec.compress(ride, torch.zeros(3, 4, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="finite"):
+        compress(ride, torch.zeros(3, 4, dtype=torch.uint8))
 
 
 def test_a_whitening_is_not_fitted_to_what_is_not_finite() -> None:

@@ -176,7 +176,7 @@ def test_tasks_keep_to_their_own_choice(ran, layer, x):
 @pytest.mark.parametrize("in_backward", ["wavefront", None])
 def test_the_backward_pass_keeps_to_the_choice_of_its_forward_pass(ran, x, in_backward):
     """Where strips are scanned again, also in a thread that has made no choice, as autograd's own for GPUs."""
-    layer = ScanLayer(Foreign(), 2, 3, checkpoint=2)
+    layer = ScanLayer(Foreign(), 2, 3, recompute=2)
     with ndrnn.backend("reference"):
         loss = layer(x).sum()
     if in_backward is None:

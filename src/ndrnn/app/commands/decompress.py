@@ -22,6 +22,8 @@ def run(options: Decompress) -> int:
     out = Output(options.json)
     found, faults, done = list(_found(options)), Faults(strict=False), []
     models: dict[str, Any] = {}
+    if options.model:  # before any file: a model that cannot be used is no file's fault
+        models[options.model] = coding_model(options.model).model
     outputs = Outputs(force=options.force, originals=[file for file, _ in found], folder=options.out)
     for file, target in out.progress(found, "decompressing", len(found)):
         try:

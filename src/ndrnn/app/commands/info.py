@@ -45,9 +45,17 @@ def _here() -> dict[str, Any]:
 
 
 def _model(path: Path) -> dict[str, Any]:
+    from ...learn.task import Task
     from ..trained import load
 
     task, _, file = load(path)
+    if not isinstance(task, Task):
+        return {
+            "file": str(file),
+            "model": type(task).__name__,
+            "weights": sum(weight.numel() for weight in task.parameters()),
+            "configuration": task.config(),
+        }
     return {
         "file": str(file),
         "task": type(task).__name__,
