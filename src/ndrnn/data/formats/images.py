@@ -38,6 +38,13 @@ def decode(data: bytes, file: str = "image", *, stacked: bool = False) -> np.nda
         return _stacked(pictures, lambda index: _values(pictures, index, data, file), file, stacked)
 
 
+def decode_turned(data: bytes, file: str = "image") -> tuple[np.ndarray, int]:
+    """What :func:`decode` gives of one picture, and how it was turned to be so, EXIF's number from 1 to 8."""
+    with opened(data, file) as pictures:
+        values = _stacked(pictures, lambda index: _values(pictures, index, data, file), file, stacked=False)
+        return values, pictures.turn
+
+
 def decode_mask(data: bytes, file: str = "mask", *, stacked: bool = False) -> np.ndarray:
     """The labels of an image's pixels, (H, W) int64: grey levels, or the entries of a palette as numbers.
 

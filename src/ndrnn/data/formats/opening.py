@@ -48,6 +48,8 @@ class Pictures:
         """Whether the picture that was loaded last is stored with 16 bits a value; of several channels Pillow keeps 8."""
         self.stretched: tuple[int, int] | None = None
         """The highest level that its file has, and what Pillow makes of it, where these differ."""
+        self.turn = 1
+        """How the picture that was loaded last is to be turned, EXIF's number from 1 (not at all) to 8."""
 
     @property
     def count(self) -> str:
@@ -74,7 +76,9 @@ class Pictures:
                 self._file, "keeps planes of more than 8 bits apart; store the values of a pixel together"
             )
         self._note(image)
+        turn = orientation(image) if image.format == "TIFF" else 0  # Pillow turns it while it loads it
         image.load()
+        self.turn = turn or orientation(image)
         return image
 
     def _note(self, image: Image.Image) -> None:
@@ -127,6 +131,11 @@ def orientation(image: Image.Image) -> int:
     except Exception:
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def as_stored(array: np.ndarray, orientation: int) -> np.ndarray:
+    """What :func:`upright` turned, as it was before."""
+    return upright(array, {6: 8, 8: 6}.get(orientation, orientation))
 
 
 def white_is_zero(image: Image.Image) -> bool:

@@ -18,6 +18,7 @@ Point = tuple[float, float]
 _UNITS = ("pixel", "mm10", "inch1200")  # of ALTO; PAGE knows pixels alone
 _DEPTH = 100  # elements within each other; files of these kinds need about ten
 _NEAR = 0.02  # by which the scales of both axes may differ, as sizes are rounded
+_HYPHENS = "-\u00ad\u2010\u2011\u2e17\u00ac="  # of old prints too, and what stands for one
 _FAR = 1e6  # pixels; nothing that lies beyond is on a page
 
 
@@ -45,6 +46,13 @@ class Page:
     size: tuple[float, float] | None = None
     """Width and height in units, where they are told."""
     unit: str = "pixel"
+
+    def lies_across(self, width: int, height: int) -> bool:
+        """Whether the page's size is that of an image with its sides exchanged, rather than that of the image."""
+        if self.size is None:
+            return False
+        page, image = math.log(self.size[0] / self.size[1]), math.log(width / height)
+        return abs(page + image) < abs(page - image)
 
     def scales(self, width: int, height: int, file: str, image: str) -> tuple[float, float]:
         """What x and y are multiplied by to become pixels of the image.
@@ -149,10 +157,8 @@ def _lines(
 ) -> tuple[PageLine | BadFile, ...]:
     elements = list(root.iter("TextLine"))
     names = [element.get(key, "") for element in elements]
-    times = Counter(names)
     found: list[PageLine | BadFile] = []
-    for number, (element, name) in enumerate(zip(elements, names, strict=True)):
-        called = str(number) if not name or times[name] > 1 else name
+    for number, (element, called) in enumerate(zip(elements, _told_apart(names), strict=True)):
         try:
             corners = tuple(outline(element))
             if len(corners) < 3:
@@ -161,6 +167,19 @@ def _lines(
         except ValueError as error:
             found.append(BadFile(file, f"line {called} {error}"))
     return tuple(found)
+
+
+def _told_apart(names: list[str]) -> list[str]:
+    """Names of which there are no two: those that are, or the numbers of their places."""
+    own = {name for name, times in Counter(names).items() if name and times == 1}
+    called = []
+    for number, name in enumerate(names):
+        if name not in own:
+            name = str(number)
+            while name in own:  # another line is called so
+                name += "_"
+        called.append(name)
+    return called
 
 
 def _size(page: Element, width: str, height: str, file: str) -> tuple[float, float] | None:
@@ -237,6 +256,8 @@ def _alto_text(line: Element) -> str:
             continue
         if part.tag == "HYP":
             text = text.rstrip(" ")
+            if text.endswith(tuple(_HYPHENS)):  # some writers leave it in its word as well
+                continue
         # some writers leave the spaces out; the hyphen at a line's end belongs to its word
         if text and not spaced and part.tag == "String":
             text += " "
