@@ -87,6 +87,7 @@ class Pictures:
             raw, *rest = (args,) if isinstance(args, str) else args or ("",)
             self.sixteen |= ";16" in str(raw)
             if codec in ("ppm", "ppm_plain") and rest:
+                self.sixteen |= image.mode == "RGB" and int(rest[0]) > 255
                 self.stretched = int(rest[0]), 65535 if image.mode == "I" else 255
             elif str(raw).startswith(("L;2", "L;4")):
                 self.stretched = 2 ** int(str(raw)[2]) - 1, 255
@@ -141,6 +142,12 @@ def as_stored(array: np.ndarray, orientation: int) -> np.ndarray:
 def white_is_zero(image: Image.Image) -> bool:
     """Whether the lowest value of a TIFF means white. Pillow minds it with 8 bits and less."""
     return bool(getattr(image, "tag_v2", {}).get(_PHOTOMETRIC, 1) == 0)
+
+
+def highest(image: Image.Image) -> int:
+    """The largest value that a picture of grey levels of up to 16 bits can hold; a TIFF may have fewer."""
+    bits = int(np.max(getattr(image, "tag_v2", {}).get(_DEPTH, 16)))
+    return 2 ** min(bits, 16) - 1
 
 
 def upright(array: np.ndarray, orientation: int) -> np.ndarray:
