@@ -303,7 +303,9 @@ def test_a_transparent_grey_is_alpha(depth, row, key, seen):
     data = _png(depth, 0, [row], 4, struct.pack(">H", key))
     decoded = images.decode(data)
     full = 65535 if depth == 16 else 255
-    transparent = {1: [0, 1, 1, 0], 2: [0, 0, 1, 0], 4: [0, 1, 0, 0], 8: [0, 0, 1, 0], 16: [1, 0, 0, 0]}[depth]
+    transparent = {1: [0, 1, 1, 0], 2: [0, 0, 1, 0], 4: [0, 1, 0, 0], 8: [0, 0, 1, 0], 16: [1, 0, 0, 0]}[
+        depth
+    ]
     assert decoded[0, :, 0].tolist() == seen
     assert decoded[0, :, 1].tolist() == [0 if clear else full for clear in transparent]
     # of a mask it is a number as any other
@@ -332,7 +334,9 @@ def test_16_bits_that_cannot_be_read_whole_are_refused():
         images.decode(b"P6 1 1 65535 " + struct.pack(">3H", 1, 300, 65535), "a.ppm")
     tifffile = pytest.importorskip("tifffile")
     buffer = io.BytesIO()
-    tifffile.imwrite(buffer, np.full((2, 2, 4), 300, np.uint16), photometric="rgb", extrasamples=["unspecified"])
+    tifffile.imwrite(
+        buffer, np.full((2, 2, 4), 300, np.uint16), photometric="rgb", extrasamples=["unspecified"]
+    )
     with pytest.raises(BadFile, match="holds 16 bits a value"):
         images.decode(buffer.getvalue())
 

@@ -235,3 +235,10 @@ def test_no_two_lines_go_by_one_name(page, tmp_path):
     assert names[1::2] == ["0", "2_", "5"]
     assert names[4] == "2"
     assert len(set(names)) == len(keys)
+
+
+def test_a_line_that_cannot_be_used_has_a_name_of_its_own_too(page, tmp_path):
+    lines = [line(text("a"), points="1,1 2"), line(text("b"), key=' id="0"')]
+    (tmp_path / "a.xml").write_text(page_file(*lines))
+    names = [name.rpartition("#")[2] for name in Pages(path=str(tmp_path)).open().names]
+    assert names == ["0_", "0"]

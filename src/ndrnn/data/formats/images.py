@@ -191,7 +191,8 @@ def _deep(data: bytes, image: Image.Image, frame: int, file: str) -> np.ndarray:
     low = _decoded_as(data, image, frame, swapped)
     if low is None:
         raise BadFile(
-            file, "holds 16 bits a value in channels of which Pillow keeps 8; store grey or RGB, with or without alpha"
+            file,
+            "holds 16 bits a value in channels of which Pillow keeps 8; store grey or RGB, with or without alpha",
         )
     return np.array(image).astype(np.uint16) << 8 | low
 

@@ -43,6 +43,8 @@ class Page:
     image: str
     """What the file calls the image, perhaps with folders of another machine; may be empty."""
     lines: tuple[PageLine | BadFile, ...]
+    names: tuple[str, ...]
+    """What each of the lines is called, also one that cannot be used."""
     size: tuple[float, float] | None = None
     """Width and height in units, where they are told."""
     unit: str = "pixel"
@@ -92,14 +94,16 @@ def parse(data: bytes, file: str = "page") -> Page | None:
         raise BadFile(file, f"tells of {len(pages)} pages, of which one is expected")
     page = pages[0] if pages else Element("Page")
     if root.tag == "PcGts":
-        lines = _lines(root, "id", _page_outline, _page_text, file)
-        return Page(page.get("imageFilename", ""), lines, _size(page, "imageWidth", "imageHeight", file))
+        names, lines = _lines(root, "id", _page_outline, _page_text, file)
+        return Page(
+            page.get("imageFilename", ""), lines, names, _size(page, "imageWidth", "imageHeight", file)
+        )
     unit = (root.findtext("Description/MeasurementUnit") or "pixel").strip()
     if unit not in _UNITS:
         raise BadFile(file, f"its MeasurementUnit must be one of {', '.join(_UNITS)}, got {unit!r}")
     called = root.findtext(".//sourceImageInformation/fileName") or ""
-    lines = _lines(root, "ID", _alto_outline, _alto_text, file)
-    return Page(called.strip(), lines, _size(page, "WIDTH", "HEIGHT", file), unit)
+    names, lines = _lines(root, "ID", _alto_outline, _alto_text, file)
+    return Page(called.strip(), lines, names, _size(page, "WIDTH", "HEIGHT", file), unit)
 
 
 def _tree(data: bytes, file: str) -> Element:
@@ -154,11 +158,12 @@ def _lines(
     outline: Callable[[Element], list[Point]],
     text: Callable[[Element], str],
     file: str,
-) -> tuple[PageLine | BadFile, ...]:
+) -> tuple[tuple[str, ...], tuple[PageLine | BadFile, ...]]:
+    """Their names, and what is known of them."""
     elements = list(root.iter("TextLine"))
-    names = [element.get(key, "") for element in elements]
+    names = _told_apart([element.get(key, "") for element in elements])
     found: list[PageLine | BadFile] = []
-    for number, (element, called) in enumerate(zip(elements, _told_apart(names), strict=True)):
+    for number, (element, called) in enumerate(zip(elements, names, strict=True)):
         try:
             corners = tuple(outline(element))
             if len(corners) < 3:
@@ -166,10 +171,10 @@ def _lines(
             found.append(PageLine(number, called, corners, text(element)))
         except ValueError as error:
             found.append(BadFile(file, f"line {called} {error}"))
-    return tuple(found)
+    return names, tuple(found)
 
 
-def _told_apart(names: list[str]) -> list[str]:
+def _told_apart(names: list[str]) -> tuple[str, ...]:
     """Names of which there are no two: those that are, or the numbers of their places."""
     own = {name for name, times in Counter(names).items() if name and times == 1}
     called = []
@@ -179,7 +184,7 @@ def _told_apart(names: list[str]) -> list[str]:
             while name in own:  # another line is called so
                 name += "_"
         called.append(name)
-    return called
+    return tuple(called)
 
 
 def _size(page: Element, width: str, height: str, file: str) -> tuple[float, float] | None:

@@ -72,8 +72,7 @@ class FoundPage:
 
     def line_name(self, number: int) -> str:
         """What messages and results call a line: the description, and the line's id or number."""
-        line = self.layout.lines[number]
-        return f"{self.where}#{number if isinstance(line, BadFile) else line.name}"
+        return f"{self.where}#{self.layout.names[number]}"
 
     def scan(self) -> Scan:
         """The image.
@@ -198,4 +197,4 @@ def _image_of(storage: Storage, name: str, called: str) -> str | None:
     choices += [str(folder.parent / base)] if base else []
     stem = str(PurePosixPath(name).with_suffix(""))
     choices += [stem + suffix for suffix in images.SUFFIXES]
-    return next((choice for choice in choices if choice in storage.known), None)
+    return next((found for choice in choices if (found := storage.named(choice))), None)
