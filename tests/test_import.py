@@ -104,7 +104,9 @@ def test_public_names():
 
 
 def test_a_star_hides_no_module_of_others():
-    run("from torch import nn; from ndrnn import *; nn.Conv2d; MDLSTM, load, backend; assert 'data' not in globals()")
+    run(
+        "from torch import nn; from ndrnn import *; nn.Conv2d; MDLSTM, load, backend; assert 'data' not in globals()"
+    )
     assert {*ndrnn.__all__, *ndrnn._MODULES, "__version__"} <= set(dir(ndrnn))
 
 

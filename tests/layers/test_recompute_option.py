@@ -121,7 +121,9 @@ def test_gradients_of_gradients_are_refused(backend, normal):
     for loss in (layer(x).square().sum(), layer(x).sum()):
         for wanted in (x, layer.weight_hh):
             (grad,) = torch.autograd.grad(loss, wanted, create_graph=True)
-            message = r"recompute has no second derivatives; .* recompute=False under ndrnn\.backend\('wavefront'\)"
+            message = (
+                r"recompute has no second derivatives; .* recompute=False under ndrnn\.backend\('wavefront'\)"
+            )
             with pytest.raises(RuntimeError, match=message):
                 grad.sum().backward()
 

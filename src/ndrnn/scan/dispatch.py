@@ -89,7 +89,7 @@ def _on(name: str) -> Iterator[None]:
         yield
 
 
-def backend(name: Literal["auto", "reference", "wavefront", "cpu", "triton"]) -> ContextDecorator:
+def backend(name: Literal["auto", "reference", "wavefront", "cpu", "triton"]) -> _Choice:
     """Run the scans of a ``with`` block on one backend; ``"auto"`` chooses by the device of the tensors.
 
     The choice holds for the calling thread, or the asynchronous task, as a context variable does; the backward pass

@@ -176,7 +176,8 @@ def diagnosis(task: Any) -> str:
             low, high = float(batch.x.min()), float(batch.x.max())
             findings.insert(0, f"The inputs lie in [{low:.3g}, {high:.3g}]")
             findings += _layers(task.model, batch)
-    findings.append("A lower learning_rate or clip may help")
+    noise = ", weight_noise" if task.options.weight_noise else ""
+    findings.append(f"A lower learning_rate{noise} or clip may help")
     return ". ".join(findings) + "."
 
 
