@@ -88,29 +88,26 @@ def test_public_names():
         "StableMDLSTM",
         "Stack",
         "State",
-        "__version__",
         "available_backends",
         "backend",
-        "data",
-        "density",
         "diagnose",
         "estimate",
-        "learn",
         "linear_scan",
         "load",
-        "nn",
-        "registry",
         "release_memory",
         "save",
-        "saving",
-        "scan",
-        "tasks",
-        "testing",
     ]
     assert all(hasattr(ndrnn, name) for name in ndrnn.__all__)
     assert ndrnn.testing.assert_conforms
     with pytest.raises(AttributeError, match="no attribute 'densty'"):
         ndrnn.densty  # noqa: B018
+
+
+def test_a_star_hides_no_module_of_others():
+    run(
+        "from torch import nn; from ndrnn import *; nn.Conv2d; MDLSTM, load, backend; assert 'data' not in globals()"
+    )
+    assert {*ndrnn.__all__, *ndrnn._MODULES, "__version__"} <= set(dir(ndrnn))
 
 
 def test_modules_are_attributes_without_an_import_of_their_own():

@@ -201,6 +201,14 @@ def test_a_loss_that_is_nan_stops_before_it_spoils_the_weights(tmp_path):
     assert all(torch.isfinite(value).all() for value in weights(task).values())
 
 
+def test_a_loss_beyond_all_meaning_stops_too(tmp_path):
+    """Noise that drowns the weights: the network saturates, and its loss stays finite."""
+    task, data = make(weight_noise=1e30)
+    with pytest.raises(DivergedError, match=r"the loss is \d\.\d+e\+\d\d at step \d"):
+        train(task, data, tmp_path)
+    assert all(value.abs().max() < 100 for value in parameters(task).values())
+
+
 def test_a_gradient_that_is_infinite_stops_too(tmp_path, monkeypatch):
     task, data = make()
     loss = task.loss
@@ -383,6 +391,7 @@ def test_evaluation_gives_the_metrics_of_the_held_out_part():
         ({"minutes": -1.0}, "minutes must be above 0"),
         ({"learning_rate": float("nan")}, "learning_rate must be above 0 and finite, got nan"),
         ({"weight_noise": -0.1}, "weight_noise must not be below 0"),
+        ({"weight_noise": float("inf")}, "weight_noise must not be below 0, and finite, got inf"),
     ],
 )
 def test_bad_options_are_named(options, message):

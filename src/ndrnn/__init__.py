@@ -4,10 +4,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import builtin as _builtin  # noqa: F401  # fills the registry
-from .version import __version__
+from .version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from . import data, density, learn, nn, registry, saving, scan, tasks, testing
+    from . import data as data
+    from . import density as density
+    from . import learn as learn
+    from . import nn as nn
+    from . import registry as registry
+    from . import saving as saving
+    from . import scan as scan
+    from . import tasks as tasks
+    from . import testing as testing
     from .density import MCGSM, RIDE, CausalNeighborhood
     from .inspect.diagnose import Diagnosis, diagnose
     from .inspect.estimate import Estimate, estimate
@@ -27,6 +35,7 @@ if TYPE_CHECKING:
     from .saving.models import load, save
     from .scan import available_backends, backend, linear_scan, release_memory
 
+# classes and functions alone: a star that brought our ``nn`` would hide that of PyTorch
 __all__ = [
     "MCGSM",
     "MDGRU",
@@ -44,24 +53,14 @@ __all__ = [
     "StableMDLSTM",
     "Stack",
     "State",
-    "__version__",
     "available_backends",
     "backend",
-    "data",
-    "density",
     "diagnose",
     "estimate",
-    "learn",
     "linear_scan",
     "load",
-    "nn",
-    "registry",
     "release_memory",
     "save",
-    "saving",
-    "scan",
-    "tasks",
-    "testing",
 ]
 
 # Everything is imported when it is first asked for, so that a word of the command line does not wait for torch. Public
@@ -104,4 +103,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})

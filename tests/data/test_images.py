@@ -101,6 +101,54 @@ def test_a_tiff_whose_zero_is_white(dtype):
     assert np.array_equal(images.decode(buffer.getvalue())[..., 0], np.iinfo(dtype).max - array)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_the_labels_of_a_tiff_whose_zero_is_white_are_the_numbers_in_it(dtype, compression):
+    tifffile = pytest.importorskip("tifffile")
+    buffer = io.BytesIO()
+    labels = np.array([[0, 1, 100, 200]], dtype)
+    tifffile.imwrite(buffer, labels, photometric="miniswhite", compression=compression)
+    assert images.decode_mask(buffer.getvalue()).tolist() == labels.tolist()
+
+
+def _tiff(bits: int, photometric: int, row: bytes, width: int) -> bytes:
+    """A TIFF of one row, by the format's description alone."""
+    tags = [(256, width), (257, 1), (258, bits), (259, 1), (262, photometric), (273, 8), (277, 1), (278, 1)]
+    tags.append((279, len(row)))
+    place = 8 + len(row) + len(row) % 2
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    directory = struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
+    return b"II*\0" + struct.pack("<I", place) + row.ljust(place - 8, b"\0") + directory
+
+
+@pytest.mark.parametrize("photometric", [0, 1])
+def test_four_bits_of_a_tiff(photometric):
+    data = _tiff(4, photometric, b"\x03\x1f", 4)
+    assert images.decode_mask(data).tolist() == [[0, 3, 1, 15]]
+    shades = [0, 51, 17, 255]
+    assert images.decode(data)[0, :, 0].tolist() == (
+        shades if photometric else [255 - shade for shade in shades]
+    )
+
+
+def test_twelve_bits_of_a_tiff_are_all_of_its_range():
+    data = _tiff(12, 1, bytes([0x00, 0x0F, 0xFF, 0x80, 0x00, 0x01]), 4)
+    assert images.decode_mask(data).tolist() == [[0, 4095, 2048, 1]]
+    decoded = images.decode(data)
+    assert decoded.dtype == np.uint16
+    assert decoded[0, :, 0].tolist() == [0, 65535, round(2048 * 65535 / 4095), 16]
+    assert Intensities().convert(decoded).flatten().tolist() == pytest.approx(
+        [0, 1, 2048 / 4095, 1 / 4095], abs=1e-5
+    )
+
+
+def test_one_bit_is_black_and_white_whatever_is_stored():
+    for photometric, row in ((1, b"\x60"), (0, b"\x90")):
+        data = _tiff(1, photometric, row, 4)
+        assert images.decode_mask(data).tolist() == [[0, 1, 1, 0]]
+        assert images.decode(data)[0, :, 0].tolist() == [0, 255, 255, 0]
+
+
 def test_signed_bytes_are_refused():
     tifffile = pytest.importorskip("tifffile")
     buffer = io.BytesIO()
@@ -196,7 +244,7 @@ def test_parts_of_an_image_are_as_the_whole(stored, wanted, dtype, scale, tmp_pa
         assert (float(whole.min()), float(whole.max())) == pytest.approx((0, 1))
 
 
-def _png(depth: int, kind: int, rows: list[bytes], width: int) -> bytes:
+def _png(depth: int, kind: int, rows: list[bytes], width: int, transparent: bytes = b"") -> bytes:
     def chunk(name: bytes, content: bytes) -> bytes:
         return (
             struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
@@ -204,7 +252,11 @@ def _png(depth: int, kind: int, rows: list[bytes], width: int) -> bytes:
 
     head = struct.pack(">IIBBBBB", width, len(rows), depth, kind, 0, 0, 0)
     pixels = zlib.compress(b"".join(b"\0" + row for row in rows))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        chunk(name, content)
+        for name, content in ((b"IHDR", head), (b"tRNS", transparent), (b"IDAT", pixels), (b"IEND", b""))
+        if content or name == b"IEND"
+    )
 
 
 @pytest.mark.parametrize(
@@ -222,6 +274,71 @@ def _png(depth: int, kind: int, rows: list[bytes], width: int) -> bytes:
 )
 def test_grey_levels_of_fewer_bits_are_the_labels_of_a_mask(data, labels):
     assert images.decode_mask(data).tolist() == labels
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+def test_grey_with_alpha_of_16_bits(interlaced, write_png):
+    array = np.random.default_rng(0).integers(0, 65536, (1 if interlaced else 5, 1 if interlaced else 7, 2))
+    array = array.astype(np.uint16)
+    data = bytearray(write_png(array))
+    if interlaced:  # of one pixel that is the same, but for the header
+        data[28] = 1
+        data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    decoded = images.decode(bytes(data))
+    assert decoded.dtype == np.uint16
+    assert np.array_equal(decoded, array)
+
+
+@pytest.mark.parametrize(
+    ("depth", "row", "key", "seen"),
+    [
+        (1, b"\x60", 1, [0, 255, 255, 0]),
+        (2, b"\x1b", 2, [0, 85, 170, 255]),
+        (4, b"\x03\x1f", 3, [0, 51, 17, 255]),
+        (8, bytes([5, 0, 255, 7]), 255, [5, 0, 255, 7]),
+        (16, struct.pack(">4H", 300, 44, 0, 65535), 300, [300, 44, 0, 65535]),
+    ],
+)
+def test_a_transparent_grey_is_alpha(depth, row, key, seen):
+    data = _png(depth, 0, [row], 4, struct.pack(">H", key))
+    decoded = images.decode(data)
+    full = 65535 if depth == 16 else 255
+    transparent = {1: [0, 1, 1, 0], 2: [0, 0, 1, 0], 4: [0, 1, 0, 0], 8: [0, 0, 1, 0], 16: [1, 0, 0, 0]}[
+        depth
+    ]
+    assert decoded[0, :, 0].tolist() == seen
+    assert decoded[0, :, 1].tolist() == [0 if clear else full for clear in transparent]
+    # of a mask it is a number as any other
+    assert images.decode_mask(data).tolist() == images.decode_mask(_png(depth, 0, [row], 4)).tolist()
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_transparent_colour_is_alpha(depth):
+    colours = [1, 2, 3, 1, 2, 4, 0, 0, 0]
+    if depth == 16:
+        colours[:6] = 300, 2, 3, 44, 2, 3  # which differ in their upper bytes
+    pack = (lambda *values: bytes(values)) if depth == 8 else (lambda *values: struct.pack(">9H", *values))
+    decoded = images.decode(_png(depth, 2, [pack(*colours)], 3, struct.pack(">3H", *colours[:3])))
+    full = 2**depth - 1
+    assert decoded[0].tolist() == [[*colours[:3], 0], [*colours[3:6], full], [0, 0, 0, full]]
+
+
+def test_a_transparent_grey_of_a_gif_is_alpha():
+    image = Image.fromarray(np.array([[0, 9, 255]], np.uint8))
+    decoded = images.decode(saved(image, "GIF", transparency=9))
+    assert decoded[0, :, -1].tolist() == [255, 0, 255]
+
+
+def test_16_bits_that_cannot_be_read_whole_are_refused():
+    with pytest.raises(BadFile, match=r"a\.ppm: holds 16 bits a value in channels of which Pillow keeps 8"):
+        images.decode(b"P6 1 1 65535 " + struct.pack(">3H", 1, 300, 65535), "a.ppm")
+    tifffile = pytest.importorskip("tifffile")
+    buffer = io.BytesIO()
+    tifffile.imwrite(
+        buffer, np.full((2, 2, 4), 300, np.uint16), photometric="rgb", extrasamples=["unspecified"]
+    )
+    with pytest.raises(BadFile, match="holds 16 bits a value"):
+        images.decode(buffer.getvalue())
 
 
 @pytest.mark.parametrize(("kind", "channels"), [(2, 3), (4, 2), (6, 4)], ids=["RGB", "LA", "RGBA"])

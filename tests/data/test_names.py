@@ -17,6 +17,7 @@ from ndrnn.data.formats.storage import open_storage
 from ndrnn.data.pipeline.gather import gather
 from ndrnn.data.readers.folders import Classes, Images
 from ndrnn.data.readers.lines import Lines
+from ndrnn.data.readers.pages import Pages
 from ndrnn.data.readers.pairs import Masks
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="file systems elsewhere refuse such names")
@@ -72,6 +73,52 @@ def test_an_image_whose_name_is_taken_is_named(tmp_path):
     (fault,) = found.faults.found
     assert fault.file.endswith("images/a.png")
     assert fault.reason.startswith("goes by the same name as ")
+
+
+def test_a_mask_without_an_image_is_named(tmp_path):
+    for name in ("train/images/a.png", "train/masks/a.png", "train/masks/b.png", "val/masks/c.png"):
+        picture(tmp_path / name, 1)
+    found = gather(Masks(path=str(tmp_path)), "label")
+    assert [(fault.file, fault.reason) for fault in found.faults.found] == [
+        (str(tmp_path / name), "has no image of the same name")
+        for name in ("train/masks/b.png", "val/masks/c.png")
+    ]
+    with pytest.raises(BadFile, match="has no image of the same name"):
+        gather(Masks(path=str(tmp_path)), "label", strict=True)
+
+
+COMPOSED, APART = "\u00e9", "e\u0301"  # as most write it, and as Macs do
+
+
+@pytest.mark.parametrize(("one", "other"), [(COMPOSED, APART), (APART, COMPOSED)])
+@pytest.mark.parametrize("packed", [False, True])
+def test_names_are_the_same_however_their_letters_are_composed(one, other, packed, tmp_path, zip_folder):
+    def place(folder):
+        return str(zip_folder(folder)) if packed else str(folder)
+
+    for name in (f"{one}/{one}.png", f"masks/{other}.png"):
+        picture(tmp_path / "set" / name, 1)
+    (tmp_path / "split.tsv").write_text(f"name\tsplit\n{other}\ttest\n", encoding="utf-8")
+    options = {"images": other, "masks": "masks", "table": "split.tsv"}
+    source = Masks(path=place(tmp_path / "set"), **options).open()
+    assert not source.faults
+    assert source.read(0).target.size
+    assert list(source.splits) == ["test"]
+
+    picture(tmp_path / "lines" / f"{one}.png", 1)
+    (tmp_path / "lines" / f"{other}.gt.txt").write_text("a", encoding="utf-8")
+    (tmp_path / "lines" / f"{other}.tsv").write_text(f"name\ttext\n{other}.png\tb\n", encoding="utf-8")
+    lines = place(tmp_path / "lines")
+    assert Lines(path=lines).open().read(0).target == "a"
+    assert Lines(path=lines, table=f"{one}.tsv").open().read(0).target == "b"
+
+    picture(tmp_path / "pages" / f"{one}.png", 1)
+    content = (
+        f'<PcGts><Page imageFilename="{other}.png"><TextLine><Coords points="0,0 1,0 1,1"/>'
+        "<TextEquiv><Unicode>c</Unicode></TextEquiv></TextLine></Page></PcGts>"
+    )
+    (tmp_path / "pages" / "page.xml").write_text(content, encoding="utf-8")
+    assert Pages(path=place(tmp_path / "pages")).open().read(0).target == "c"
 
 
 def test_a_class_called_test_is_named(tmp_path):

@@ -13,6 +13,7 @@ from ndrnn.app.inputs import Loader, find
 from ndrnn.data import BadFile
 from ndrnn.data.formats import images
 from ndrnn.data.readers.folders import Classes, Images
+from ndrnn.data.readers.pages import Pages
 from ndrnn.data.readers.pairs import Masks
 
 # how a picture is stored for each value of EXIF's orientation, after the description of the tag: where the first row
@@ -73,6 +74,79 @@ def test_every_reader_turns(orientation, tmp_path):
     assert np.array_equal(Classes(path=str(tmp_path)).open().read(0).values, SEEN)
     (file,) = find([tmp_path / "images/a.png"])
     assert np.array_equal(Loader(None, 3, 2).read(file)[0], SEEN)
+
+
+# a rectangle of the picture as it is seen, and the places (x, y) of its corners among the 6 x 10 or 10 x 6 pixels that
+# are stored, worked out by hand
+PIECE = SEEN[1:3, 4:9]
+CORNERS = {
+    1: ((4, 1), (8, 2)),
+    2: ((1, 1), (5, 2)),
+    3: ((1, 3), (5, 4)),
+    4: ((4, 3), (8, 4)),
+    5: ((1, 4), (2, 8)),
+    6: ((1, 1), (2, 5)),
+    7: ((3, 1), (4, 5)),
+    8: ((3, 4), (4, 8)),
+}
+
+
+def described(folder, orientation, corners, size=None, kind="PNG", seen=SEEN):
+    """A page with one line, whose outline is the rectangle between two corners."""
+    (left, top), (right, bottom) = corners
+    told = "" if size is None else f' imageWidth="{size[0]}" imageHeight="{size[1]}"'
+    name = f"a.{kind.lower()}"
+    (folder / name).write_bytes(turned(seen, orientation, kind))
+    (folder / "a.xml").write_text(
+        f'<PcGts><Page imageFilename="{name}"{told}><TextLine><Coords points="{left},{top} {right},{top} '
+        f'{right},{bottom} {left},{bottom}"/><TextEquiv><Unicode>x</Unicode></TextEquiv></TextLine></Page></PcGts>'
+    )
+    return Pages(path=str(folder))
+
+
+def the_line(reader, folder):
+    """The line for training and, the same, for use."""
+    values = reader.open().read(0).values
+    for path in (folder, folder / "a.xml"):
+        (file,) = find([path], reader)
+        assert np.array_equal(Loader(reader, 3, 2).read(file)[0], values)
+    return values
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("orientation", STORED)
+def test_lines_are_places_in_the_stored_page(orientation, told, kind, tmp_path):
+    size = None if not told else (6, 10) if orientation > 4 else (10, 6)
+    reader = described(tmp_path, orientation, CORNERS[orientation], size, kind)
+    assert np.array_equal(the_line(reader, tmp_path), PIECE)
+
+
+@pytest.mark.parametrize("size", [(10, 6), (20, 12)])
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_lines_are_places_in_the_turned_page_if_that_has_its_size(orientation, size, tmp_path):
+    (left, top), (right, bottom) = CORNERS[1]
+    scale = size[0] // 10
+    corners = (left * scale, top * scale), (right * scale, bottom * scale)
+    reader = described(tmp_path, orientation, corners, size)
+    assert np.array_equal(the_line(reader, tmp_path), PIECE)
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_lines_of_a_square_page_are_places_in_what_is_stored(orientation, tmp_path):
+    square = np.pad(SEEN, ((0, 4), (0, 0), (0, 0)))
+    # four more rows below: where the stored picture begins with the last row, they come first
+    corners = tuple(
+        (x + 4 * (orientation in (7, 8)), y + 4 * (orientation in (3, 4))) for x, y in CORNERS[orientation]
+    )
+    reader = described(tmp_path, orientation, corners, (10, 10), seen=square)
+    assert np.array_equal(the_line(reader, tmp_path), PIECE)
+
+
+def test_a_page_of_neither_shape_is_refused(tmp_path):
+    reader = described(tmp_path, 6, CORNERS[6], (10, 8))
+    with pytest.raises(BadFile, match="not of one shape"):
+        reader.open().read(0)
 
 
 def test_broken_exif_data_turns_nothing():

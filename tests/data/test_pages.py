@@ -119,6 +119,8 @@ def test_the_text_of_the_lowest_index_counts(texts, expected, page, tmp_path):
         ('<String CONTENT="ein"/><SP/><String CONTENT="Ta"/><HYP CONTENT="\u2010"/>', "ein Ta\u2010"),
         ('<HYP CONTENT="-"/><String CONTENT="ge"/>', "- ge"),
         ('<String CONTENT="ein"/><SP/><String CONTENT="Ta"/><SP/><HYP CONTENT="-"/>', "ein Ta-"),
+        ('<String CONTENT="ein"/><String CONTENT="Ta-"/><HYP CONTENT="-"/>', "ein Ta-"),
+        ('<String CONTENT="Ta\u2e17"/><HYP CONTENT="\u00ad"/>', "Ta\u2e17"),
     ],
 )
 def test_the_hyphen_belongs_to_its_word(parts, expected, page, tmp_path):
@@ -224,3 +226,19 @@ def test_lines_go_by_their_id_or_number(page, tmp_path):
     (tmp_path / "a.xml").write_text(page_file(*lines))
     names = Pages(path=str(tmp_path)).open().names
     assert [name.rpartition("/")[2] for name in names] == ["a.xml#first", "a.xml#1", "a.xml#2", "a.xml#3"]
+
+
+def test_no_two_lines_go_by_one_name(page, tmp_path):
+    keys = ["", ' id="0"', "", ' id="2_"', ' id="2"', ' id="x"', ' id="x"']
+    (tmp_path / "a.xml").write_text(page_file(*(line(text("a"), key=key) for key in keys)))
+    names = [name.rpartition("#")[2] for name in Pages(path=str(tmp_path)).open().names]
+    assert names[1::2] == ["0", "2_", "5"]
+    assert names[4] == "2"
+    assert len(set(names)) == len(keys)
+
+
+def test_a_line_that_cannot_be_used_has_a_name_of_its_own_too(page, tmp_path):
+    lines = [line(text("a"), points="1,1 2"), line(text("b"), key=' id="0"')]
+    (tmp_path / "a.xml").write_text(page_file(*lines))
+    names = [name.rpartition("#")[2] for name in Pages(path=str(tmp_path)).open().names]
+    assert names == ["0_", "0"]

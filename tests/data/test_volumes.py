@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from ndrnn.data import BadFile
 from ndrnn.data.formats import volumes
@@ -29,7 +30,7 @@ def nifti(array, affine=None, slope=None, kind=nibabel.Nifti1Image):
 def test_numbers_arrive_as_they_are_stored(dtype, kind):
     values = np.random.default_rng(0).integers(0, 100, (2, 3, 4)).astype(dtype)
     decoded = volumes.decode(nifti(values, kind=kind))
-    assert decoded.dtype == (np.float32 if values.dtype.kind == "f" else values.dtype.newbyteorder("="))
+    assert decoded.dtype == values.dtype.newbyteorder("=")
     assert np.array_equal(decoded[..., 0], values)
 
 
@@ -44,6 +45,29 @@ def test_sixteen_bits_are_scaled_by_the_range_of_their_type():
     with pytest.raises(ValueError, match=r"holds int32, .* choose data\.scale sample"):
         Intensities().convert(wide)
     assert Intensities(scale="sample").convert(wide).flatten().tolist() == pytest.approx([0, 1 / 3, 2 / 3, 1])
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_what_lies_far_from_zero_is_scaled_before_it_is_rounded(scaled):
+    far = 1e9 + np.array([0, 0.25, 0.5, 1]).reshape(4, 1, 1)
+    data = nifti(far)
+    if scaled:
+        image = nibabel.Nifti1Image(np.array([0, 1, 2, 4], np.int16).reshape(4, 1, 1), np.eye(4))
+        image.header.set_slope_inter(0.25, 1e9)
+        data = image.to_bytes()
+    decoded = volumes.decode(data)
+    assert np.array_equal(decoded[..., 0], far)
+    features = Intensities(scale="sample").convert(decoded, colour=False)
+    assert features.dtype == torch.float32
+    assert features.flatten().tolist() == [0, 0.25, 0.5, 1]
+
+
+def test_scaled_16_bits_around_zero_stay_narrow():
+    image = nibabel.Nifti1Image(np.array([-1000, 0, 32767], np.int16).reshape(3, 1, 1), np.eye(4))
+    image.header.set_slope_inter(1, -1024)
+    decoded = volumes.decode(image.to_bytes())
+    assert decoded.dtype == np.float32
+    assert decoded.flatten().tolist() == [-2024, -1024, 31743]
 
 
 def test_channels_of_volumes_are_no_colours(tmp_path):

@@ -80,3 +80,20 @@ def test_padding_changes_nothing(backend, variant, ndim, garbage, normal, random
     got = torch.autograd.grad(loss, inputs)
     for a, b in zip(got, expected, strict=True):
         assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 3), (2, 3, 0), (2, 0, 0), (0, 2, 3)])
+def test_a_lattice_without_points_has_gradients_that_are_zero(backends, variant, shape, normal, random_state):
+    layer = variant(2, 3, 2)
+    x = normal(*shape, 2).requires_grad_()
+    groups = [faces for faces in random_state(layer, x) if faces is not None]
+    leaves = [face.requires_grad_() for faces in groups for face in faces]
+    for name in ("reference", *backends):
+        for state in (None, ndrnn.State(*groups)):
+            with ndrnn.backend(name):
+                y = layer(x, None, state)
+                assert y.requires_grad
+                inputs = [x, *layer.parameters(), *(leaves if state is not None else ())]
+                found = torch.autograd.grad(y.sum(), inputs, materialize_grads=True)
+            for value, gradient in zip(inputs, found, strict=True):
+                assert_close(gradient, torch.zeros_like(value))

@@ -81,6 +81,38 @@ def test_the_environment_chooses_and_a_block_overrules_it(ran, layer, x, monkeyp
         layer(x)
 
 
+def test_an_empty_variable_is_no_choice(ran, layer, x, monkeypatch):
+    monkeypatch.setenv("NDRNN_BACKEND", "")
+    with ndrnn.backend("reference"):
+        layer(x)
+    assert dispatch._name_for(x)[0] == "auto"
+    assert ran == ["reference"]
+
+
+def test_a_block_is_entered_again_but_not_within_itself(ran, layer, x):
+    block = ndrnn.backend("reference")
+    for _ in range(2):
+        with block:
+            layer(x)
+            with pytest.raises(RuntimeError, match=r"this backend\('reference'\) is entered already"), block:
+                pass
+            layer(x)
+        assert dispatch.choice() is None
+    assert ran == ["reference"] * 4
+
+
+def test_a_choice_decorates_functions_that_call_themselves(ran, layer, x):
+    @ndrnn.backend("reference")
+    def scan(times):
+        layer(x)
+        if times > 1:
+            scan(times - 1)
+
+    scan(2)
+    assert ran == ["reference"] * 2
+    assert dispatch.choice() is None
+
+
 def test_a_fallback_is_said_once(ran, layer, x, recwarn):
     for _ in range(3):
         layer(x)

@@ -13,7 +13,7 @@ from ..data.faults import BadFile, Faults, naming, printable
 from ..data.formats import images, volumes
 from ..data.formats.intensities import Intensities, Span
 from ..data.formats.storage import Folder, Storage, open_storage
-from ..data.readers.pages import SUFFIX, FoundPage, Pages, find_page
+from ..data.readers.pages import SUFFIX, FoundPage, Pages, Scan, find_page
 from ..data.readers.pictures import PictureReader, decode, is_volume
 from ..data.readers.source import Reader
 
@@ -63,7 +63,7 @@ class Loader:
         self.intensities = (
             Intensities(channels) if reader is None else Intensities(channels, reader.scale, reader.invert)
         )
-        self._page: tuple[FoundPage, np.ndarray] | None = None  # the lines of a page follow each other
+        self._page: tuple[FoundPage, Scan] | None = None  # the lines of a page follow each other
 
     def read(self, file: Input) -> tuple[np.ndarray, bytes]:
         """The values (D1, ..., Dn, C) and the file's bytes, none for a line of a page.
@@ -104,7 +104,7 @@ class Loader:
 
     def _line(self, page: FoundPage, number: int) -> np.ndarray:
         if self._page is None or self._page[0] is not page:
-            self._page = page, page.pixels()
+            self._page = page, page.scan()
         return page.cut(self._page[1], number)
 
 

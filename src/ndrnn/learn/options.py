@@ -38,8 +38,8 @@ class Options:
             if value is not None and not (value > 0 and isfinite(value)):
                 raise ValueError(f"{name} must be above 0 and finite, got {value}")
         for name in ("weight_decay", "weight_noise", "seed"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be below 0, got {getattr(self, name)}")
+            if not (getattr(self, name) >= 0 and isfinite(getattr(self, name))):
+                raise ValueError(f"{name} must not be below 0, and finite, got {getattr(self, name)}")
         if not 0 <= self.average < 1:
             raise ValueError(f"average must lie in [0, 1), got {self.average}")
         if self.seed >= 2**63:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ContextDecorator, contextmanager
 from contextvars import ContextVar
 from itertools import count
 from threading import Lock
@@ -53,24 +53,57 @@ def _check_name(name: str, source: str) -> str:
     return name
 
 
+class _Choice(ContextDecorator, AbstractContextManager[None]):
+    """What :func:`backend` returns: a block that can be entered again when it has ended."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._entered: AbstractContextManager[None] | None = None
+
+    def _recreate_cm(self) -> _Choice:  # what a decorated function enters, once a call
+        return _Choice(self._name)
+
+    def __enter__(self) -> None:
+        if self._entered is not None:
+            raise RuntimeError(
+                f"this backend({self._name!r}) is entered already; call ndrnn.backend again for a block within "
+                "its block, and for other threads and tasks"
+            )
+        entering = _on(self._name)
+        entering.__enter__()
+        self._entered = entering
+
+    def __exit__(self, *raised: Any) -> None:
+        entered, self._entered = self._entered, None
+        assert entered is not None
+        entered.__exit__(*raised)
+
+
 @contextmanager
-def backend(name: Literal["auto", "reference", "wavefront", "cpu", "triton"]) -> Iterator[None]:
-    """Run the scans of a ``with`` block on one backend; ``"auto"`` chooses by the device of the tensors.
-
-    The choice holds for the calling thread, or the asynchronous task, as a context variable does; the backward pass
-    keeps to the choice of its forward pass. Functions under ``torch.compile`` follow the block that was entered last in
-    any thread. Outside all blocks the environment variable ``NDRNN_BACKEND`` chooses, or else ``"auto"``.
-
-    Raises:
-        ValueError: there is no backend of that name.
-        RuntimeError: it is not available here; the message says why.
-    """
+def _on(name: str) -> Iterator[None]:
     _check_name(name, "name")
     reason = available_backends().get(name, True)
     if reason is not True:
         raise RuntimeError(f"backend {name!r} is not available: {reason}")
     with under(name):
         yield
+
+
+def backend(name: Literal["auto", "reference", "wavefront", "cpu", "triton"]) -> _Choice:
+    """Run the scans of a ``with`` block on one backend; ``"auto"`` chooses by the device of the tensors.
+
+    The choice holds for the calling thread, or the asynchronous task, as a context variable does; the backward pass
+    keeps to the choice of its forward pass. Functions under ``torch.compile`` follow the block that was entered last in
+    any thread. Outside all blocks the environment variable ``NDRNN_BACKEND`` chooses, or else ``"auto"``.
+
+    What is returned can be entered again once its block has ended, and decorates functions.
+
+    Raises:
+        ValueError: there is no backend of that name.
+        RuntimeError: it is not available here; the message says why. Or its block has not ended.
+    """
+    # torch.compile follows generators
+    return _on(name) if torch.compiler.is_compiling() else _Choice(name)  # type: ignore[return-value]
 
 
 def choice() -> str | None:
@@ -186,7 +219,7 @@ def runs_compiled(x: Tensor) -> bool:
 
 def _name_for(x: Tensor) -> tuple[str, str]:
     """The backend that was asked for, and its name where it is to follow the device of a tensor."""
-    asked = choice() or _check_name(os.environ.get("NDRNN_BACKEND", "auto"), "NDRNN_BACKEND")
+    asked = choice() or _check_name(os.environ.get("NDRNN_BACKEND") or "auto", "NDRNN_BACKEND")
     return asked, _OF_DEVICE.get(x.device.type, "wavefront") if asked == "auto" else asked
 
 

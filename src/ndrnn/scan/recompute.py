@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ..cells import Cell, Params
 from ..lattice import Direction, face_points, pack_faces, unpack_faces
@@ -218,12 +217,33 @@ class _StripScan(torch.autograd.Function):
         return y, *exits
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, dy: Tensor, *d_exits: Tensor) -> tuple[Tensor | None, ...]:
-        with under(ctx.choice):
-            if not torch.compiler.is_compiling() and any(map(batched, (dy, *d_exits))):
-                return _gradients_of_the_whole(ctx, dy, *d_exits)
-            return _gradients_by_strips(ctx, dy, *d_exits)
+        compiling = torch.compiler.is_compiling()
+        with under(ctx.choice), torch.no_grad():
+            if not compiling and any(map(batched, (dy, *d_exits))):
+                found = _gradients_of_the_whole(ctx, dy, *d_exits)
+            else:
+                found = _gradients_by_strips(ctx, dy, *d_exits)
+        if compiling or not torch.is_grad_enabled():
+            return found
+        # a graph of them is asked for, in which they must not pass for constants
+        marked = iter(_OfFirstOrder.apply(*(grad.requires_grad_() for grad in found if grad is not None)))
+        return tuple(None if grad is None else next(marked) for grad in found)
+
+
+class _OfFirstOrder(torch.autograd.Function):
+    """Gradients as they are, which refuse to be differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        return tuple(grad.view_as(grad) for grad in grads)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> None:
+        raise RuntimeError(
+            "a layer with recompute has no second derivatives; run one with recompute=False under "
+            "ndrnn.backend('wavefront'), which has them"
+        )
 
 
 def _gradients_by_strips(ctx: Any, dy: Tensor, *d_exits: Tensor) -> tuple[Tensor | None, ...]:

@@ -122,6 +122,8 @@ def _scan_points(
         return tuple(_stack(states, points, face) for points, face in zip(last, faces, strict=False))
 
     empty = x.new_empty(1, x.shape[0], *lattice, weights.weight_hh.shape[-1])
+    if not empty.numel():  # no point ties it to what it would depend on, whose gradients are zero
+        empty = empty + sum(given.sum() for given in (x, *weights, *h_faces, *c_faces) if given is not None)
     return _stack(h, list(_points(lattice)), empty)[0], exits(h, h_faces), exits(c, c_faces)
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from ..faults import BadFile
 from .channels import to_channels
 from .limits import check_size
-from .opening import FORMATS, Pictures, opened, orientation, upright, white_is_zero
+from .opening import FORMATS, Pictures, highest, opened, orientation, upright, white_is_zero
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp", ".webp", ".pgm", ".ppm", ".pbm")
 """Endings of the files that are taken for images."""
@@ -28,7 +28,8 @@ _SWAPPED = {
 def decode(data: bytes, file: str = "image", *, stacked: bool = False) -> np.ndarray:
     """An image as (H, W, C): uint8, uint16 or float32; C is 1 grey, 2 grey and alpha, 3 colour, 4 colour and alpha.
 
-    Palettes become the colours that they stand for. The image is turned as its EXIF data say. ``file`` is what errors
+    Palettes become the colours that they stand for, a colour that is said to be transparent (of PNG and GIF) becomes
+    alpha, and levels of other than 8 or 16 bits are spread over these. The image is turned as its EXIF data say. ``file`` is what errors
     call the image. With ``stacked`` the pictures of the file, be it one, are the slices of a volume (D, H, W, C).
 
     Raises:
@@ -38,8 +39,18 @@ def decode(data: bytes, file: str = "image", *, stacked: bool = False) -> np.nda
         return _stacked(pictures, lambda index: _values(pictures, index, data, file), file, stacked)
 
 
+def decode_turned(data: bytes, file: str = "image") -> tuple[np.ndarray, int]:
+    """What :func:`decode` gives of one picture, and how it was turned to be so, EXIF's number from 1 to 8."""
+    with opened(data, file) as pictures:
+        values = _stacked(pictures, lambda index: _values(pictures, index, data, file), file, stacked=False)
+        return values, pictures.turn
+
+
 def decode_mask(data: bytes, file: str = "mask", *, stacked: bool = False) -> np.ndarray:
     """The labels of an image's pixels, (H, W) int64: grey levels, or the entries of a palette as numbers.
+
+    Grey levels are the numbers that the file holds, also where the lowest of them is white. With one bit, which is
+    black and white alone, white is 1 whatever the file holds.
 
     The mask is turned as its EXIF data say, and ``stacked`` as with :func:`decode`.
 
@@ -90,18 +101,36 @@ def _stacked(pictures: Pictures, read: Callable[[int], np.ndarray], file: str, s
 
 def _values(pictures: Pictures, index: int, data: bytes, file: str) -> np.ndarray:
     image = pictures.load(index)
-    turn = orientation(image)
     if image.mode in _GREYS:
         array = _sixteen(np.asarray(image), file)
-        return upright(65535 - array if white_is_zero(image) else array, turn)[..., None]
-    if image.mode == "F":
-        return upright(np.array(image, np.float32), turn)[..., None]
-    low = _low_bytes(data, image, pictures.frames[index]) if image.mode in ("RGB", "RGBA") else None
-    array = np.array(_plain(image))
-    if low is not None:
-        array = array.astype(np.uint16) << 8 | low
-    array = upright(array, turn)
-    return array if array.ndim == 3 else array[..., None]
+        full = highest(image)
+        if white_is_zero(image):
+            array = full - array
+        if full < 65535:
+            array = ((array.astype(np.uint32) * 65535 + full // 2) // full).astype(np.uint16)
+    elif image.mode == "F":
+        array = np.array(image, np.float32)
+    elif pictures.sixteen:
+        array = _deep(data, image, pictures.frames[index], file)
+    else:
+        array = np.array(_plain(image))
+    array = array if array.ndim == 3 else array[..., None]
+    return upright(_with_opacity(array, image, pictures.stretched), orientation(image))
+
+
+def _with_opacity(array: np.ndarray, image: Image.Image, stretched: tuple[int, int] | None) -> np.ndarray:
+    """Colours (H, W, C) with a channel of opacity, where one of them is transparent, as chunks tRNS of PNG say."""
+    key = image.info.get("transparency")
+    if image.mode == "P" or not (image.format == "PNG" or (image.format == "GIF" and image.mode == "L")):
+        return array
+    if not isinstance(key, int | tuple):
+        return array
+    full = np.iinfo(array.dtype).max
+    top = stretched[0] if stretched is not None else full
+    # 16 bits tell it, of which no more count than the levels have
+    wanted = (np.ravel(key) & top) * (full // top)
+    opaque = (array != wanted).any(-1, keepdims=True)
+    return np.concatenate([array, np.where(opaque, full, 0).astype(array.dtype)], -1)
 
 
 def _plain(image: Image.Image) -> Image.Image:
@@ -133,6 +162,8 @@ def _labels(pictures: Pictures, index: int, file: str) -> np.ndarray:
     elif image.mode not in ("1", "L", "P", *_GREYS):
         raise BadFile(file, f"a mask must hold labels as grey levels or palette entries, got {image.mode}")
     labels = array.astype(np.int64)
+    if image.mode == "L" and white_is_zero(image):
+        labels = 255 - labels  # Pillow minds it with 8 bits and less
     if image.mode != "P" and pictures.stretched is not None:
         # levels of other than 8 or 16 bits are spread over them, which is right for shades alone
         highest, full = pictures.stretched
@@ -147,8 +178,29 @@ def _sixteen(array: np.ndarray, file: str) -> np.ndarray:
     return array.astype(np.uint16)
 
 
-def _low_bytes(data: bytes, image: Image.Image, frame: int) -> np.ndarray | None:
-    """The second byte of each value of a 16-bit colour image, of which Pillow keeps only the first."""
+def _deep(data: bytes, image: Image.Image, frame: int, file: str) -> np.ndarray:
+    """An image of several channels of 16 bits, of which Pillow keeps only the first byte of each value."""
+    pairs = _decoded_as(data, image, frame, lambda raw: "RGBA" if raw == "LA;16B" else None)
+    if pairs is not None:  # of a PNG: four bytes a pixel
+        return pairs.view(">u2").astype(np.uint16)
+
+    def swapped(raw: str) -> str | None:
+        order = _SWAPPED.get(raw[-4:])
+        return None if order is None or raw[:-4] != image.mode else raw[:-4] + order
+
+    low = _decoded_as(data, image, frame, swapped)
+    if low is None:
+        raise BadFile(
+            file,
+            "holds 16 bits a value in channels of which Pillow keeps 8; store grey or RGB, with or without alpha",
+        )
+    return np.array(image).astype(np.uint16) << 8 | low
+
+
+def _decoded_as(
+    data: bytes, image: Image.Image, frame: int, layout: Callable[[str], str | None]
+) -> np.ndarray | None:
+    """The bytes of an image as if its pixels were laid out otherwise; None if ``layout`` knows no other."""
     with Image.open(io.BytesIO(data), formats=FORMATS) as again:
         if frame:
             again.seek(frame)
@@ -157,10 +209,9 @@ def _low_bytes(data: bytes, image: Image.Image, frame: int) -> np.ndarray | None
         tiles = []
         for tile in again.tile:
             args = (tile.args,) if isinstance(tile.args, str) else tile.args or ("",)
-            mode, rest = str(args[0]), args[1:]
-            if mode[-4:] not in _SWAPPED or mode[:-4] != image.mode:
+            other, rest = layout(str(args[0])), args[1:]
+            if other is None:
                 return None
-            swapped = mode[:-4] + _SWAPPED[mode[-4:]]
-            tiles.append(tile._replace(args=swapped if isinstance(tile.args, str) else (swapped, *rest)))
+            tiles.append(tile._replace(args=other if isinstance(tile.args, str) else (other, *rest)))
         again.tile = tiles
-        return np.array(again).astype(np.uint16)
+        return np.array(again)

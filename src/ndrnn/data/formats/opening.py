@@ -48,6 +48,8 @@ class Pictures:
         """Whether the picture that was loaded last is stored with 16 bits a value; of several channels Pillow keeps 8."""
         self.stretched: tuple[int, int] | None = None
         """The highest level that its file has, and what Pillow makes of it, where these differ."""
+        self.turn = 1
+        """How the picture that was loaded last is to be turned, EXIF's number from 1 (not at all) to 8."""
 
     @property
     def count(self) -> str:
@@ -74,7 +76,9 @@ class Pictures:
                 self._file, "keeps planes of more than 8 bits apart; store the values of a pixel together"
             )
         self._note(image)
+        turn = orientation(image) if image.format == "TIFF" else 0  # Pillow turns it while it loads it
         image.load()
+        self.turn = turn or orientation(image)
         return image
 
     def _note(self, image: Image.Image) -> None:
@@ -83,6 +87,7 @@ class Pictures:
             raw, *rest = (args,) if isinstance(args, str) else args or ("",)
             self.sixteen |= ";16" in str(raw)
             if codec in ("ppm", "ppm_plain") and rest:
+                self.sixteen |= image.mode == "RGB" and int(rest[0]) > 255
                 self.stretched = int(rest[0]), 65535 if image.mode == "I" else 255
             elif str(raw).startswith(("L;2", "L;4")):
                 self.stretched = 2 ** int(str(raw)[2]) - 1, 255
@@ -129,9 +134,20 @@ def orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
+def as_stored(array: np.ndarray, orientation: int) -> np.ndarray:
+    """What :func:`upright` turned, as it was before."""
+    return upright(array, {6: 8, 8: 6}.get(orientation, orientation))
+
+
 def white_is_zero(image: Image.Image) -> bool:
     """Whether the lowest value of a TIFF means white. Pillow minds it with 8 bits and less."""
     return bool(getattr(image, "tag_v2", {}).get(_PHOTOMETRIC, 1) == 0)
+
+
+def highest(image: Image.Image) -> int:
+    """The largest value that a picture of grey levels of up to 16 bits can hold; a TIFF may have fewer."""
+    bits = int(np.max(getattr(image, "tag_v2", {}).get(_DEPTH, 16)))
+    return 2 ** min(bits, 16) - 1
 
 
 def upright(array: np.ndarray, orientation: int) -> np.ndarray:

@@ -18,6 +18,7 @@ Point = tuple[float, float]
 _UNITS = ("pixel", "mm10", "inch1200")  # of ALTO; PAGE knows pixels alone
 _DEPTH = 100  # elements within each other; files of these kinds need about ten
 _NEAR = 0.02  # by which the scales of both axes may differ, as sizes are rounded
+_HYPHENS = "-\u00ad\u2010\u2011\u2e17\u00ac="  # of old prints too, and what stands for one
 _FAR = 1e6  # pixels; nothing that lies beyond is on a page
 
 
@@ -42,9 +43,18 @@ class Page:
     image: str
     """What the file calls the image, perhaps with folders of another machine; may be empty."""
     lines: tuple[PageLine | BadFile, ...]
+    names: tuple[str, ...]
+    """What each of the lines is called, also one that cannot be used."""
     size: tuple[float, float] | None = None
     """Width and height in units, where they are told."""
     unit: str = "pixel"
+
+    def lies_across(self, width: int, height: int) -> bool:
+        """Whether the page's size is that of an image with its sides exchanged, rather than that of the image."""
+        if self.size is None:
+            return False
+        page, image = math.log(self.size[0] / self.size[1]), math.log(width / height)
+        return abs(page + image) < abs(page - image)
 
     def scales(self, width: int, height: int, file: str, image: str) -> tuple[float, float]:
         """What x and y are multiplied by to become pixels of the image.
@@ -84,14 +94,16 @@ def parse(data: bytes, file: str = "page") -> Page | None:
         raise BadFile(file, f"tells of {len(pages)} pages, of which one is expected")
     page = pages[0] if pages else Element("Page")
     if root.tag == "PcGts":
-        lines = _lines(root, "id", _page_outline, _page_text, file)
-        return Page(page.get("imageFilename", ""), lines, _size(page, "imageWidth", "imageHeight", file))
+        names, lines = _lines(root, "id", _page_outline, _page_text, file)
+        return Page(
+            page.get("imageFilename", ""), lines, names, _size(page, "imageWidth", "imageHeight", file)
+        )
     unit = (root.findtext("Description/MeasurementUnit") or "pixel").strip()
     if unit not in _UNITS:
         raise BadFile(file, f"its MeasurementUnit must be one of {', '.join(_UNITS)}, got {unit!r}")
     called = root.findtext(".//sourceImageInformation/fileName") or ""
-    lines = _lines(root, "ID", _alto_outline, _alto_text, file)
-    return Page(called.strip(), lines, _size(page, "WIDTH", "HEIGHT", file), unit)
+    names, lines = _lines(root, "ID", _alto_outline, _alto_text, file)
+    return Page(called.strip(), lines, names, _size(page, "WIDTH", "HEIGHT", file), unit)
 
 
 def _tree(data: bytes, file: str) -> Element:
@@ -146,13 +158,12 @@ def _lines(
     outline: Callable[[Element], list[Point]],
     text: Callable[[Element], str],
     file: str,
-) -> tuple[PageLine | BadFile, ...]:
+) -> tuple[tuple[str, ...], tuple[PageLine | BadFile, ...]]:
+    """Their names, and what is known of them."""
     elements = list(root.iter("TextLine"))
-    names = [element.get(key, "") for element in elements]
-    times = Counter(names)
+    names = _told_apart([element.get(key, "") for element in elements])
     found: list[PageLine | BadFile] = []
-    for number, (element, name) in enumerate(zip(elements, names, strict=True)):
-        called = str(number) if not name or times[name] > 1 else name
+    for number, (element, called) in enumerate(zip(elements, names, strict=True)):
         try:
             corners = tuple(outline(element))
             if len(corners) < 3:
@@ -160,7 +171,20 @@ def _lines(
             found.append(PageLine(number, called, corners, text(element)))
         except ValueError as error:
             found.append(BadFile(file, f"line {called} {error}"))
-    return tuple(found)
+    return names, tuple(found)
+
+
+def _told_apart(names: list[str]) -> tuple[str, ...]:
+    """Names of which there are no two: those that are, or the numbers of their places."""
+    own = {name for name, times in Counter(names).items() if name and times == 1}
+    called = []
+    for number, name in enumerate(names):
+        if name not in own:
+            name = str(number)
+            while name in own:  # another line is called so
+                name += "_"
+        called.append(name)
+    return tuple(called)
 
 
 def _size(page: Element, width: str, height: str, file: str) -> tuple[float, float] | None:
@@ -237,6 +261,8 @@ def _alto_text(line: Element) -> str:
             continue
         if part.tag == "HYP":
             text = text.rstrip(" ")
+            if text.endswith(tuple(_HYPHENS)):  # some writers leave it in its word as well
+                continue
         # some writers leave the spaces out; the hyphen at a line's end belongs to its word
         if text and not spaced and part.tag == "String":
             text += " "

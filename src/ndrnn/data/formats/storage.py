@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import unicodedata
 import zipfile
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -29,9 +30,12 @@ class Storage(ABC):
         self.faults: list[BadFile] = []
 
     @cached_property
-    def known(self) -> frozenset[str]:
-        """The names, to look for one of them."""
-        return frozenset(self.names)
+    def _known(self) -> dict[str, str]:
+        return {**{same(name): name for name in self.names}, **{name: name for name in self.names}}
+
+    def named(self, name: str) -> str | None:
+        """The file of this name, in whatever form its letters are composed, or None."""
+        return self._known.get(name) or self._known.get(same(name))
 
     @abstractmethod
     def read(self, name: str, *, text: bool = False) -> bytes:
@@ -47,8 +51,10 @@ class Storage(ABC):
 
     def under(self, folder: str, suffixes: Iterable[str]) -> list[str]:
         """Names within ``folder`` and its folders that end in one of ``suffixes``, whatever their case."""
-        prefix, endings = f"{folder.strip('/')}/" if folder.strip("/.") else "", tuple(suffixes)
-        return [name for name in self.names if name.startswith(prefix) and name.lower().endswith(endings)]
+        prefix, endings = f"{same(folder).strip('/')}/" if folder.strip("/.") else "", tuple(suffixes)
+        return [
+            name for name in self.names if same(name).startswith(prefix) and name.lower().endswith(endings)
+        ]
 
 
 class Folder(Storage):
@@ -139,6 +145,11 @@ class Archive(Storage):
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_open": None}
+
+
+def same(name: str) -> str:
+    """A name as it is compared: composed (NFC). Macs write letters and their accents apart, into archives too."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def open_storage(path: str | Path) -> Storage:

@@ -11,8 +11,8 @@ from .storage import Storage, read_file
 
 def find(table: str, storage: Storage, root: str = "") -> tuple[bytes, str]:
     """A table's bytes and what to call it: ``table`` is looked for among the data, beside it, then as a path."""
-    if table in storage.known:
-        return storage.read(table, text=True), storage.where(table)
+    if among := storage.named(table):
+        return storage.read(among, text=True), storage.where(among)
     beside = storage.path.parent / table
     path = beside if beside.is_file() else locate(table, root)
     return read_file(path, text=True), printable(str(path))

@@ -38,7 +38,9 @@ class Space:
 
 
 def decode(data: bytes, file: str = "volume") -> np.ndarray:
-    """A volume (D1, D2, D3, C): of the file's number type where it is an integer's and unscaled, else float32.
+    """A volume (D1, D2, D3, C): of the file's number type where it is unscaled, else of floating-point numbers.
+
+    These are float32 where that holds what the file does, as it does of scaled 16 bits around 0, and else float64.
 
     A fourth axis of the file is C, which is 1 without it.
 
@@ -46,7 +48,7 @@ def decode(data: bytes, file: str = "volume") -> np.ndarray:
         BadFile: the bytes are no whole NIfTI volume of real numbers, or it is larger than may be read.
         ImportError: nibabel is missing.
     """
-    return _array(data, file, np.float32)
+    return _array(data, file, exact=False)
 
 
 def decode_mask(data: bytes, file: str = "mask") -> np.ndarray:
@@ -55,7 +57,7 @@ def decode_mask(data: bytes, file: str = "mask") -> np.ndarray:
     Raises:
         BadFile: the bytes are no whole NIfTI volume, it has channels, or values that are no integers.
     """
-    array = _array(data, file, np.float64)
+    array = _array(data, file, exact=True)
     if array.shape[-1] != 1:
         raise BadFile(file, f"labels must have three axes, got shape {array.shape}")
     return as_labels(array[..., 0], file)
@@ -105,22 +107,27 @@ def write(labels: np.ndarray, path: str | Path, affine: np.ndarray | None = None
         temporary.write_bytes(data)
 
 
-def _array(data: bytes, file: str, floating: type[np.floating[Any]]) -> np.ndarray:
-    """The values (D1, D2, D3, C), those that are scaled or no integers as the given floating-point type."""
+def _array(data: bytes, file: str, *, exact: bool) -> np.ndarray:
+    """The values (D1, D2, D3, C); those that are scaled or no integers are float64 if ``exact``."""
     content = Unfolded(data, file)
     header, shape, start = _header(content, file)
     kind = header.get_data_dtype()
     end = start + math.prod(shape) * kind.itemsize
+    with naming(file, "damaged volume"):
+        slope, intercept = header.get_slope_inter()
+    slope, intercept = 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
+    scaled = (slope, intercept) != (1, 0)
+    # 16 bits that are moved by no more than their own range keep all their steps in the 24 of float32
+    single = kind.itemsize <= 2 and abs(intercept) <= abs(slope) * 2**16 if scaled else kind.itemsize <= 4
+    floating = np.dtype(np.float32 if single and not exact else np.float64)
     # what is no integer is converted, perhaps to a larger type
-    check_size(max(end, math.prod(shape) * floating().itemsize if kind.kind == "f" else 0), file)
+    check_size(max(end, math.prod(shape) * floating.itemsize if scaled or kind.kind == "f" else 0), file)
     with naming(file, "damaged volume"):
         stored = content.upto(end)
         if len(stored) < end:
             raise BadFile(file, f"damaged volume (truncated, {len(stored):,} of {end:,} bytes are there)")
         array = np.frombuffer(stored, kind, math.prod(shape), start).reshape(shape, order="F")
-        slope, intercept = header.get_slope_inter()
-        slope, intercept = 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
-        if (slope, intercept) != (1, 0):
+        if scaled:
             with np.errstate(over="ignore", invalid="ignore"):
                 array = (array.astype(np.float64) * slope + intercept).astype(floating)
         elif kind.kind == "f":

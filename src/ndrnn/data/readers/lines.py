@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ...later import Later
 from ..faults import BadFile, naming, printable
 from ..formats.limits import largest
-from ..formats.storage import Storage, open_storage
+from ..formats.storage import Storage, open_storage, same
 from ..formats.table import find, rows
 from .place import locate
 from .source import Raw, Reader, Source, split_called
@@ -93,18 +93,20 @@ class _Lines(Source):
             path = PurePosixPath(name)
             keys = (name, str(path.with_suffix("")), path.name, path.stem)
             for known, key in zip(levels, keys, strict=True):
-                known.setdefault(key, []).append(name)
+                known.setdefault(same(key), []).append(name)
         table = rows(data, file, ("name", "text"))
         if not table:
             raise BadFile(file, "has no lines but the first")
         for row in table:
-            named = next((known[row["name"]] for known in levels if row["name"] in known), [])
+            key = same(row["name"])
+            named = next((known[key] for known in levels if key in known), [])
             where = self.storage.where(named[0] if len(named) == 1 else row["name"])
             image = named[0] if len(named) == 1 else BadFile(where, _unclear(named))
             self._found.append(_Found(image, where, row["text"], split_called(row.get("split", ""))))
 
     def _from_pairs(self) -> None:
-        texts = set(self.storage.under("", (_TEXT,)))
+        texts = self.storage.under("", (_TEXT,))
+        keys = {same(text) for text in texts}
         if not texts:
             raise BadFile(
                 str(self.storage.path), f"no transcripts (*{_TEXT}) beside images, and no table was named"
@@ -115,9 +117,9 @@ class _Lines(Source):
             # name.bin.png goes with name.gt.txt where there is no name.png, as other programs for text write it
             path = PurePosixPath(name)
             for known, stem in ((exact, path.stem), (others, path.stem.split(".")[0])):
-                known.setdefault(str(path.with_name(stem + _TEXT)), []).append(name)
-        for text in sorted(texts):
-            named = exact.get(text) or others.get(text, [])
+                known.setdefault(same(str(path.with_name(stem + _TEXT))), []).append(name)
+        for text in texts:
+            named = exact.get(same(text)) or others.get(same(text), [])
             splits = [called for part in PurePosixPath(text).parent.parts if (called := split_called(part))]
             where = self.storage.where(named[0] if len(named) == 1 else text)
             image = named[0] if len(named) == 1 else BadFile(where, _unclear(named))
@@ -125,8 +127,8 @@ class _Lines(Source):
             if len(named) == 1:
                 self._beside += [
                     (name, named[0])
-                    for name in others.get(text, ())
-                    if name != named[0] and str(PurePosixPath(name).with_suffix("")) + _TEXT not in texts
+                    for name in others.get(same(text), ())
+                    if name != named[0] and same(str(PurePosixPath(name).with_suffix("")) + _TEXT) not in keys
                 ]
 
     def read(self, index: int) -> Raw:

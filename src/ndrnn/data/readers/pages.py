@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image, ImageDraw
 
-    from ..formats import images
+    from ..formats import images, opening
 else:
     np = Later("numpy")
     Image, ImageDraw = Later("PIL.Image"), Later("PIL.ImageDraw")
-    images = Later("ndrnn.data.formats.images")
+    images, opening = Later("ndrnn.data.formats.images"), Later("ndrnn.data.formats.opening")
 
 SUFFIX = ".xml"
 """Ending of the files that describe pages."""
@@ -36,12 +36,23 @@ _FAR = 1e7  # pixels
 class Pages(Lines):
     """Lines cut out of page images by their PAGE or ALTO files (``*.xml``), which name image, outlines and texts.
 
-    What lies in a line's bounding box but outside its outline takes the middle grey of the line. ``table`` has no
-    meaning here.
+    What lies in a line's bounding box but outside its outline takes the middle grey of the line. Of an image that its
+    EXIF data turn, outlines are places among the pixels as they are stored, unless the size of the page is that of the
+    turned image; lines are upright either way. ``table`` has no meaning here.
     """
 
     def open(self) -> Source:
         return _Pages(self, open_storage(locate(self.path, self.root)))
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The image of a page, as its outlines see it."""
+
+    pixels: np.ndarray
+    """(H, W, C)."""
+    turn: int
+    """How a piece of it becomes upright, EXIF's number."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +72,23 @@ class FoundPage:
 
     def line_name(self, number: int) -> str:
         """What messages and results call a line: the description, and the line's id or number."""
-        line = self.layout.lines[number]
-        return f"{self.where}#{number if isinstance(line, BadFile) else line.name}"
+        return f"{self.where}#{self.layout.names[number]}"
 
-    def pixels(self) -> np.ndarray:
-        """The image (H, W, C)."""
-        return images.decode(self.storage.read(self.image), self.storage.where(self.image))
+    def scan(self) -> Scan:
+        """The image.
 
-    def cut(self, pixels: np.ndarray, number: int) -> np.ndarray:
-        """A line's part of the image's pixels.
+        Programs that turn it by its EXIF data are told from those that do not by the size of the page, where the turn
+        exchanges the sides; where that does not tell, the outlines are taken for places in what is stored.
+        """
+        seen, turn = images.decode_turned(self.storage.read(self.image), self.storage.where(self.image))
+        stored = opening.as_stored(seen, turn)
+        height, width = stored.shape[:2]
+        if seen.shape != stored.shape and self.layout.lies_across(width, height):
+            return Scan(seen, 1)
+        return Scan(stored, turn)
+
+    def cut(self, scan: Scan, number: int) -> np.ndarray:
+        """A line's part of the image, upright.
 
         Raises:
             BadFile: the line has no outline on the image.
@@ -77,10 +96,10 @@ class FoundPage:
         line = self.layout.lines[number]
         if isinstance(line, BadFile):
             raise line
-        height, width = pixels.shape[:2]
+        height, width = scan.pixels.shape[:2]
         across, down = self.layout.scales(width, height, self.where, self.storage.where(self.image))
         outline = [(x * across, y * down) for x, y in line.outline]
-        return cut_out(pixels, outline, self.line_name(number))
+        return opening.upright(cut_out(scan.pixels, outline, self.line_name(number)), scan.turn)
 
 
 def find_page(storage: Storage, name: str) -> FoundPage | None:
@@ -126,7 +145,7 @@ class _Pages(Source):
         if not names:
             raise BadFile(str(storage.path), f"no lines in PAGE or ALTO files (*{SUFFIX})")
         self.names, self.splits = names, splits
-        self._page: tuple[FoundPage, np.ndarray] | None = None  # the lines of a page follow each other
+        self._page: tuple[FoundPage, Scan] | None = None  # the lines of a page follow each other
 
     def read(self, index: int) -> Raw:
         found = self._found[index]
@@ -140,7 +159,7 @@ class _Pages(Source):
         if not text:
             raise BadFile(self.names[index], "its text is empty")
         if self._page is None or self._page[0] is not page:
-            self._page = page, page.pixels()
+            self._page = page, page.scan()
         with naming(self.names[index]):
             return Raw(self.options.prepare(page.cut(self._page[1], number)), text)
 
@@ -178,4 +197,4 @@ def _image_of(storage: Storage, name: str, called: str) -> str | None:
     choices += [str(folder.parent / base)] if base else []
     stem = str(PurePosixPath(name).with_suffix(""))
     choices += [stem + suffix for suffix in images.SUFFIXES]
-    return next((choice for choice in choices if choice in storage.known), None)
+    return next((found for choice in choices if (found := storage.named(choice))), None)

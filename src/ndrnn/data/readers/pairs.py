@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ...later import Later
 from ..faults import BadFile
-from ..formats.storage import Storage, open_storage
+from ..formats.storage import Storage, open_storage, same
 from ..formats.table import find, rows
 from .pictures import PictureReader, is_volume
 from .place import locate
@@ -88,12 +88,12 @@ class _Pairs(Source):
         splits = []
         layouts = ((options.images, options.masks),) if options.images else _LAYOUTS
         for layout in layouts:
-            shadowed: list[BadFile] = []
-            for image, mask, split in _matched(storage, shadowed, *layout):
+            unused: list[BadFile] = []
+            for image, mask, split in _matched(storage, unused, *layout):
                 self._files.append((image, mask))
                 splits.append(split)
             if self._files:
-                self.faults += shadowed
+                self.faults += unused
                 break
         if not self._files:
             tried = ", ".join(f"{left} with {right}" for left, right in layouts)
@@ -102,10 +102,12 @@ class _Pairs(Source):
         self.names = [storage.where(image) for image, _ in self._files]
         if options.table:
             data, file = find(options.table, storage, options.root)
-            told = {row["name"]: split_called(row["split"]) for row in rows(data, file, ("name", "split"))}
+            told = {
+                same(row["name"]): split_called(row["split"]) for row in rows(data, file, ("name", "split"))
+            }
             self.splits = [
-                told.get(PurePosixPath(_without_ending(image)).name)
-                or told.get(PurePosixPath(image).name)
+                told.get(same(PurePosixPath(_without_ending(image)).name))
+                or told.get(same(PurePosixPath(image).name))
                 or ""
                 for image, _ in self._files
             ]
@@ -171,9 +173,10 @@ def _without_ending(name: str) -> str:
 
 
 def _matched(
-    storage: Storage, shadowed: list[BadFile], left: str, right: str
+    storage: Storage, unused: list[BadFile], left: str, right: str
 ) -> Iterator[tuple[str, str | None, str]]:
-    """Images, their masks if there are any, and their splits; ``shadowed`` gets files of a name that is taken."""
+    """Images, their masks if there are any, and their splits; ``unused`` gets masks without an image, and files of a
+    name that is taken."""
     spellings = [""]
     if "{split}" in left:
         parts = {part for name in storage.names for part in PurePosixPath(name).parent.parts}
@@ -181,22 +184,29 @@ def _matched(
     found: list[tuple[str, str | None, str]] = []
     for spelling in spellings:
         image_folder, mask_folder = (folder.replace("{split}", spelling) for folder in (left, right))
-        masks = _by_key(storage, mask_folder, shadowed)
-        if masks:
-            for key, name in _by_key(storage, image_folder, shadowed).items():
-                folders = [spelling] if spelling else PurePosixPath(name).parent.parts
-                split = next((called for part in folders if (called := split_called(part))), "")
-                found.append((name, masks.get(key), split))
+        masks = _by_key(storage, mask_folder, unused)
+        if not masks:
+            continue
+        pictures = _by_key(storage, image_folder, unused)
+        for key, name in pictures.items():
+            folders = [spelling] if spelling else PurePosixPath(name).parent.parts
+            split = next((called for part in folders if (called := split_called(part))), "")
+            found.append((name, masks.get(key), split))
+        unused += [
+            BadFile(storage.where(name), "has no image of the same name")
+            for key, name in masks.items()
+            if key not in pictures
+        ]
     order = {split: index for index, split in enumerate((*SPLITS, ""))}
     yield from sorted(found, key=lambda item: order[item[2]])
 
 
-def _by_key(storage: Storage, folder: str, shadowed: list[BadFile]) -> dict[str, str]:
+def _by_key(storage: Storage, folder: str, unused: list[BadFile]) -> dict[str, str]:
     """Files below a folder by what an image and its mask have in common: their name there without its ending."""
     found: dict[str, str] = {}
     for name in storage.under(folder, images.SUFFIXES + volumes.SUFFIXES):
-        first = found.setdefault(_without_ending(name[len(folder.strip("/")) + 1 :]), name)
+        first = found.setdefault(_without_ending(same(name)[len(same(folder).strip("/")) + 1 :]), name)
         if first != name:
             reason = f"goes by the same name as {storage.where(first)}, which is read in its place"
-            shadowed.append(BadFile(storage.where(name), reason))
+            unused.append(BadFile(storage.where(name), reason))
     return found

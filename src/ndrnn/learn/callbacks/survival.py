@@ -31,8 +31,12 @@ BEST = "best.safetensors"
 """File of the task whose held-out data had the lowest value of its monitor so far."""
 
 
+_LARGEST_LOSS = 2.0**40
+"""States saturate where they would be infinite, so that a loss stays finite that tells of nothing any more."""
+
+
 class DivergedError(RuntimeError):
-    """A loss or gradient has become NaN or infinite; the weights are still those of the step before."""
+    """A loss or gradient has become NaN, infinite, or larger than any that means something; the weights are still those of the step before."""
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -132,7 +136,8 @@ class Stop(Callback):
 
 
 class Guard(Callback):
-    """Stops a training at the first loss or gradient that is NaN or infinite, before it reaches the weights.
+    """Stops a training at the first loss or gradient that is NaN or infinite, before it reaches the weights; or at a
+    loss that is beyond all meaning.
 
     What a scaler of gradients makes infinite by its factor does not count.
     """
@@ -140,7 +145,7 @@ class Guard(Callback):
     def on_before_backward(self, trainer: Trainer, pl_module: Any, loss: Tensor) -> None:
         # what comes here is multiplied by a scaler of gradients, and may overflow by that alone
         loss = loss.detach() if pl_module.last_loss is None else pl_module.last_loss
-        if not torch.isfinite(loss):
+        if not loss.abs() <= _LARGEST_LOSS:
             pl_module.on_after_backward()  # weights without noise
             raise DivergedError(f"the loss is {float(loss)} {_where(trainer)}. {diagnosis(pl_module)}")
 
@@ -171,7 +176,8 @@ def diagnosis(task: Any) -> str:
             low, high = float(batch.x.min()), float(batch.x.max())
             findings.insert(0, f"The inputs lie in [{low:.3g}, {high:.3g}]")
             findings += _layers(task.model, batch)
-    findings.append("A lower learning_rate or clip may help")
+    noise = ", weight_noise" if task.options.weight_noise else ""
+    findings.append(f"A lower learning_rate{noise} or clip may help")
     return ". ".join(findings) + "."
 
 
