@@ -12,7 +12,7 @@ import ndrnn
 
 def forward_by_hand(layer, points):
     directions, gates = layer.weight_ih.shape[:2]
-    matrices = 2 if layer.cell.feeds_memory else 1
+    matrices = 2 if layer.cell.feeds_memory else 1 if layer.cell.recurrent else 0
     return 2 * points * directions * gates * (layer.input_size + matrices * layer.ndim * layer.hidden_size)
 
 
