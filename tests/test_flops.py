@@ -12,7 +12,7 @@ import ndrnn
 
 def forward_by_hand(layer, points):
     directions, gates = layer.weight_ih.shape[:2]
-    matrices = 2 if layer.cell.feeds_memory else 1
+    matrices = 2 if layer.cell.feeds_memory else 1 if layer.cell.recurrent else 0
     return 2 * points * directions * gates * (layer.input_size + matrices * layer.ndim * layer.hidden_size)
 
 
@@ -31,7 +31,9 @@ def test_a_training_step(backend, variant, normal, random_state):
     once = forward_by_hand(layer, 2 * 4 * 5)
     assert once == ndrnn.estimate(layer, tuple(x.shape), training=False).operations
     assert forward.get_total_flops() == once
-    assert backward.get_total_flops() == (3 if recompute else 2) * once
+    # the compiled linear layer keeps no gates and multiplies again
+    again = recompute or (backend == "cpu" and not layer.cell.recurrent)
+    assert backward.get_total_flops() == (3 if again else 2) * once
 
 
 @pytest.mark.kernels

@@ -86,9 +86,35 @@ def gru(w, x, h1, h2, c1, c2):
     return new * g + keep1 * h1 + keep2 * h2, None
 
 
+def linear(w, x, h1, h2, c1, c2):
+    i, f1, f2, g, o = blocks(w["ih"] @ x + w["b"])
+    new, keep1, keep2 = softmax(i, f1, f2)
+    c = new * np.tanh(g) + keep1 * c1 + keep2 * c2
+    return sigma(o) * c, c
+
+
+def linear_even(w, x, h1, h2, c1, c2):
+    i, f1, f2, g, o = blocks(w["ih"] @ x + w["b"])
+    keep1, keep2 = sigma(f1) / 2, sigma(f2) / 2
+    c = sigma(i) * (1 - keep1 - keep2) * np.tanh(g) + keep1 * c1 + keep2 * c2
+    return sigma(o) * c, c
+
+
 FORMULAS = {
     formula.__name__: formula
-    for formula in (rnn_tanh, rnn_relu, lstm, lstm_peephole, stable, leaky, spatial, spatial_extended, gru)
+    for formula in (
+        rnn_tanh,
+        rnn_relu,
+        lstm,
+        lstm_peephole,
+        stable,
+        leaky,
+        spatial,
+        spatial_extended,
+        gru,
+        linear,
+        linear_even,
+    )
 }
 
 
@@ -122,7 +148,7 @@ def test_two_by_two_points(variant, direction, normal, random_state):
     def numpy(tensor):
         return tensor[0].detach().numpy()
 
-    weights = {"ih": numpy(layer.weight_ih), "hh": numpy(layer.weight_hh), "b": numpy(layer.bias)}
+    weights = {"ih": numpy(layer.weight_ih), "hh": numpy(layer.params.weight_hh), "b": numpy(layer.bias)}
     if layer.params.extra is not None:
         weights["extra"] = numpy(layer.params.extra)
     h_faces, c_faces = state.h, state.c or state.h

@@ -145,6 +145,8 @@ class Case:
                 list(results.values()),
                 list(leaves.values()),
                 [grad.to(device, dtype) for grad in self.grads],
+                # not all that a linear cell is given enters
+                materialize_grads=True,
             )
         results |= dict(zip(leaves, grads, strict=True))
         return {name: tensor.detach().double().cpu() for name, tensor in results.items()}

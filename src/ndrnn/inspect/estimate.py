@@ -21,7 +21,8 @@ class Estimate:
 
     Attributes:
         operations: floating-point operations of the matrix products, 2 * (C + n*H) * G*H a point and direction
-            forward, three times that with the backward pass. What the gates cost is not in it.
+            forward, three times that with the backward pass. What the gates cost is not in it, nor what the way back
+            computes again to keep less.
         output_bytes: of y.
         kept_bytes: held for the backward pass beside x, the parameters and y; 0 for inference.
         peak_bytes: the most that is in use at once beside x and the parameters: y, what is kept, work space, and in

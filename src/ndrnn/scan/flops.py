@@ -1,7 +1,8 @@
 """What the scan operators count for in :class:`torch.utils.flop_counter.FlopCounterMode`.
 
-Only matrix products count there: 2 * (C + n*H) * G*H a point and direction forward. The counter's module brings in
-triton where that is installed, so the formulas are handed over when somebody imports it, and not before.
+Only matrix products count there: 2 * (C + n*H) * G*H a point and direction forward, and 2 * C * G*H of cells whose
+recurrence has none. The counter's module brings in triton where that is installed, so the formulas are handed over when
+somebody imports it, and not before.
 """
 
 from __future__ import annotations
@@ -40,6 +41,16 @@ def of_scan_backward(x: Shape, weights: Sequence[Shape | None], needs_x: bool, n
     """Of the way back: through the recurrence, and by what else a gradient is wanted."""
     inputs, recurrent = _products(x, weights)
     return recurrent + inputs * needs_x + (inputs + recurrent) * needs_weights
+
+
+def of_linear_layer(x: Shape, weight: Shape, *_: Any, **__: Any) -> int:
+    """Of ``ndrnn::linear_layer``, whose recurrence has no products."""
+    return 2 * prod(x[:-1]) * prod(weight)
+
+
+def of_linear_layer_backward(x: Shape, weight: Shape, needs_x: bool, needs_weights: bool) -> int:
+    """Of the way back: the gates, which were not kept, once more, and by what a gradient is wanted."""
+    return of_linear_layer(x, weight) * (1 + needs_x + needs_weights)
 
 
 def offer(operator: Any, formula: Callable[..., int]) -> None:

@@ -58,11 +58,12 @@ def scan_layer(
 def step(
     cell: Cell, x: Tensor, params: Params, h: Tensors, c: Tensors, new_h: Tensor, new_c: Tensor | None
 ) -> None:
-    """See :func:`ndrnn.scan.step`; x is (N, 1, ..., 1, C). One product and a few elementwise functions."""
-    with torch.no_grad():
-        a = torch.nn.functional.linear(
-            x.flatten(0, -2), params.weight_ih[0], None if params.bias is None else params.bias[0]
-        )
-        for to, state in zip((new_h, new_c), cell.step(a, (), h, c, ()), strict=True):
-            if to is not None and state is not None:
-                to.copy_(state)
+    """See :func:`ndrnn.scan.step`; x is (N, 1, ..., 1, C). Each point is a lattice, whose entry faces hold c."""
+    assert cell.kernel is not None
+    assert new_c is not None
+    weights = [None if weight is None else weight.detach() for weight in (params.weight_ih, params.bias)]
+    entry, signs = torch.stack(tuple(c), 1).unsqueeze(0), [1] * len(c)
+    rule = cell.kernel.removeprefix("linear_")
+    y, cn, _ = operators.call_layer(x.detach().contiguous(), *weights, None, entry.detach(), rule, signs, True, False)
+    new_h.copy_(y.view_as(new_h))
+    new_c.copy_(cn[0, :, 0])

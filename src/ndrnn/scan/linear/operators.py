@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import flops
 from ..operators import kernels
 
 _SCAN = ("z", "f", "sizes", "c0", "signs", "exits")
@@ -232,3 +233,8 @@ torch.library.register_autograd("ndrnn::linear_scan", _differentiate_scan, setup
 torch.library.register_autograd("ndrnn::linear_layer", _differentiate_layer, setup_context=_remember_layer)
 torch.library.register_autograd("ndrnn::linear_scan_backward", _refuse)
 torch.library.register_autograd("ndrnn::linear_layer_backward", _refuse)
+flops.offer(torch.ops.ndrnn.linear_layer, flops.of_linear_layer)
+flops.offer(
+    torch.ops.ndrnn.linear_layer_backward,
+    lambda *given, **_: flops.of_linear_layer_backward(given[2], given[3], *given[-3:-1]),
+)

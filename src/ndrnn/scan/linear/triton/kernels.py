@@ -10,24 +10,61 @@ group of samples and a strip, in this order of what varies fastest.
 import triton
 import triton.language as tl
 
-from ...triton import direct, walk
-from ...triton.forward import GEOMETRY, load_before
+from ...triton import direct, tiles, walk
+from ...triton.forward import GEOMETRY
 
 _GEOMETRY = (*GEOMETRY, "blocks")
 
 
 @triton.jit
-def load_shares(
-    p_f, o_row, o_unit, mask, inside, whole, K: tl.constexpr, HIDDEN: tl.constexpr, PER_UNIT: tl.constexpr,
-    ACC: tl.constexpr,
+def draw(
+    p_counters, extents, backward_axes, directions, batch, group, groups, rows, strips, blocks, FROM_END: tl.constexpr,
+    CELL: tl.constexpr, CUT: tl.constexpr,
 ):  # fmt: skip
-    """The shares (rows, units) of the predecessors along axis K."""
-    if PER_UNIT:
-        p = p_f + K * whole * HIDDEN + o_row[:, None] * HIDDEN + o_unit[None, :]
-        return tl.load(p, mask=mask, other=0).to(ACC)
+    """The strip that a program does next, like :func:`walk.draw`, for a block of units that waits for no other."""
+    part = tl.atomic_add(p_counters, 1, sem="relaxed", scope="gpu")
+    i_direction = part // blocks % directions
+    i_group = part // blocks // directions % groups
+    number = part // blocks // directions // groups
+    p_own = p_counters + (1 + part) * walk.COUNTER_STRIDE
+    if FROM_END:
+        number = strips - 1 - number
+    first_row = number * rows
+    first_sample = i_group * group
+    return walk.Strip(
+        extents,
+        extents[1] + extents[2] - 2,
+        directions,
+        batch,
+        i_direction,
+        backward_axes >> (i_direction * CELL.ndim),
+        number,
+        rows,
+        first_row,
+        tl.minimum(rows, extents[0] - first_row),
+        first_sample,
+        tl.minimum(group, batch - first_sample),
+        part % blocks * CUT.BU,
+        p_own,
+        p_own - blocks * groups * directions * walk.COUNTER_STRIDE,
+    )
+
+
+@triton.jit
+def load_shares(p_f, o_row, o_unit, mask, inside, CELL: tl.constexpr, MATH: tl.constexpr):
+    """The shares (rows, units) of the predecessors along the axis that p_f is of."""
+    if CELL.per_unit:
+        return tl.load(p_f + tiles.at(o_row, o_unit, CELL.hidden, 1), mask=mask, other=0).to(MATH.acc)
     else:
-        b_one = tl.load(p_f + K * whole + o_row, mask=inside, other=0).to(ACC)
+        b_one = tl.load(p_f + o_row, mask=inside, other=0).to(MATH.acc)
         return tl.where(mask, b_one[:, None], 0.0)
+
+
+@triton.jit
+def along_axis(p, strip, K: tl.constexpr, COUNT: tl.constexpr):
+    """Where the part of axis K begins in (n, N, P, D, COUNT)."""
+    points = strip.extents[0] * strip.extents[1] * strip.extents[2]
+    return p + strip.batch.to(tl.int64) * points * strip.directions * (K * COUNT)
 
 
 @triton.jit(do_not_specialize=_GEOMETRY)
@@ -41,73 +78,68 @@ def forward_kernel(
     p_sizes,  # (N, n)
     p_order, p_counters,
     backward_axes, directions, batch, extent0, extent1, extent2, group, groups, rows, strips, blocks,
-    NDIM: tl.constexpr, HIDDEN: tl.constexpr, PER_UNIT: tl.constexpr, APART: tl.constexpr, ENTRY: tl.constexpr,
-    EXIT: tl.constexpr, RAGGED: tl.constexpr, ACC: tl.constexpr, M: tl.constexpr, BU: tl.constexpr,
+    CELL: tl.constexpr, GIVEN: tl.constexpr, CUT: tl.constexpr, MATH: tl.constexpr,  # see launch.py
 ):  # fmt: skip
-    extents = (extent0, extent1, extent2)
-    points = extent0 * extent1 * extent2
-    whole = batch.to(tl.int64) * points * directions
-    reach = extent1 + extent2 - 2
-    _, part, p_own = walk.draw(p_counters, 1)
-    i_direction = part // blocks % directions
-    i_group = part // blocks // directions % groups
-    i_strip = part // blocks // directions // groups
-    p_before = p_own - blocks * groups * directions * walk.COUNTER_STRIDE
-    backward_axes = backward_axes >> (i_direction * NDIM)
-    first_row = i_strip * rows
-    height = tl.minimum(rows, extent0 - first_row)
-    first_sample = i_group * group
-    samples = tl.minimum(group, batch - first_sample)
-    o_unit = part % blocks * BU + tl.arange(0, BU)
-    units = o_unit < HIDDEN
+    NDIM: tl.constexpr = CELL.ndim
+    strip = draw(
+        p_counters, (extent0, extent1, extent2), backward_axes, directions, batch, group, groups, rows, strips,
+        blocks, False, CELL, CUT,
+    )  # fmt: skip
+    states_of = tiles.Field(p_state, p_c0)
     seen = 0
     t = 0
-    while t < height + reach:
-        begin, end = walk.wavefront_range(p_order, t, height, reach, NDIM)
-        needed = walk.needed_before(t, i_strip, rows, reach)
+    while t < strip.height + strip.reach:
+        begin, end = walk.wavefront_range(p_order, t, strip.height, strip.reach, CELL.ndim)
+        needed = walk.needed_before(t, strip.number, strip.rows, strip.reach)
         first = 0
-        while first < (end - begin) * samples:
-            o_e = first + tl.arange(0, M)
-            live = o_e < (end - begin) * samples
-            o_sample = first_sample + o_e % samples
-            x = walk.coordinates(p_order, begin + o_e // samples, live, t, first_row, reach, extents, NDIM)
-            own = walk.extents_of(p_sizes, o_sample, live, extents, NDIM, RAGGED)
-            inside = walk.within(x, own, live, NDIM)
-            o_at = walk.lattice_index(x, own, extents, backward_axes, NDIM)
-            o_row = (o_sample.to(tl.int64) * points + o_at) * directions + i_direction
-            o_chain = i_direction * batch + o_sample
-            mask = inside[:, None] & units[None, :]
-            o_s = o_row[:, None] * HIDDEN + o_unit[None, :]
-            b_c = tl.load(p_z + o_s, mask=mask, other=0).to(ACC)
+        while first < (end - begin) * strip.samples:
+            points = walk.points_of(p_order, p_sizes, strip, t, begin, end, first, CELL, GIVEN, CUT)
+            tile = tiles.tile_of(points, strip.first_unit, CELL.hidden, CUT.BU)
+            o_s = tiles.at(points.o_row, tile.o_unit, CELL.hidden, 1)
+            b_c = tl.load(p_z + o_s, mask=tile.mask, other=0).to(MATH.acc)
+            # ahead of the wait, which hides how long they take
             shares = ()
             for k in tl.static_range(NDIM):
+                p_share = along_axis(p_f, strip, k, CELL.hidden if CELL.per_unit else 1)
                 shares = shares + (
-                    load_shares(p_f, o_row, o_unit, mask, inside, whole, k, HIDDEN, PER_UNIT, ACC),
+                    load_shares(p_share, points.o_row, tile.o_unit, tile.mask, points.inside, CELL, MATH),
                 )
-            seen = walk.wait_for(p_before, seen, needed)
+            seen = walk.wait_for(strip.p_neighbour, seen, needed)
+            states = tiles.load_states(states_of, strip, points, tile, CELL, GIVEN, MATH)
             for k in tl.static_range(NDIM):
-                o_before, o_face = walk.before(
-                    o_row, o_at, o_chain, extents, backward_axes, directions, NDIM, k, ENTRY
-                )
-                b_before = load_before(
-                    p_state, p_c0, o_before, o_face, o_unit, inside & (x[k] > 0), inside & (x[k] == 0), units,
-                    HIDDEN, ENTRY, True,
-                )  # fmt: skip
-                b_c += shares[k] * b_before.to(ACC)
+                b_c += shares[k] * states[k]
             # outside a ragged sample it is 0
-            b_c = tl.where(mask, b_c, 0.0)
-            alive = live[:, None] & units[None, :]
-            direct.store(p_c + o_s, b_c, alive, HIDDEN)
-            if APART:
-                direct.store(p_state + o_s, b_c, alive, HIDDEN)
-            if EXIT:
+            b_c = tl.where(tile.mask, b_c, 0.0)
+            direct.store(p_c + o_s, b_c, tile.alive, CELL.hidden)
+            if GIVEN.apart:
+                direct.store(p_state + o_s, b_c, tile.alive, CELL.hidden)
+            if GIVEN.exit:
                 for k in tl.static_range(NDIM):
-                    leaving = mask & (x[k] == own[k] - 1)[:, None]
-                    o_f = walk.face_row(o_at, o_chain, extents, NDIM, k)[:, None] * HIDDEN + o_unit[None, :]
-                    direct.store(p_cn + o_f, b_c, leaving, HIDDEN)
-            first += M
+                    leaving = tile.mask & (points.x[k] == points.own[k] - 1)[:, None]
+                    o_f = tiles.on_face(strip, points, tile.o_unit, CELL, k)
+                    direct.store(p_cn + o_f, b_c, leaving, CELL.hidden)
+            first += CUT.M
         t += 1
-        direct.release(p_own)
+        direct.release(strip.p_own)
+
+
+@triton.jit
+def store_gradients(
+    p_df, p_dc0, p_f, states_of, b_e, strip, points, tile, K: tl.constexpr, NEEDS_F: tl.constexpr,
+    NEEDS_STATE: tl.constexpr, CELL: tl.constexpr, GIVEN: tl.constexpr, MATH: tl.constexpr,
+):  # fmt: skip
+    """Along axis K, those of the shares, and of the states that entered, from those of the memories."""
+    if NEEDS_F:
+        b_before = tiles.load_along(states_of, strip, points, tile.o_unit, tile.units, K, CELL, GIVEN, False)
+        p_d = along_axis(p_df, strip, K, CELL.hidden) + tiles.at(points.o_row, tile.o_unit, CELL.hidden, 1)
+        tl.store(p_d, (b_e * b_before.to(MATH.acc)).to(p_df.dtype.element_ty), mask=tile.alive)
+    if NEEDS_STATE:
+        entering = points.inside & (points.x[K] == 0)
+        met = entering[:, None] & tile.units[None, :]
+        p_share = along_axis(p_f, strip, K, CELL.hidden if CELL.per_unit else 1)
+        b_f = load_shares(p_share, points.o_row, tile.o_unit, met, entering, CELL, MATH)
+        o_f = tiles.on_face(strip, points, tile.o_unit, CELL, K)
+        tl.store(p_dc0 + o_f, (b_f * b_e).to(p_dc0.dtype.element_ty), mask=met)
 
 
 @triton.jit(do_not_specialize=_GEOMETRY)
@@ -120,81 +152,47 @@ def backward_kernel(
     p_dc0,  # (D, N, F, H)
     p_sizes, p_order, p_counters,
     backward_axes, directions, batch, extent0, extent1, extent2, group, groups, rows, strips, blocks,
-    NDIM: tl.constexpr, HIDDEN: tl.constexpr, PER_UNIT: tl.constexpr, ENTRY: tl.constexpr, EXIT: tl.constexpr,
-    NEEDS_F: tl.constexpr, NEEDS_STATE: tl.constexpr, RAGGED: tl.constexpr, ACC: tl.constexpr,
-    M: tl.constexpr, BU: tl.constexpr,
+    NEEDS_F: tl.constexpr, NEEDS_STATE: tl.constexpr,
+    CELL: tl.constexpr, GIVEN: tl.constexpr, CUT: tl.constexpr, MATH: tl.constexpr,
 ):  # fmt: skip
-    extents = (extent0, extent1, extent2)
-    points = extent0 * extent1 * extent2
-    whole = batch.to(tl.int64) * points * directions
-    reach = extent1 + extent2 - 2
-    _, part, p_own = walk.draw(p_counters, 1)
-    i_direction = part // blocks % directions
-    i_group = part // blocks // directions % groups
-    i_strip = strips - 1 - part // blocks // directions // groups
-    p_after = p_own - blocks * groups * directions * walk.COUNTER_STRIDE
-    backward_axes = backward_axes >> (i_direction * NDIM)
-    first_row = i_strip * rows
-    height = tl.minimum(rows, extent0 - first_row)
-    first_sample = i_group * group
-    samples = tl.minimum(group, batch - first_sample)
-    o_unit = part % blocks * BU + tl.arange(0, BU)
-    units = o_unit < HIDDEN
+    NDIM: tl.constexpr = CELL.ndim
+    strip = draw(
+        p_counters, (extent0, extent1, extent2), backward_axes, directions, batch, group, groups, rows, strips,
+        blocks, True, CELL, CUT,
+    )  # fmt: skip
+    states_of = tiles.Field(p_state, p_c0)
     seen = 0
     done = 0
-    while done < height + reach:
-        t = height + reach - 1 - done
-        begin, end = walk.wavefront_range(p_order, t, height, reach, NDIM)
-        needed = walk.needed_after(t, i_strip, strips, rows, extent0, reach)
+    while done < strip.height + strip.reach:
+        t = strip.height + strip.reach - 1 - done
+        begin, end = walk.wavefront_range(p_order, t, strip.height, strip.reach, CELL.ndim)
+        needed = walk.needed_after(t, strip.number, strips, rows, extent0, strip.reach)
         first = 0
-        while first < (end - begin) * samples:
-            o_e = first + tl.arange(0, M)
-            live = o_e < (end - begin) * samples
-            o_sample = first_sample + o_e % samples
-            x = walk.coordinates(p_order, begin + o_e // samples, live, t, first_row, reach, extents, NDIM)
-            own = walk.extents_of(p_sizes, o_sample, live, extents, NDIM, RAGGED)
-            inside = walk.within(x, own, live, NDIM)
-            o_at = walk.lattice_index(x, own, extents, backward_axes, NDIM)
-            o_row = (o_sample.to(tl.int64) * points + o_at) * directions + i_direction
-            o_chain = i_direction * batch + o_sample
-            mask = inside[:, None] & units[None, :]
-            o_s = o_row[:, None] * HIDDEN + o_unit[None, :]
-            b_e = tl.load(p_dc + o_s, mask=mask, other=0).to(ACC)
-            seen = walk.wait_for(p_after, seen, needed)
+        while first < (end - begin) * strip.samples:
+            points = walk.points_of(p_order, p_sizes, strip, t, begin, end, first, CELL, GIVEN, CUT)
+            tile = tiles.tile_of(points, strip.first_unit, CELL.hidden, CUT.BU)
+            o_s = tiles.at(points.o_row, tile.o_unit, CELL.hidden, 1)
+            b_e = tl.load(p_dc + o_s, mask=tile.mask, other=0).to(MATH.acc)
+            seen = walk.wait_for(strip.p_neighbour, seen, needed)
             for k in tl.static_range(NDIM):
-                o_after = o_row + walk.step_along(extents, backward_axes, k) * directions
-                follows = inside & (x[k] < own[k] - 1)
-                within = follows[:, None] & units[None, :]
-                b_f = load_shares(p_f, o_after, o_unit, within, follows, whole, k, HIDDEN, PER_UNIT, ACC)
-                b_after = direct.load(p_dz + o_after[:, None] * HIDDEN + o_unit[None, :], within, HIDDEN)
-                b_e += b_f * b_after.to(ACC)
-                if EXIT:
-                    leaving = mask & (x[k] == own[k] - 1)[:, None]
-                    o_f = walk.face_row(o_at, o_chain, extents, NDIM, k)[:, None] * HIDDEN + o_unit[None, :]
-                    b_e += tl.load(p_dcn + o_f, mask=leaving, other=0).to(ACC)
-            b_e = tl.where(mask, b_e, 0.0)
-            alive = live[:, None] & units[None, :]
-            direct.store(p_dz + o_s, b_e, alive, HIDDEN)
+                o_after = points.o_row + walk.step_along(strip, k)
+                follows = points.inside & (points.x[k] + 1 < points.own[k])
+                following = follows[:, None] & tile.units[None, :]
+                p_share = along_axis(p_f, strip, k, CELL.hidden if CELL.per_unit else 1)
+                b_f = load_shares(p_share, o_after, tile.o_unit, following, follows, CELL, MATH)
+                b_after = direct.load(p_dz + tiles.at(o_after, tile.o_unit, CELL.hidden, 1), following, CELL.hidden)
+                b_e += b_f * b_after.to(MATH.acc)
+                if GIVEN.exit:
+                    leaving = tile.mask & (points.x[k] == points.own[k] - 1)[:, None]
+                    o_f = tiles.on_face(strip, points, tile.o_unit, CELL, k)
+                    b_e += tl.load(p_dcn + o_f, mask=leaving, other=0).to(MATH.acc)
+            b_e = tl.where(tile.mask, b_e, 0.0)
+            direct.store(p_dz + o_s, b_e, tile.alive, CELL.hidden)
             for k in tl.static_range(NDIM):
-                if NEEDS_F:
-                    o_before, o_face = walk.before(
-                        o_row, o_at, o_chain, extents, backward_axes, directions, NDIM, k, ENTRY
-                    )
-                    b_before = load_before(
-                        p_state, p_c0, o_before, o_face, o_unit, inside & (x[k] > 0), inside & (x[k] == 0), units,
-                        HIDDEN, ENTRY, False,
-                    )  # fmt: skip
-                    tl.store(
-                        p_df + k * whole * HIDDEN + o_s,
-                        (b_e * b_before.to(ACC)).to(p_df.dtype.element_ty),
-                        mask=alive,
-                    )
-                if NEEDS_STATE:
-                    entering = inside & (x[k] == 0)
-                    met = entering[:, None] & units[None, :]
-                    b_f = load_shares(p_f, o_row, o_unit, met, entering, whole, k, HIDDEN, PER_UNIT, ACC)
-                    o_f = walk.face_row(o_at, o_chain, extents, NDIM, k)[:, None] * HIDDEN + o_unit[None, :]
-                    tl.store(p_dc0 + o_f, (b_f * b_e).to(p_dc0.dtype.element_ty), mask=met)
-            first += M
+                store_gradients(
+                    p_df, p_dc0, p_f, states_of, b_e, strip, points, tile, k, NEEDS_F, NEEDS_STATE,
+                    CELL, GIVEN, MATH,
+                )  # fmt: skip
+            first += CUT.M
         done += 1
-        direct.release(p_own)
+        direct.release(strip.p_own)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...triton.faces import new_exits
 from ...triton.launch import _aligned
+from ...triton.packs import Given
 from ...triton.plan import Shape, order_of_others, state_dtype
 from ...triton.problem import Problem
 from .kernels import backward_kernel, forward_kernel
@@ -20,13 +21,36 @@ _MOST_ROWS, _MOST_UNITS = 32, 32
 """Of a tile: a row of 32 units is a line of the cache, and 32 rows fill four warps."""
 
 
+class Traits(NamedTuple):
+    """CELL, see :mod:`ndrnn.scan.triton.packs`."""
+
+    ndim: int
+    hidden: int
+    per_unit: bool  # whether each unit has shares of its own
+
+
+class Tiles(NamedTuple):
+    """CUT: M points by BU units."""
+
+    M: int
+    BU: int
+
+
+class Numbers(NamedTuple):
+    """MATH: the type of sums and states."""
+
+    acc: Any
+
+
 def problem_of(z: Tensor, backward_axes: int) -> Problem:
     """The sizes of a scan of z (N, *lattice, D, H)."""
     batch, *lattice, directions, hidden = z.shape
     return Problem(Shape("linear", len(lattice)), tuple(lattice), batch, directions, hidden, backward_axes)
 
 
-def _arguments(problem: Problem, f: Tensor, sizes: Tensor | None, entry: Tensor | None) -> dict[str, Any]:
+def _arguments(
+    problem: Problem, f: Tensor, sizes: Tensor | None, entry: Tensor | None, *, exits: bool, apart: bool = False
+) -> dict[str, Any]:
     lattice, device = problem.lattice, f.device
     # points of a row on a wavefront, about; as many rows of the first axis as a tile has room for
     front = min(lattice[1:]) if len(lattice) > 2 else 1
@@ -50,14 +74,10 @@ def _arguments(problem: Problem, f: Tensor, sizes: Tensor | None, entry: Tensor 
         "rows": rows,
         "strips": strips,
         "blocks": blocks,
-        "NDIM": len(lattice),
-        "HIDDEN": problem.hidden,
-        "PER_UNIT": f.shape[-1] == problem.hidden,
-        "ENTRY": entry is not None,
-        "RAGGED": sizes is not None,
-        "ACC": tl.float64 if f.dtype == torch.float64 else tl.float32,
-        "M": tile,
-        "BU": units,
+        "CELL": Traits(len(lattice), problem.hidden, per_unit=f.shape[-1] == problem.hidden),
+        "GIVEN": Given(entry is not None, exits, sizes is not None, apart=apart),
+        "CUT": Tiles(tile, units),
+        "MATH": Numbers(tl.float64 if f.dtype == torch.float64 else tl.float32),
         "num_warps": 4,
     }
 
@@ -71,9 +91,9 @@ def forward(
     state = torch.empty_like(z, dtype=state_dtype(z.dtype)) if apart else None
     cn = new_exits(problem, z, sizes, entry) if exits else None
     if not problem.empty:
-        arguments = _arguments(problem, f, sizes, entry)
+        arguments = _arguments(problem, f, sizes, entry, exits=exits, apart=apart)
         forward_kernel[arguments.pop("grid")](
-            p_z=_aligned(z), p_c=c, p_state=state if apart else c, p_cn=cn, APART=apart, EXIT=exits, **arguments
+            p_z=_aligned(z), p_c=c, p_state=state if apart else c, p_cn=cn, **arguments
         )  # fmt: skip
     return c, cn, state
 
@@ -103,10 +123,10 @@ def backward(
         given = torch.zeros(_faces(problem), dtype=dc.dtype, device=dc.device) if dcn is None else dcn
         dc0 = new_exits(problem, dc, sizes, given)
     if not problem.empty:
-        arguments = _arguments(problem, f, sizes, entry)
+        arguments = _arguments(problem, f, sizes, entry, exits=dcn is not None)
         backward_kernel[arguments.pop("grid")](
             p_state=_aligned(state), p_dc=_aligned(dc), p_dcn=_aligned(dcn), p_dz=dz, p_df=df, p_dc0=dc0,
-            EXIT=dcn is not None, NEEDS_F=needs_f, NEEDS_STATE=needs_state, **arguments,
+            NEEDS_F=needs_f, NEEDS_STATE=needs_state, **arguments,
         )  # fmt: skip
     if df is not None and shared:
         df = df.sum(-1, keepdim=True).to(f.dtype)
