@@ -64,6 +64,8 @@ def step(
     weights = [None if weight is None else weight.detach() for weight in (params.weight_ih, params.bias)]
     entry, signs = torch.stack(tuple(c), 1).unsqueeze(0), [1] * len(c)
     rule = cell.kernel.removeprefix("linear_")
-    y, cn, _ = operators.call_layer(x.detach().contiguous(), *weights, None, entry.detach(), rule, signs, True, False)
+    y, cn, _ = operators.call_layer(
+        x.detach().contiguous(), *weights, None, entry.detach(), rule, signs, True, False
+    )
     new_h.copy_(y.view_as(new_h))
     new_c.copy_(cn[0, :, 0])
