@@ -104,10 +104,19 @@ def test_four_layers(residual: bool) -> None:
 
 @pytest.mark.parametrize("cell", ["leaky", "stable", "spatial"])
 def test_layers_that_add_to_what_they_are_given(cell: str) -> None:
-    """More units than a vector has numbers, and scales of both signs, one of them 0."""
+    """More units than a vector has numbers, and scales of both signs, one of them 0.
+
+    The first two units are one but for their scales, and the means are 20,000 times their difference: the last bit of
+    what is handed on shows.
+    """
     ride = make_ride(hidden=17, layers=2, cell=cell, residual=True)
     with torch.no_grad():
         ride.scales[0].copy_(torch.linspace(-2, 2, 17))
+        ride.scales[0][1] = -1.9999
+        for layer in ride.layers:
+            for weights in layer.weight_ih[0], layer.weight_hh[0, 0], layer.weight_hh[0, 1], layer.bias[0]:
+                weights[1::17] = weights[::17].clone()
+        ride.mcgsm.predictors[..., :2] += torch.tensor([2e4, -2e4])
     values = picture((4, 6), 3).astype(np.uint16)
     letters, none = np.unique(values), np.zeros((0, 4, 6), np.uint16)
     options = {"bits": 8, "border": 120, "mixing": False}
