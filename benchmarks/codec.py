@@ -1,6 +1,6 @@
 """How few bits pictures take: ``python -m benchmarks.codec FOLDER --model RUN``, beside PNG, WebP and JPEG XL.
 
-Every coder runs in a process of its own, both ways, and has to give the picture back. ``--grey`` and ``--crop`` make of
+Every coder goes both ways and has to give the picture back, in a process of its own where it is timed. ``--grey`` and ``--crop`` make of
 the pictures what trials on grey ones measure; ``--bits-only`` leaves out what machines differ in, and ``--coders`` all
 coders but those that are named.
 """
@@ -170,13 +170,14 @@ def tables(options: argparse.Namespace) -> list[Table]:
         },
     )
     found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    measure = measure_one if options.bits_only else apart
     for path in sorted(options.folder.rglob("*")):
         if path.suffix.lower() not in SUFFIXES:
             continue
         order = {"path": str(path), "grey": options.grey, "crop": options.crop, "model": options.model}
         for name in names:
             print(f"{path.name}: {name}", file=sys.stderr, flush=True)
-            found[name].append(apart({**order, "coder": name}))
+            found[name].append(measure({**order, "coder": name}))
         rates.add(path.stem, *(found[name][-1]["bits"] for name in names))
     if not rates.rows:
         raise SystemExit(f"{options.folder}: holds no pictures")
