@@ -1,7 +1,8 @@
 """How few bits pictures take: ``python -m benchmarks.codec FOLDER --model RUN``, beside PNG, WebP and JPEG XL.
 
-Every coder runs in a process of its own, both ways, and has to give the picture back. ``--grey`` and ``--crop`` make of
-the pictures what trials on grey ones measure; ``--bits-only`` leaves out what machines differ in.
+Every coder goes both ways and has to give the picture back, in a process of its own where it is timed. ``--grey`` and ``--crop`` make of
+the pictures what trials on grey ones measure; ``--bits-only`` leaves out what machines differ in, and ``--coders`` all
+coders but those that are named.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -25,6 +27,7 @@ from PIL import Image
 
 from ndrnn.app.codec_model import coding_model
 from ndrnn.density.use.codec import compress, decompress
+from ndrnn.density.use.codec.kernels import instruction_sets
 from ndrnn.saving.atomic import replacing
 
 from . import machine
@@ -94,26 +97,36 @@ CODERS = {
 }
 
 
+TIMES = "encode", "decode", "encode, processor", "decode, processor"
+
+
 def measure_one(order: dict[str, object]) -> dict[str, float]:
     """One coder on one picture, in this process."""
     array = picture(Path(str(order["path"])), bool(order["grey"]), order["crop"])  # type: ignore[arg-type]
     encode, decode = CODERS[str(order["coder"])](str(order["model"]))
     memory = _memory()
-    start = time.perf_counter()
+    start = _clocks()
     data = encode(array)
-    middle = time.perf_counter()
+    middle = _clocks()
     back = decode(data)
-    end = time.perf_counter()
+    end = _clocks()
     # WebP has no grey
     same = np.array_equal(back, array) or (back.ndim == 3 and np.array_equal(back[..., 0], array))
     if not same:
         raise RuntimeError("the picture did not come back")
     return {
         "bits": 8 * len(data) / array.size,
-        "encode": middle - start,
-        "decode": end - middle,
+        "encode": middle[0] - start[0],
+        "decode": end[0] - middle[0],
+        "encode, processor": middle[1] - start[1],
+        "decode, processor": end[1] - middle[1],
         "memory": (_memory() - memory) / 1e6,
     }
+
+
+def _clocks() -> tuple[float, float]:
+    """Elapsed time, and that of the processors in this process and those that it waited for."""
+    return time.perf_counter(), sum(os.times()[:4])
 
 
 def _memory() -> int:
@@ -143,20 +156,28 @@ def matrix_rate() -> float:
 
 
 def tables(options: argparse.Namespace) -> list[Table]:
-    names = [name for name in CODERS if not name.startswith("JPEG XL") or shutil.which("cjxl")]
+    names = [name for name in options.coders if not name.startswith("JPEG XL") or shutil.which("cjxl")]
     rates = Table("Bits a sample", {"picture": "", **dict.fromkeys(names, ".3f")})
     costs = Table(
         "Time and memory, means over the pictures",
-        {"coder": "", "there, s": ".2f", "back, s": ".2f", "most memory, MB": ".0f"},
+        {
+            "coder": "",
+            "there, s": ".2f",
+            "back, s": ".2f",
+            "there, processor s": ".2f",
+            "back, processor s": ".2f",
+            "most memory, MB": ".0f",
+        },
     )
     found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    measure = measure_one if options.bits_only else apart
     for path in sorted(options.folder.rglob("*")):
         if path.suffix.lower() not in SUFFIXES:
             continue
         order = {"path": str(path), "grey": options.grey, "crop": options.crop, "model": options.model}
         for name in names:
             print(f"{path.name}: {name}", file=sys.stderr, flush=True)
-            found[name].append(apart({**order, "coder": name}))
+            found[name].append(measure({**order, "coder": name}))
         rates.add(path.stem, *(found[name][-1]["bits"] for name in names))
     if not rates.rows:
         raise SystemExit(f"{options.folder}: holds no pictures")
@@ -165,7 +186,7 @@ def tables(options: argparse.Namespace) -> list[Table]:
         own = (
             None if name.startswith("JPEG XL") else mean(one["memory"] for one in ones)
         )  # a program of its own
-        costs.add(name, *(mean(one[key] for one in ones) for key in ("encode", "decode")), own)
+        costs.add(name, *(mean(one[key] for one in ones) for key in TIMES), own)
     return [rates] if options.bits_only else [rates, costs]
 
 
@@ -178,6 +199,9 @@ def main() -> None:
         "--crop", type=int, nargs=2, metavar=("ROWS", "COLUMNS"), help="take their middle alone"
     )
     parser.add_argument("--bits-only", action="store_true", help="no times and no memory")
+    parser.add_argument(
+        "--coders", nargs="+", choices=CODERS, default=list(CODERS), metavar="NAME", help="these alone"
+    )
     parser.add_argument("--json", type=Path, help="also keep the tables here")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -188,6 +212,7 @@ def main() -> None:
         parser.error("FOLDER must be given")
     made, described = tables(options), machine.describe()
     if not options.bits_only:
+        described["instruction set"] = instruction_sets()[0]
         described["torch.mm, GFLOP/s"] = round(matrix_rate() / 1e9)
     print(report(described, made), end="")
     if options.json:

@@ -82,10 +82,10 @@ class Network {
     advance(plane_.cell, step, count);
     scatter(h_[l], t, hidden_.get(), count);
     if (remembers(plane_.cell)) scatter(c_[l], t, memory_.get(), count);
-    if (l && plane_.residual)  // what the next layer and the mixture see; the predecessors' states are the cell's own
+    if (w.scale)  // what the next layer and the mixture see; the predecessors' states are the cell's own
       for (int64_t unit = 0; unit < hidden; ++unit)
         for (int64_t p = unit * stride_; p < unit * stride_ + count; p += kWide)
-          store(&hidden_[p], load(&hidden_[p]) + load(&seen_[p]));
+          store(&hidden_[p], fma(all(w.scale[unit]), load(&hidden_[p]), load(&seen_[p])));
   }
 
   void gather(Ring& ring, int64_t t, float* to, int64_t count) {

@@ -18,6 +18,7 @@ struct LayerWeights {
   const float* from_inputs;  // gru: candidate's rows of the inputs' weights, (hidden, inputs)
   const float* from_states;  // (axes, gates * hidden, hidden)
   const float* state_bias;   // gru: (axes, hidden)
+  const float* scale;        // where the layer adds to what it is given: (hidden); else null
   int inputs, rows;
 };
 
@@ -38,6 +39,7 @@ class Weights {
       layer.from_states = take(int64_t(axes) * gates * hidden * hidden);
       layer.bias = take(int64_t(gates) * hidden);
       layer.state_bias = plane.cell == CodecCell::kGru ? take(int64_t(axes) * hidden) : nullptr;
+      layer.scale = l && plane.residual ? take(hidden) : nullptr;
       layer.from_inputs = from_inputs + int64_t(layer.rows) * layer.inputs;
       const int64_t width = layer.inputs + int64_t(axes) * hidden;
       layer.weight.make(layer.rows * width);

@@ -66,6 +66,7 @@ def make_model(axes: int, cell: str, hidden: int = 3, seed: int = 0) -> Any:
         channels=1,
         observed_channels=0,
         pad=False,
+        residual=False,
         cell=cell,
         hidden_size=hidden,
         neighborhood=SimpleNamespace(

@@ -137,8 +137,11 @@ class Network:
         expected = chain(self.output_mean, self.predictor, centred)
         for number, layer in enumerate(self.ride.layers):
             h = self.layer(number, layer, at, x)
-            residual = number > 0 and getattr(self.ride, "residual", False)
-            x = [F(a + b) for a, b in zip(h, x, strict=True)] if residual else h
+            if number > 0 and self.ride.residual:
+                scales = _numbers(self.ride.scales[number - 1])
+                x = [fma(s, a, b) for s, a, b in zip(scales, h, x, strict=True)]
+            else:
+                x = h
         return Mixture(self, x, expected)
 
     def layer(self, number: int, layer: Any, at: tuple[int, ...], x: list[F]) -> list[F]:

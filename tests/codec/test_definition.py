@@ -90,8 +90,8 @@ def test_bytes_are_those_of_the_definition(cell: str, mixing: bool) -> None:
 
 @pytest.mark.parametrize("residual", [False, True], ids=["plain", "residual"])
 def test_four_layers(residual: bool) -> None:
-    ride, values = make_ride(hidden=3, layers=4, cell="gru"), picture((6, 5), 2).astype(np.uint16)
-    ride.residual = residual
+    ride = make_ride(hidden=3, layers=4, cell="gru", residual=residual)
+    values = picture((6, 5), 2).astype(np.uint16)
     letters, none = np.arange(256).astype(np.uint16), np.zeros((0, 6, 5), np.uint16)
     options = {"bits": 8, "border": 7, "mixing": False}
     wanted = transcode(ride, values.shape, letters.tolist(), values=values, **options)
@@ -100,6 +100,33 @@ def test_four_layers(residual: bool) -> None:
             kernels.encode(network_of(ride), values, none, None, letters, room=500, isa=isa, **options)
             == wanted
         )
+
+
+@pytest.mark.parametrize("cell", ["leaky", "stable", "spatial"])
+def test_layers_that_add_to_what_they_are_given(cell: str) -> None:
+    """More units than a vector has numbers, and scales of both signs, one of them 0.
+
+    The first two units are one but for their scales, and the means are 20,000 times their difference: the last bit of
+    what is handed on shows.
+    """
+    ride = make_ride(hidden=17, layers=2, cell=cell, residual=True)
+    with torch.no_grad():
+        ride.scales[0].copy_(torch.linspace(-2, 2, 17))
+        ride.scales[0][1] = -1.9999
+        for layer in ride.layers:
+            for weights in layer.weight_ih[0], layer.weight_hh[0, 0], layer.weight_hh[0, 1], layer.bias[0]:
+                weights[1::17] = weights[::17].clone()
+        ride.mcgsm.predictors[..., :2] += torch.tensor([2e4, -2e4])
+    values = picture((4, 6), 3).astype(np.uint16)
+    letters, none = np.unique(values), np.zeros((0, 4, 6), np.uint16)
+    options = {"bits": 8, "border": 120, "mixing": False}
+    wanted = transcode(ride, values.shape, letters.tolist(), values=values, **options)
+    network = network_of(ride)
+    for isa in kernels.instruction_sets():
+        data = kernels.encode(network, values, none, None, letters, room=500, isa=isa, **options)
+        assert data == wanted, isa
+        back = kernels.decode(network, wanted, values.shape, none, None, letters, isa=isa, **options)
+        assert np.array_equal(back, values)
 
 
 def test_planes_that_are_seen_and_gaps_in_the_values() -> None:

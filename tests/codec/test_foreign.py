@@ -63,7 +63,7 @@ def test_other_processors_write_the_same_bytes(target: str, tmp_path: Path) -> N
     calls, wanted = [], []
     for number, cell in enumerate(("leaky", "stable", "spatial", "gru")):
         seen = number % 2
-        network = network_of(make_ride(number, layers=1 + number // 2, seen=seen, cell=cell))
+        network = network_of(make_ride(number, layers=1 + number // 2, seen=seen, cell=cell, residual=True))
         values, other = (picture((21, 17), seed).astype(np.uint16) for seed in (number, number + 9))
         observed = other[None][:seen]
         before = other if seen else None

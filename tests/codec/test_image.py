@@ -21,6 +21,7 @@ from .conftest import make_ride, picture
 from .decoder import Lattice
 
 RIDE_2D = make_ride()
+UNKNOWN = "lstm", "spatial_extended", "rnn", "MDLSTM", "MDRNN", "MDLinearRNN"
 
 
 @settings(max_examples=40, deadline=None)
@@ -60,7 +61,7 @@ def test_transforms_are_reversible(channels: int, bits: int, seed: int, transfor
 
 def test_nothing_changes_a_byte() -> None:
     """Instruction sets, threads, the order of the blocks, how many values the computer is asked for at once."""
-    ride, image = make_ride(hidden=17, layers=2), picture((41, 37, 3), 1)
+    ride, image = make_ride(hidden=17, layers=2, residual=True), picture((41, 37, 3), 1)
     data = compress(ride, image, block=(16, 16), threads=1)
     assert data == compress(ride, image, block=(16, 16), threads=3)
     before = torch.get_num_threads()
@@ -83,12 +84,22 @@ def test_nothing_changes_a_byte() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cell", "bits"),
-    [("leaky", 8), ("leaky", 13), ("leaky", 16), ("stable", 8), ("spatial", 8), ("gru", 8), ("gru", 3)],
+    ("cell", "bits", "residual"),
+    [
+        ("leaky", 8, False),
+        ("leaky", 8, True),
+        ("leaky", 13, False),
+        ("leaky", 16, False),
+        ("stable", 8, False),
+        ("spatial", 8, False),
+        ("gru", 8, True),
+        ("gru", 3, False),
+    ],
 )
-def test_the_length_is_what_the_model_predicts(cell: str, bits: int) -> None:
+def test_the_length_is_what_the_model_predicts(cell: str, bits: int, residual: bool) -> None:
     """The model's own layers and mixture, in binary64, on the neighbourhoods that the coder sees."""
-    ride, image = make_ride(cell=cell, hidden=8, layers=2), picture((50, 60), 4, bits=bits)
+    ride = make_ride(cell=cell, hidden=8, layers=2, residual=residual)
+    image = picture((50, 60), 4, bits=bits)
     levels, border = 1 << bits, int(image[0, 0])
     stream = kernels.encode(
         network_of(ride),
@@ -116,17 +127,19 @@ def test_the_length_is_what_the_model_predicts(cell: str, bits: int) -> None:
     low, high = low.masked_fill(values == 0, -torch.inf), high.masked_fill(values == levels - 1, torch.inf)
     hidden = double.whitening.whiten_inputs(inputs)
     with torch.no_grad():
-        for layer in double.layers:
-            hidden = layer(hidden)
+        for level, layer in enumerate(double.layers):
+            hidden = double.handed_on(level, hidden, layer(hidden))
         cost = -double.mcgsm(hidden).log_prob_interval(low, high) / log(2)
     assert stream is not None
     assert 0.999 * float(cost.sum()) - 8 < 8 * len(stream) < 1.001 * float(cost.sum()) + 16
     assert float(cost.mean()) < bits - 1
 
 
-def test_a_file_takes_little_more_than_the_model_says() -> None:
+@pytest.mark.parametrize("residual", [False, True], ids=["plain", "residual"])
+def test_a_file_takes_little_more_than_the_model_says(residual: bool) -> None:
     """Head, table, checksums, borders of blocks and all, on a tenth of a megapixel."""
-    ride, image = make_ride(cell="leaky", hidden=4), picture((330, 330), 7)
+    ride = make_ride(cell="leaky", hidden=4, layers=1 + residual, residual=residual)
+    image = picture((330, 330), 7)
     logs = ride.log_prob_discrete(torch.from_numpy(image.astype(np.int64))[None], levels=256)
     data = compress(ride, image, mixing=False, chunks={"EXIF": b"camera"})
     assert 8 * len(data) / image.size < -1.01 * float(logs.double().mean()) / log(2)
@@ -237,7 +250,7 @@ def test_models_that_cannot_code_are_refused() -> None:
     for ride, message in (
         (ndrnn.RIDE(3, channels=3), "channels=3"),
         (ndrnn.RIDE(3, pad=True), "pad=True"),
-        (ndrnn.RIDE(3, cell="lstm"), "cell must be one of"),
+        *((ndrnn.RIDE(3, cell=cell), "cell must be one of .*, got " + repr(cell)) for cell in UNKNOWN),
         (make_ride(seen=1), "put it into a PlaneModel"),
         (torch.nn.Linear(1, 1), "got Linear"),
     ):
@@ -252,6 +265,30 @@ def test_models_that_cannot_code_are_refused() -> None:
         PlaneModel([make_ride(seen=1)])
     with pytest.raises(ValueError, match="transform must be"):
         PlaneModel([make_ride()], "xyz")
+
+
+def test_layers_that_compute_something_else_are_refused() -> None:
+    class Doubled(ndrnn.LeakyMDLSTM):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+            return 2 * super().forward(x)
+
+    for layers, message in (
+        ([Doubled(4, 5, directions=[(1, 1)])], "cell must be one of"),
+        ([ndrnn.LeakyMDLSTM(4, 5, directions=[(1, -1)])], "first corner alone"),
+        ([ndrnn.LeakyMDLSTM(4, 5, directions=[(1, 1)]), ndrnn.MDGRU(5, 5, directions=[(1, 1)])], "one cell"),
+    ):
+        ride = make_ride()
+        ride.layers = torch.nn.ModuleList(layers)
+        with pytest.raises(ValueError, match=message):
+            compress(ride, picture((5, 5)))
+
+
+def test_weights_with_a_parametrization_are_coded_as_they_are_computed() -> None:
+    plain, ride, image = make_ride(), make_ride(), picture((9, 9))
+    torch.nn.utils.parametrizations.weight_norm(ride.layers[0], "weight_hh")
+    with torch.no_grad():
+        plain.layers[0].weight_hh.copy_(ride.layers[0].weight_hh)
+    assert compress(ride, image) == compress(plain, image)
 
 
 def test_images_that_cannot_be_coded_are_refused() -> None:

@@ -26,7 +26,7 @@ def numbers(count: int, start: int) -> np.ndarray:
     )
 
 
-def made(cell: str, layers: int, seen: int) -> RIDE:
+def made(cell: str, layers: int, seen: int, residual: bool = False) -> RIDE:
     neighborhood = CausalNeighborhood.window(5 if seen else 3, observed=seen > 0)
     ride = RIDE(
         6,
@@ -37,6 +37,7 @@ def made(cell: str, layers: int, seen: int) -> RIDE:
         num_features=4,
         observed_channels=seen,
         cell=cell,
+        residual=residual,
     )
     start = 1
     with torch.no_grad():
@@ -74,6 +75,7 @@ FILES = {
     "2-colour": (lambda: PlaneModel([made(*plane) for plane in PLANES], "ycocg"), COLOUR, {}),
     "2-deep": (lambda: made("gru", 1, 0), DEEP, {"bits": 12, "alpha": True}),
     "2-drawing": (lambda: made("gru", 1, 0), DRAWING, {}),
+    "2-residual": (lambda: made("leaky", 3, 0, residual=True), GREY, {"block": (37, 20)}),
 }
 
 

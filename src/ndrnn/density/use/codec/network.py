@@ -8,12 +8,15 @@ import json
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.utils.parametrize import type_before_parametrizations
 
-from ....nn.layers import ScanLayer
+from ....nn.layers import MDGRU, LeakyMDLSTM, ScanLayer, SpatialLSTM, StableMDLSTM
 from ...ride.model import RideModel
 from .kernels import MOST_AXES, Network
 
 _CELLS = ("spatial", "stable", "leaky", "gru")
+_LAYERS = SpatialLSTM, StableMDLSTM, LeakyMDLSTM, MDGRU
+"""Of these classes alone: one that is derived from them may compute something else."""
 _MOST_LAYERS, _MOST_HIDDEN, _MOST_INPUTS, _MOST_CELLS = 8, 1024, 4096, 1 << 16
 _MOST_WEIGHT = 1e9  # so that no product of weights leaves the range of numbers
 
@@ -32,13 +35,8 @@ def network_of(ride: RideModel) -> Network:
         )
     if ride.pad:
         raise ValueError("a model of patches, pad=True, cannot code images")
-    layers: list[ScanLayer] = []
-    for layer in ride.layers:
-        kernel = layer.cell.kernel if isinstance(layer, ScanLayer) else None
-        if not isinstance(layer, ScanLayer) or kernel not in _CELLS or kernel != _kernel(ride):
-            raise ValueError(f"cell must be one of {', '.join(map(repr, _CELLS))} to code, got {ride.cell!r}")
-        layers.append(layer)
-    nb, mixture = ride.neighborhood, ride.mcgsm.mixture_params()
+    nb, layers, cell = ride.neighborhood, *_layers(ride)
+    mixture = ride.mcgsm.mixture_params()
     offsets, observed = (
         tuple(tuple(map(int, offset)) for offset in each) for each in (nb.offsets, nb.observed_offsets)
     )
@@ -57,13 +55,15 @@ def network_of(ride: RideModel) -> Network:
         whitening.output_mean,
         whitening.output_transform,
     ]
-    for layer in layers:
+    for level, layer in enumerate(layers):
         params = layer.params
         if params.bias is None:
             raise ValueError("layers must have biases to code")
         parts += [params.weight_ih, params.weight_hh, params.bias]
         if params.extra is not None:
             parts.append(params.extra)
+        if ride.residual and level:
+            parts.append(ride.scales[level - 1])
     linear = bool(mixture.linear.any())
     parts += [mixture.priors, mixture.scales, mixture.weights, mixture.features.T]
     parts += [mixture.linear] if linear else []
@@ -75,10 +75,10 @@ def network_of(ride: RideModel) -> Network:
         offsets=offsets,
         observed_offsets=observed,
         planes=ride.observed_channels,
-        cell=_CELLS.index(_kernel(ride)),
+        cell=_CELLS.index(cell),
         layers=len(layers),
         hidden=ride.hidden_size,
-        residual=bool(getattr(ride, "residual", False)),
+        residual=ride.residual,
         features=mixture.weights.shape[1],
         components=components,
         scales=scales,
@@ -97,9 +97,20 @@ def fingerprint(network: Network) -> bytes:
     return digest.digest()
 
 
-def _kernel(ride: RideModel) -> str:
-    first = ride.layers[0]
-    return str(first.cell.kernel) if isinstance(first, ScanLayer) else ""
+def _layers(ride: RideModel) -> tuple[list[ScanLayer], str]:
+    """The layers, and which of the codec's cells is that of all."""
+    layers: list[ScanLayer] = []
+    for layer in ride.layers:
+        known = isinstance(layer, ScanLayer) and type_before_parametrizations(layer) in _LAYERS
+        if not isinstance(layer, ScanLayer) or not known or layer.cell.kernel not in _CELLS:
+            raise ValueError(f"cell must be one of {', '.join(map(repr, _CELLS))} to code, got {ride.cell!r}")
+        if layer.directions != ((1,) * layer.ndim,):
+            raise ValueError(f"layers must scan from the first corner alone to code, got {layer.directions}")
+        layers.append(layer)
+    cells = [str(layer.cell.kernel) for layer in layers]
+    if len(set(cells)) != 1:
+        raise ValueError(f"layers must have one cell to code, got {', '.join(map(repr, cells))}")
+    return layers, cells[0]
 
 
 def _flat(values: torch.Tensor) -> NDArray[np.float32]:
