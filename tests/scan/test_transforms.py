@@ -247,7 +247,7 @@ def test_inputs_are_left_as_they_were(backend, variant, normal, random_state):
 
 @pytest.fixture(params=[False, 2], ids=["whole", "in_strips"])
 def recomputing(request):
-    return ndrnn.MDLSTM(2, 3, 2, checkpoint=request.param, dtype=torch.float64)
+    return ndrnn.MDLSTM(2, 3, 2, recompute=request.param, dtype=torch.float64)
 
 
 @pytest.mark.filterwarnings(
@@ -281,7 +281,7 @@ def test_whatever_the_backend_in_force_cannot_serve_another_does(recomputing, no
 def test_several_gradients_at_once_through_recomputation(turned, normal, random_state):
     """All directions, boundary states and exits: each at its place, also where the directions come in odd orders."""
     directions = [(1, -1), (-1, 1), (1, 1)] if turned else "all"
-    layer = ndrnn.MDLSTM(2, 3, 2, checkpoint=2, directions=directions, dtype=torch.float64)
+    layer = ndrnn.MDLSTM(2, 3, 2, recompute=2, directions=directions, dtype=torch.float64)
     x = normal(1, 3, 4, 2).requires_grad_()
     state = [[face.requires_grad_() for face in faces] for faces in random_state(layer, x)]
     y, (h, c) = layer(x, initial_state=state, return_state=True)
