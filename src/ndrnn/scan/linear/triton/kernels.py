@@ -180,7 +180,9 @@ def backward_kernel(
                 following = follows[:, None] & tile.units[None, :]
                 p_share = along_axis(p_f, strip, k, CELL.hidden if CELL.per_unit else 1)
                 b_f = load_shares(p_share, o_after, tile.o_unit, following, follows, CELL, MATH)
-                b_after = direct.load(p_dz + tiles.at(o_after, tile.o_unit, CELL.hidden, 1), following, CELL.hidden)
+                b_after = direct.load(
+                    p_dz + tiles.at(o_after, tile.o_unit, CELL.hidden, 1), following, CELL.hidden
+                )
                 b_e += b_f * b_after.to(MATH.acc)
                 if GIVEN.exit:
                     leaving = tile.mask & (points.x[k] == points.own[k] - 1)[:, None]

@@ -49,7 +49,13 @@ def problem_of(z: Tensor, backward_axes: int) -> Problem:
 
 
 def _arguments(
-    problem: Problem, f: Tensor, sizes: Tensor | None, entry: Tensor | None, *, exits: bool, apart: bool = False
+    problem: Problem,
+    f: Tensor,
+    sizes: Tensor | None,
+    entry: Tensor | None,
+    *,
+    exits: bool,
+    apart: bool = False,
 ) -> dict[str, Any]:
     lattice, device = problem.lattice, f.device
     # points of a row on a wavefront, about; as many rows of the first axis as a tile has room for
