@@ -116,7 +116,7 @@ def test_what_does_not_fit_is_refused() -> None:
         step(linear.cell, points.x, linear.params, points.h, points.c, new[0])
     with pytest.raises(RuntimeError, match="shape"):
         step(linear.cell, points.x, linear.params, points.h, points.c, new[0][:3], new[1])
-    with pytest.raises(RuntimeError, match="c0 must have shape"):
+    with pytest.raises(RuntimeError, match="signs must have 2 entries, got 1"):
         step(linear.cell, points.x, linear.params, points.h, points.c[:1], *new)
     with pytest.raises(RuntimeError, match="one point of every lattice"):
         operators.step(points.x.view(2, 2, 1, 3), *points.params, points.h, points.c, *new, "lstm")
