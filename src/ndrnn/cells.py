@@ -112,6 +112,10 @@ class Cell(ABC):
         """The limits of a gate's values."""
         return (-1.0, 1.0) if gate in ("a", "g") else (0.0, 1.0)
 
+    def rests_at_limits(self, gate: str) -> bool:
+        """Whether values near a gate's limits are in order, as those of a memory that is to last."""
+        return False
+
     def initial_gate_bias(self, gate: str, ndim: int) -> float:
         """Where the bias of a gate starts, in addition to noise."""
         return 0.0
@@ -451,6 +455,10 @@ class LinearCell(Cell):
 
     def gate_values(self, a: Tensor, u: Tensors, h: Tensors, c: Tensors, extra: Tensors) -> dict[str, Tensor]:
         return self.values(a, len(c))
+
+    def rests_at_limits(self, gate: str) -> bool:
+        # of a memory that reaches back r points the shares sum to 1 - 1/r, and 1/r is left for the candidate
+        return gate not in ("g", "o")
 
     def values(self, a: Tensor, ndim: int) -> dict[str, Tensor]:
         """The gates (..., H) by name, from their pre-activations (..., G*H)."""

@@ -86,6 +86,21 @@ def test_diagnose_sees_the_reach():
     assert set(report.saturation) == {"i", "f1", "f2", "g", "o"}
 
 
+@pytest.mark.parametrize("ndim", [1, 2])
+def test_shares_near_their_limits_are_no_fault_and_a_stuck_candidate_is(ndim):
+    torch.manual_seed(0)
+    layer, x = ndrnn.MDLinearRNN(3, 16, ndim), torch.randn(2, *(24,) * ndim, 3)
+    fresh = ndrnn.diagnose(layer, x)
+    assert max(fresh.directions[0].saturation["i"]) > 0.5
+    assert not [warning for warning in fresh.warnings if "at a limit" in warning]
+    with torch.no_grad():
+        layer.weight_ih[:, -32:] *= 100
+    stuck = [warning for warning in ndrnn.diagnose(layer, x).warnings if "at a limit" in warning]
+    assert len(stuck) == 2
+    assert "of the values of g are" in stuck[0]
+    assert "of the values of o are" in stuck[1]
+
+
 def test_estimate_counts_one_product():
     layer = ndrnn.MDLinearRNN(3, 16, 2)
     found = ndrnn.estimate(layer, (2, 8, 8, 3), training=False)
@@ -103,11 +118,69 @@ def test_options_and_names():
         ndrnn.MDLinearRNN(3, 4, normalize="sum")
 
 
+@pytest.mark.parametrize("part", ["h", "c"])
+def test_a_state_has_both_its_parts(part, normal, random_state):
+    layer, x = ndrnn.MDLinearRNN(3, 4, dtype=torch.float64), normal(2, 3, 5, 3)
+    state = random_state(layer, x)._replace(**{part: None})
+    with pytest.raises(TypeError, match=f"initial_state must be .*, got a State without {part}"):
+        layer(x, initial_state=state)
+
+
+def test_tiles_with_their_states_give_the_whole(backend, normal):
+    layer, x = ndrnn.MDLinearRNN(3, 4, directions=[(1, -1)], dtype=torch.float64), normal(2, 3, 7, 3)
+    whole, leaving = layer(x, return_state=True)
+    right, state = layer(x[:, :, 4:], return_state=True)
+    zeros = [torch.zeros(1, 2, 4, 4, dtype=torch.float64)] * 2
+    entering = ndrnn.State((zeros[0], state.h[1]), (zeros[1], state.c[1]))
+    left, last = layer(x[:, :, :4], initial_state=entering, return_state=True)
+    assert_close(torch.cat([left, right], 2), whole)
+    for part in ("h", "c"):
+        ours, theirs = getattr(last, part), getattr(leaving, part)
+        assert_close(ours[1], theirs[1])
+        assert_close(ours[0], theirs[0][:, :, :4])
+
+
+def test_in_a_stack_channels_first_and_without_a_batch(backend, normal, tmp_path):
+    first = ndrnn.MDLinearRNN(3, 4, merge="sum", dtype=torch.float64)
+    second = ndrnn.MDLinearRNN(4, 2, normalize="even", dtype=torch.float64)
+    stack, x = ndrnn.Stack(first, second), normal(2, 3, 5, 3)
+    y, states = stack(x, return_state=True)
+    assert_close(y, second(first(x)))
+    assert_close(ndrnn.ChannelsFirst(stack)(x.movedim(-1, 1)), y.movedim(-1, 1))
+    alone, state = first(x[0], return_state=True)
+    assert_close(alone, first(x)[0])
+    assert_close(state.c, tuple(face[:, 0] for face in states[0].c))
+    assert_close(state.h, tuple(face[:, 0] for face in states[0].h))
+    again = first(x[0], initial_state=state)
+    assert_close(again, first(x, initial_state=states[0])[0])
+    ndrnn.save(stack, tmp_path / "stack.safetensors")
+    assert_close(ndrnn.load(tmp_path / "stack.safetensors")(x), y)
+
+
 def test_in_a_hierarchy():
     hierarchy = ndrnn.Hierarchy(
         1, 3, hidden=(2, 4), subsample=(3,), blocks=((2, 2), (2, 2)), layer="MDLinearRNN"
     )
     assert hierarchy(torch.randn(2, 8, 8, 1)).shape[0] == 2
+
+
+def test_in_the_networks_of_tasks():
+    from ndrnn.data.batches import Facts
+    from ndrnn.saving.config import from_dict
+    from ndrnn.tasks import Classify, Label, build
+
+    x, sizes = torch.randn(2, 8, 9, 1), torch.tensor([[8, 9], [5, 7]])
+    for kind, options in (
+        ("unet", {"widths": [4, 6], "scans": [0, 1]}),
+        ("hierarchy", {"hidden": [3, 4], "blocks": ["1x1", "2x2"]}),
+    ):
+        recipe = {"kind": kind, "layer": "MDLinearRNN", **options}
+        settings = from_dict(Label if kind == "unet" else Classify, {"network": recipe})
+        task = build(settings, Facts(2, 1, ("paper", "ink")))
+        inner = [layer for layer in task.model.modules() if isinstance(layer, ndrnn.MDLinearRNN)]
+        assert inner
+        task.model(x, sizes).sum().backward()
+        assert all(parameter.grad is not None for layer in inner for parameter in layer.parameters())
 
 
 @pytest.mark.kernels

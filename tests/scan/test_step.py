@@ -111,6 +111,13 @@ def test_what_does_not_fit_is_refused() -> None:
         step(points.cell, points.x, points.params, points.h, points.c, new[0][:3], new[1])
     with pytest.raises(RuntimeError, match="a new c belongs to cells with a memory"):
         step(points.cell, points.x, points.params, points.h, points.c, new[0])
+    linear = ndrnn.MDLinearRNN(3, 5, 2, directions=[(1, 1)])
+    with pytest.raises(RuntimeError, match="a new c belongs to cells with a memory"):
+        step(linear.cell, points.x, linear.params, points.h, points.c, new[0])
+    with pytest.raises(RuntimeError, match="shape"):
+        step(linear.cell, points.x, linear.params, points.h, points.c, new[0][:3], new[1])
+    with pytest.raises(RuntimeError, match="signs must have 2 entries, got 1"):
+        step(linear.cell, points.x, linear.params, points.h, points.c[:1], *new)
     with pytest.raises(RuntimeError, match="one point of every lattice"):
         operators.step(points.x.view(2, 2, 1, 3), *points.params, points.h, points.c, *new, "lstm")
     both = ndrnn.MDLSTM(3, 5, 2, directions=[(1, 1), (-1, 1)])

@@ -18,10 +18,20 @@ import pytest
 ATTEMPTS = 3
 
 
-def run(case: str) -> subprocess.CompletedProcess[str]:
+def run(case: str, *options: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     path = Path(__file__).with_name(case)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header", str(path)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--no-header",
+        *options,
+        str(path),
+    ]
     return subprocess.run(command, env=environment, capture_output=True, text=True, cwd=path.parents[2])
 
 
@@ -33,8 +43,10 @@ def passed(done: subprocess.CompletedProcess[str]) -> int:
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
-def test_kernels_conform_under_the_interpreter() -> None:
-    assert passed(run("test_triton.py")) > 60
+@pytest.mark.parametrize(("part", "least"), [("conform", 40), ("not conform", 50)])
+def test_kernels_conform_under_the_interpreter(part: str, least: int) -> None:
+    """Every cell against the definition, and all else: two halves of about the same time, for two workers."""
+    assert passed(run("test_triton.py", "-k", part)) >= least
 
 
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")

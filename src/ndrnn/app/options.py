@@ -262,7 +262,7 @@ class Bench:
     """Time a layer on this machine, forward and in a training step, by every backend that is available for it."""
 
     layer: str = "MDLSTM"
-    """MDRNN, MDLSTM, StableMDLSTM, LeakyMDLSTM, SpatialLSTM or MDGRU."""
+    """MDRNN, MDLSTM, StableMDLSTM, LeakyMDLSTM, SpatialLSTM, MDGRU or MDLinearRNN."""
     size: tuple[int, ...] = (64, 64)
     """Points along each axis."""
     batch: int = 4

@@ -269,6 +269,8 @@ def _warnings(
             "reset_parameters(), or clip gradients if this came up in training."
         )
     for gate in reports[0].saturation:
+        if cell.rests_at_limits(gate):
+            continue
         dead = not isfinite(cell.gate_range(gate)[1])
         if stuck := worst(partial(_stuck, gate), 0.9 if dead else 0.5):
             yield (

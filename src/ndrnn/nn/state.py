@@ -113,6 +113,8 @@ def unpack(h: Tensor, c: Tensor | None, lattice: Sequence[int], *, unbatched: bo
 
 def _describe(value: object) -> str:
     if isinstance(value, State):
+        if value.h is None:
+            return "a State without h"
         return f"a State {'without' if value.c is None else 'with'} c"
     if isinstance(value, (tuple, list)):
         return f"a {type(value).__name__} of {len(value)}"

@@ -38,8 +38,9 @@ class Network:
     blocks: tuple[str, ...] = ()
     """How many points become one before each level, such as 4x3 (heights first), for every level; by default none do."""
     layer: str = "MDGRU"
-    """Kind of recurrent layer: MDRNN, MDLSTM, StableMDLSTM, LeakyMDLSTM, SpatialLSTM or MDGRU, which learned fastest where
-    they were compared, and whose states stay bounded on images larger than those of the training."""
+    """Kind of recurrent layer: MDRNN, MDLSTM, StableMDLSTM, LeakyMDLSTM, SpatialLSTM, MDLinearRNN, the quickest, or MDGRU,
+    which learned fastest where they were compared, and whose states stay bounded on images larger than those of the
+    training."""
     peepholes: bool | None = None
     """Whether the gates of MDLSTM see the memories; by default they do."""
     directions: tuple[str, ...] = ()

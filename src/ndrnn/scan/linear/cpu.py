@@ -60,7 +60,8 @@ def step(
 ) -> None:
     """See :func:`ndrnn.scan.step`; x is (N, 1, ..., 1, C). Each point is a lattice, whose entry faces hold c."""
     assert cell.kernel is not None
-    assert new_c is not None
+    if new_c is None:
+        raise RuntimeError("ndrnn: a new c belongs to cells with a memory")
     weights = [None if weight is None else weight.detach() for weight in (params.weight_ih, params.bias)]
     entry, signs = torch.stack(tuple(c), 1).unsqueeze(0), [1] * len(c)
     rule = cell.kernel.removeprefix("linear_")
