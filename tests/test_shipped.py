@@ -56,7 +56,9 @@ def test_the_command_lists_them(capsys):
     assert json.loads(capsys.readouterr().out)["authors"]
     assert cli.main(["models", "photograph"]) == 2
     assert cli.main(["info", "photographs-grey"]) == 0
-    assert "RIDE" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "RIDE" in shown
+    assert "50,496" in shown  # as the card says
 
 
 def test_commands_take_a_name(tmp_path, capsys):

@@ -18,6 +18,7 @@ from ..learn.callbacks.record import Record
 from ..version import __version__
 from .recipe import Recipe
 from .report import Report, Section, legible
+from .trained import trainable
 
 _WIDTH = 8.6
 _INK, _ACCENT = "#1d2430", "#2458a6"
@@ -80,7 +81,7 @@ def _numbers(task: Any, record: Record) -> dict[str, str]:
         numbers = {
             name.replace("_", " "): f"{value:.4g}" for name, value in metrics.items() if "/" not in name
         }
-    numbers["weights"] = f"{sum(weight.numel() for weight in task.model.parameters()):,}"
+    numbers["weights"] = f"{trainable(task.model):,}"
     numbers["seconds of training"] = f"{record.seconds:.0f}"
     numbers["points a second"] = f"{record.points_per_second:,.0f}"
     return numbers

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from ..data.readers.source import Reader
 from ..learn import BEST
 from ..registry import nearest
@@ -26,6 +28,11 @@ def weights_of(path: Path) -> Path:
         hint = "" if path.is_dir() or path.suffix else nearest(str(path), shipped.names())
         raise FileNotFoundError(f"{file}: no {kind}{hint}")
     return file
+
+
+def trainable(model: nn.Module) -> int:
+    """How many weights training can change; those that a model keeps fixed do not count."""
+    return sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
 
 
 def load(path: Path) -> tuple[Any, Reader | None, Path]:

@@ -46,20 +46,20 @@ def _here() -> dict[str, Any]:
 
 def _model(path: Path) -> dict[str, Any]:
     from ...learn.task import Task
-    from ..trained import load
+    from ..trained import load, trainable
 
     task, _, file = load(path)
     if not isinstance(task, Task):
         return {
             "file": str(file),
             "model": type(task).__name__,
-            "weights": sum(weight.numel() for weight in task.parameters()),
+            "weights": trainable(task),
             "configuration": task.config(),
         }
     return {
         "file": str(file),
         "task": type(task).__name__,
-        "weights": sum(weight.numel() for weight in task.model.parameters()),
+        "weights": trainable(task.model),
         "facts": to_dict(task.facts),
         "settings": to_dict(task.settings),
     }

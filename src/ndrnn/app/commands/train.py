@@ -22,6 +22,7 @@ from ..logs import Table
 from ..options import Train
 from ..output import Output
 from ..recipe import FILE, Recipe
+from ..trained import trainable
 
 LAST_WEIGHTS = "last.safetensors"
 """A run's weights at its end."""
@@ -80,7 +81,7 @@ def _train(recipe: Recipe, train: Train, folder: Path, out: Output) -> tuple[int
         if not (folder / FILE).exists():  # the recipe of a run that goes on is that with which it began
             recipe.save(folder)
     task = tasks.find(recipe.task).task(recipe.config, gathered.facts)
-    out.say(f"{sum(weight.numel() for weight in task.model.parameters()):,} weights; the run is in {folder}")
+    out.say(f"{trainable(task.model):,} weights; the run is in {folder}")
     data = DataModule(gathered, recipe.purpose, options.batch_size, seed=options.seed)
     loggers: list[Any] = [Table(folder, train.resume)]
     if find_spec("tensorboard") is not None:
