@@ -71,7 +71,9 @@ def _one(
     if not name:
         raise ValueError("names no model: --model must")
     if not options.model and name not in shipped.names():  # a file does not choose what is read from the disk
-        raise ValueError(f"was made with the model {name!r}, which does not come with the package: name it by --model")
+        raise ValueError(
+            f"was made with the model {name!r}, which does not come with the package: name it by --model"
+        )
     if name not in models:
         models[name] = coding_model(name).model
     region = (
