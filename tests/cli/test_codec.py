@@ -203,3 +203,14 @@ def test_files_that_cannot_be_compressed_are_named_and_the_others_done(model, nd
     ran = ndrnn("decompress", tmp_path / "in" / "grey.png", "--model", model)
     assert ran.status == 1
     assert "grey.png: data must be a compressed image" in ran.err
+
+
+def test_a_file_does_not_choose_a_model_on_the_disk(tmp_path, model, ndrnn, monkeypatch):
+    """A folder called as the model in the file is not looked at, and the message says what to do."""
+    Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / "grey.png")
+    assert ndrnn("compress", tmp_path / "grey.png", "--model", model).status == 0
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small").mkdir()
+    ran = ndrnn("decompress", tmp_path / "grey.ndrnn", "--out", tmp_path / "out")
+    assert ran.status == 1
+    assert "'small', which does not come with the package: name it by --model" in ran.err

@@ -233,8 +233,8 @@ class Decompress:
     inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE [FILE ...]")]
     """Compressed files, or folders of them."""
     model: str = ""
-    """The model that they were compressed with: one that ships with the package, a run's folder, or weights. If not
-    given, the one that the file names."""
+    """The model that they were compressed with: one that ships with the package, a run's folder, or weights. Needed
+    unless the file names one that ships."""
     out: Path | None = None
     """Folder for the results, where the tree of the given folders is kept; beside the files if not given."""
     region: str = ""

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...data.faults import BadFile, Faults
 from ...density.use.codec import decode, read_header
+from ...saving import shipped
 from ...saving.atomic import replacing
 from ..codec_model import coding_model
 from ..options import Decompress
@@ -69,6 +70,10 @@ def _one(
     name = options.model or read_header(data).model
     if not name:
         raise ValueError("names no model: --model must")
+    if not options.model and name not in shipped.names():  # a file does not choose what is read from the disk
+        raise ValueError(
+            f"was made with the model {name!r}, which does not come with the package: name it by --model"
+        )
     if name not in models:
         models[name] = coding_model(name).model
     region = (
