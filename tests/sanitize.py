@@ -43,7 +43,14 @@ def main() -> int:
         "NDRNN_REQUIRE": "cpu",
         "NDRNN_TEST_CONFIGURATIONS": configurations,
     }
-    names = ("scan/test_cpu.py", "scan/test_operators.py", "scan/test_step.py", "density/test_drawing.py")
+    names = (
+        "scan/test_cpu.py",
+        "scan/test_operators.py",
+        "scan/test_step.py",
+        "linear/test_linear_scan.py",
+        "linear/test_layer.py",
+        "density/test_drawing.py",
+    )
     tests = [str(ROOT / "tests" / name) for name in names]
     chosen = "not compiling and not exporting and not opcheck and not million"
     for isa in ("avx512", "avx2", "portable"):

@@ -36,7 +36,7 @@ _WIDTH = 8.6
 class Effort:
     """How much of it; the defaults take less than a minute on two cores."""
 
-    texture_steps: int = 300
+    texture_steps: int = 700
     """Of the training of a RIDE on one texture."""
     side: int = 224
     """Of the middle pieces of the held-out photographs that are judged."""
