@@ -19,12 +19,12 @@ COMMANDS = {
     "check": "read all data and name every file that cannot be used, before any training",
     "train": "train by a recipe; writes a folder with weights, logs and a report",
     "evaluate": "measure a trained model on data that it has not seen",
-    "predict": "label, classify or transcribe files",
+    "predict": "label, classify or transcribe files, or tell how many bits a density gives them",
     "sample": "draw images from a density model",
     "inpaint": "fill in what a mask hides",
     "compress": "images and volumes to few bytes without loss",
     "decompress": "the images that were compressed",
-    "models": "the trained models that come with the package, and what they learned from",
+    "models": "the trained models that come with the package; with a name, what it learned from",
     "bench": "points a second of a layer on this machine",
 }
 

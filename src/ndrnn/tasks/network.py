@@ -30,7 +30,7 @@ class Network:
 
     kind: Literal["hierarchy", "unet", "reader", "classifier"] = "hierarchy"
     """A hierarchy of recurrent layers serves all tasks; joined with convolutions they make a U-Net to label points, a
-    reader of lines, and a classifier of whole samples, see :mod:`ndrnn.nn.networks`."""
+    reader of lines, and a classifier of whole samples, see ndrnn.nn.networks."""
     hidden: tuple[int, ...] = (25,)
     """Units of each direction, for every level from the lowest."""
     subsample: tuple[int, ...] = ()
@@ -51,7 +51,7 @@ class Network:
     dropout: float = 0.0
     """Share of each level's outputs that are set to zero in training."""
     balance: bool = False
-    """Whether the first weights are scaled so that every level hears the one below, see :mod:`ndrnn.nn.init`."""
+    """Whether the first weights are scaled so that every level hears the one below, see ndrnn.nn.init."""
     widths: tuple[int, ...] = ()
     """With convolutions: features of every level, from the finest."""
     scans: tuple[int, ...] = ()

@@ -53,7 +53,8 @@ def run(recipe: Recipe, options: Evaluate) -> int:
     saturated = list(getattr(task, "saturated", ()))
     for name in saturated:
         out.warn(f"{name}: {AT_LIMIT}")
-    out.say(f"{file} on {len(gathered.samples(split)):,} samples ({split})")
+    count = len(gathered.samples(split))
+    out.say(f"{file} on {count:,} sample{'s' if count != 1 else ''} ({split})")
     if repeated is not None:
         out.say(_told(options, repeated))
     expected = recipe.expected if split == "test" and repeated is None else {}
