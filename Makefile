@@ -17,7 +17,7 @@ test: $(STAMP)
 # everything, with what takes long, the sanitizers and the documentation
 test-all: $(STAMP)
 	$(PYTEST) -m 'slow or not slow' $(ARGS)
-	$(BIN)/python tests/sanitize.py
+	$(BIN)/python tests/sanitize.py 120  # random configurations; `make sanitize` takes more
 	$(MAKE) docs
 
 lint: $(STAMP)
