@@ -182,7 +182,10 @@ def test_files_that_are_none_are_named(saved, tmp_path):
     saved.mkdir()
     with pytest.raises(IsADirectoryError, match=r"layer\.safetensors"):
         checkpoint.load(saved)
-    with pytest.raises(ValueError, match=r"path must end in .safetensors.*, got 'model.pt'"):
+    with pytest.raises(
+        ValueError,
+        match=r"path must end in .safetensors, or be one of the models that ship: [\w, -]+, got 'model.pt'",
+    ):
         checkpoint.load("model.pt")
 
 
