@@ -21,7 +21,7 @@ from .trained import load
 
 
 @dataclass(frozen=True)
-class Density:
+class ModelAlone:
     """A model of images of 8 bits without a task around it, such as those that ship."""
 
     model: RideModel
@@ -37,7 +37,7 @@ def load_density(path: Path) -> tuple[Any, Any]:
     """
     task, reader, file = load(path)
     if isinstance(task, RideModel):
-        task = Density(task, Facts(ndim=task.ndim, channels=task.channels))
+        task = ModelAlone(task, Facts(ndim=task.ndim, channels=task.channels))
     elif (purpose := use_of(task).purpose) != "density":
         raise ValueError(f"{file}: must be a model of density, got one to {purpose}")
     if task.facts.ndim != 2:
