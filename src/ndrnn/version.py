@@ -1,3 +1,3 @@
 """The version, where the build and the library read it."""
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
