@@ -16,15 +16,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from zipfile import ZipFile
 
 ROOT = Path(__file__).parent.parent
 KINDS = ("any", "source", "native", "aarch64")
-GLIBC = "2_28"  # what PyTorch's own wheels ask for
 TORCH = "libtorch_cpu.so"  # loaded by PyTorch before ours
 NEEDED = {TORCH, "libstdc++.so.6", "libgcc_s.so.1", "libm.so.6", "libc.so.6"}
 NEEDED |= {"ld-linux-aarch64.so.1"}  # for a variable of the loader itself
+# PyTorch's own wheels are manylinux_2_28: glibc 2.28 and libraries of its time.
+POLICY = "manylinux_2_28"
+NEWEST = {"GLIBC": (2, 28), "GLIBCXX": (3, 4, 24), "CXXABI": (1, 3, 11), "GCC": (8, 0, 0)}
 
 
 def run(*words: str | Path, **variables: str) -> None:
@@ -36,61 +39,71 @@ def run(*words: str | Path, **variables: str) -> None:
         sys.exit(f"{' '.join(map(str, words))} failed:\n{done.stdout}{done.stderr}")
 
 
-def build(kind: str, folder: Path, **variables: str) -> Path:
+def build(kind: str, folder: Path, *settings: str, **variables: str) -> Path:
     """Build one archive, ``wheel`` or ``sdist``, with the packages of this environment."""
-    run(sys.executable, "-m", "build", f"--{kind}", "--no-isolation", "--outdir", folder, ROOT, **variables)
+    command = ("build", f"--{kind}", "--no-isolation", "--outdir", folder, *settings)
+    run(sys.executable, "-m", *command, ROOT, **variables)
     (made,) = folder.glob("*.whl" if kind == "wheel" else "*.tar.gz")
     return made
 
 
-def with_kernels(machine: str, folder: Path, out: Path) -> Path:
-    """Build a wheel with kernels, checked and tagged for the oldest glibc that it runs with."""
+def with_kernels(machine: str, folder: Path) -> Path:
+    """Build a wheel with kernels, checked and tagged for the oldest libraries that it runs with."""
     variables = {"NDRNN_BUILD": "require"}
     if machine != platform.machine():
         variables["CXX"] = os.environ.get("CXX", f"{machine}-linux-gnu-g++")
         variables["CMAKE_ARGS"] = f"-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR={machine}"
-        variables["_PYTHON_HOST_PLATFORM"] = f"linux-{machine}"
-    wheel = build("wheel", folder, **variables)
+    tag, place = f"py3-none-{POLICY}_{machine}", f"build/py3-none-linux_{machine}"  # where pip builds too
+    wheel = build("wheel", folder, f"-Cwheel.tags={tag}", f"-Cbuild-dir={place}", **variables)
     with ZipFile(wheel) as archive:
         check(Path(archive.extract("ndrnn/ndrnn_cpu.so", folder)))
-    policy = f"manylinux_{GLIBC}_{machine}"
-    # auditwheel refuses symbols of newer libraries; of the tags that it would give, the one that is true of PyTorch too
-    command = ("auditwheel", "repair", "--plat", policy, "--only-plat", "--exclude", TORCH, "--wheel-dir")
-    run(sys.executable, "-m", *command, folder / "repaired", wheel)
-    (repaired,) = (folder / "repaired").glob(f"*-{policy}.whl")
-    return Path(shutil.move(repaired, out / repaired.name))
+    return wheel
 
 
 def check(library: Path) -> None:
-    """Exit if a compiled library asks for more than the C library, the one of C++ and PyTorch's stable functions."""
+    """Exit if a compiled library asks for more than the system's of ``POLICY`` and PyTorch's stable functions."""
     from elftools.elf.elffile import ELFFile
 
     run("torch-abi-audit", "--check", "torch", library)
     with library.open("rb") as file:
         elf = ELFFile(file)
         needed = {tag.needed for tag in elf.get_section_by_name(".dynamic").iter_tags("DT_NEEDED")}
-        versions = elf.get_section_by_name(".gnu.version")
-        symbols = list(elf.get_section_by_name(".dynsym").iter_symbols())
-        # what has no version is not the system's: PyTorch's, or what another library happens to have
-        foreign = {
-            symbol.name
-            for index, symbol in enumerate(symbols)
-            if symbol["st_shndx"] == "SHN_UNDEF"
-            and symbol["st_info"]["bind"] == "STB_GLOBAL"
-            and versions.get_symbol(index)["ndx"] in ("VER_NDX_LOCAL", "VER_NDX_GLOBAL")
-            and not symbol.name.startswith(("torch_", "aoti_torch_"))
-        }
-        exported = {
-            symbol.name
-            for symbol in symbols
-            if symbol["st_shndx"] != "SHN_UNDEF" and symbol["st_info"]["bind"] != "STB_LOCAL"
-        }
+        asked = elf.get_section_by_name(".gnu.version_r").iter_versions()
+        versions = [version.name for _, several in asked for version in several]
+        numbers = elf.get_section_by_name(".gnu.version")
+        undefined, exported = set(), set()
+        for index, symbol in enumerate(elf.get_section_by_name(".dynsym").iter_symbols()):
+            bound, versioned = symbol["st_info"]["bind"], isinstance(numbers.get_symbol(index)["ndx"], int)
+            if symbol["st_shndx"] == "SHN_UNDEF" and bound == "STB_GLOBAL" and not versioned:
+                undefined.add(symbol.name)
+            elif symbol["st_shndx"] != "SHN_UNDEF" and bound != "STB_LOCAL":
+                exported.add(symbol.name)
     if TORCH not in needed or not needed <= NEEDED:
-        sys.exit(f"{library.name} needs {', '.join(sorted(needed))}; allowed are {', '.join(sorted(NEEDED))}")
-    if foreign:
-        sys.exit(f"{library.name} takes from other libraries what no version names: {', '.join(sorted(foreign))}")
+        sys.exit(
+            f"{library.name} needs {listed(needed)}; it should need {TORCH}, and may need {listed(NEEDED)}"
+        )
+    if late := [version for version in versions if newer(version)]:
+        sys.exit(
+            f"{library.name} asks for {listed(late)}, newer than {POLICY} has; an older compiler may not"
+        )
+    # what has no version is not the system's: PyTorch's, or what PyTorch happens to have
+    if foreign := {name for name in undefined if not name.startswith(("torch_", "aoti_torch_"))}:
+        sys.exit(f"{library.name} takes functions from PyTorch that it does not promise: {listed(foreign)}")
     if strange := {name for name in exported if not name.startswith("ndrnn_")}:
-        sys.exit(f"{library.name} exports more than its own functions: {', '.join(sorted(strange))}")
+        sys.exit(f"{library.name} exports more than its own functions: {listed(strange)}")
+
+
+def newer(version: str) -> bool:
+    """Whether a version of a symbol, such as GLIBC_2.16, is newer than the policy allows, or unknown to it."""
+    name, _, number = version.rpartition("_")
+    parts = number.split(".")
+    if name not in NEWEST or not all(part.isdecimal() for part in parts):
+        return True
+    return tuple(map(int, parts)) > NEWEST[name]
+
+
+def listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
 
 
 def make(kind: str, out: Path) -> Path:
@@ -102,12 +115,14 @@ def make(kind: str, out: Path) -> Path:
         elif kind == "source":
             made = build("sdist", folder)
         else:
-            return with_kernels(platform.machine() if kind == "native" else kind, folder, out)
+            made = with_kernels(platform.machine() if kind == "native" else kind, folder)
         return Path(shutil.move(made, out / made.name))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("kinds", nargs="*", choices=[*KINDS, []], metavar="KIND", help=", ".join(KINDS))
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="where they go; default: dist")
     options = parser.parse_args()
