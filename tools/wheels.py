@@ -64,7 +64,8 @@ def check(library: Path) -> None:
     """Exit if a compiled library asks for more than the system's of ``POLICY`` and PyTorch's stable functions."""
     from elftools.elf.elffile import ELFFile
 
-    run("torch-abi-audit", "--check", "torch", library)
+    auditor = "import sys; from torch_abi_audit.cli import main; sys.exit(main())"
+    run(sys.executable, "-c", auditor, "--check", "torch", library)
     with library.open("rb") as file:
         elf = ELFFile(file)
         needed = {tag.needed for tag in elf.get_section_by_name(".dynamic").iter_tags("DT_NEEDED")}
