@@ -29,7 +29,11 @@ napoleon_use_rtype = False
 # pages build without a network; links to other projects are plain text then
 intersphinx_mapping = {}
 
-doctest_global_setup = "import torch; import ndrnn; _ = torch.manual_seed(0)"
+# a warning in an example is an error too
+doctest_global_setup = (
+    "import warnings; warnings.simplefilter('error'); import torch; import ndrnn; _ = torch.manual_seed(0)"
+)
+doctest_global_cleanup = "warnings.resetwarnings()"
 
 html_theme = "furo"
 html_title = "ndrnn"

@@ -73,6 +73,14 @@ def test_commands_of_the_guide_are_understood(words, tmp_path, monkeypatch):
             assert parsed.model == rest[rest.index("--model") + 1]
 
 
+def test_the_readme_runs(capsys):
+    (code,) = re.findall(
+        r"```python\n(.*?)```", (GUIDE.parents[1] / "README.md").read_text("utf-8"), flags=re.DOTALL
+    )
+    exec(compile(code, "README.md", "exec"), {})  # a warning is an error here
+    assert capsys.readouterr().out.startswith("MDLSTM(3, 32, ndim=2")
+
+
 def test_there_are_commands():
     assert len(list(commands())) > 15
 
