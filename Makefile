@@ -6,7 +6,7 @@ SOURCES := $(wildcard csrc/*) CMakeLists.txt pyproject.toml constraints.txt
 # one thread a test process: two of them share the machine
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-.PHONY: demo test test-all lint bench docs sanitize clean
+.PHONY: demo test test-all lint bench docs sanitize wheel clean
 
 demo: $(STAMP)
 	$(BIN)/python -m ndrnn.app.demo
@@ -36,8 +36,12 @@ docs: $(STAMP)
 sanitize: $(STAMP)
 	$(BIN)/python tests/sanitize.py
 
+# what is released: wheels with and without compiled kernels, and the sources
+wheel: $(STAMP)
+	$(BIN)/python tools/wheels.py
+
 clean:
-	rm -rf .venv build demo docs/_build
+	rm -rf .venv build dist demo docs/_build
 
 # torch comes first and by itself: the kernels are built against the one that they will run with
 $(STAMP): $(SOURCES)

@@ -27,7 +27,7 @@ NEEDED = {TORCH, "libstdc++.so.6", "libgcc_s.so.1", "libm.so.6", "libc.so.6"}
 NEEDED |= {"ld-linux-aarch64.so.1"}  # for a variable of the loader itself
 # PyTorch's own wheels are manylinux_2_28: glibc 2.28 and libraries of its time.
 POLICY = "manylinux_2_28"
-NEWEST = {"GLIBC": (2, 28), "GLIBCXX": (3, 4, 24), "CXXABI": (1, 3, 11), "GCC": (8, 0, 0)}
+NEWEST = {"GLIBC": (2, 28), "GLIBCXX": (3, 4, 24), "CXXABI": (1, 3, 11), "GCC": (7, 0, 0)}
 
 
 def run(*words: str | Path, **variables: str) -> None:
