@@ -31,7 +31,7 @@ COMMANDS = {
 _WITH_RECIPE = ("check", "train", "evaluate")
 
 _EXTRAS = {
-    **dict.fromkeys(("tyro", "rich", "lightning", "torchmetrics", "matplotlib"), "train"),
+    **dict.fromkeys(("rich", "lightning", "torchmetrics", "matplotlib"), "train"),
     **dict.fromkeys(("PIL", "skimage", "scipy"), "vision"),
     "nibabel": "volumes",
 }
