@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -31,10 +32,18 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The wheels with and without kernels, new from the sources."""
     pytest.importorskip("build")
     pytest.importorskip("torch_abi_audit")
-    folder = tmp_path_factory.mktemp("wheels")
-    command = [sys.executable, ROOT / "tools/wheels.py", "--out", folder, "native", "any"]
-    native, plain = subprocess.check_output(command, text=True).splitlines()
-    return {"native": Path(native), "any": Path(plain)}
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # one folder of builds is for all processes, and one of results
+        shared = shared.parent
+    folder = shared / "wheels"
+    with FileLock(shared / "wheels.lock"):
+        if not folder.exists():
+            command = [sys.executable, ROOT / "tools/wheels.py", "--out", folder, "native", "any"]
+            subprocess.run(command, check=True)
+    (native,), (plain,) = (
+        list(folder.glob(pattern)) for pattern in ("*-py3-none-manylinux*.whl", "*-py3-none-any.whl")
+    )
+    return {"native": native, "any": plain}
 
 
 class Environment:
