@@ -117,7 +117,8 @@ def grid(
     own = [space.spacing[axis] for axis in order]
     if not all(0 < edge < math.inf for edge in own):
         raise BadFile(
-            file, f"does not say how far its voxels lie apart, got {' x '.join(f'{edge:g}' for edge in own)} mm"
+            file,
+            f"does not say how far its voxels lie apart, got {' x '.join(f'{edge:g}' for edge in own)} mm",
         )
     wanted = list(spacing) * (axes if len(spacing) == 1 else 1)
     size = tuple(

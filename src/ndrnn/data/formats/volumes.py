@@ -195,7 +195,10 @@ def _header(content: Unfolded, file: str) -> tuple[Any, tuple[int, ...], int]:
         stored = header.get_data_dtype()
         start = float(header["vox_offset"])
     if not (len(shape) in (2, 3, 4) or (len(shape) == 5 and shape[3] == 1)) or min(shape) < 1:
-        raise BadFile(file, f"must have two or three axes of space, and after three perhaps one of channels, got shape {shape}")
+        raise BadFile(
+            file,
+            f"must have two or three axes of space, and after three perhaps one of channels, got shape {shape}",
+        )
     if stored.kind not in "iuf":
         raise BadFile(file, f"must hold real numbers, got {stored}")
     if not (header.template_dtype.itemsize <= start <= 2**31 and start == int(start)):

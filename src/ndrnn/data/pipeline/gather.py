@@ -192,7 +192,9 @@ class _Checker:
             wrong = low if low < 0 else high
             limit = f"[0, {count})" if count else "at or above 0"
             raise BadFile(
-                file, f"label {wrong} is out of range, it must be {limit}, or be named in data.ignore"
+                file,
+                f"label {wrong} is out of range, it must be {limit}, or be named in data.ignore; "
+                f"data.classes {wrong}=NAME ... gives values other than 0, 1, ... their names",
             )
         if high > _HIGHEST:
             raise BadFile(
