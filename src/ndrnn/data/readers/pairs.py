@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -87,26 +88,26 @@ class _Found(NamedTuple):
 class _Pairs(LabelledSource):
     def __init__(self, options: Masks, storage: Storage) -> None:
         super().__init__(options, storage)
-        found: list[_Found] = []
-        self._hint = ""
         together = _TOGETHER if options.mask_suffix or options.image_suffix else ()
         layouts = ((options.images, options.masks),) if options.images else (*_LAYOUTS, *together)
-        around = _wrapping(storage)
-        for before in ("", around) if around else ("",):
-            for left, right in layouts:
-                unused: list[BadFile] = []
-                found = _matched(storage, unused, before + left, before + right, options)
-                if found:
-                    self.faults += unused
-                    self._hint = _hinted(storage, found, before + right, options)
-                    break
-            if found:
+        # a layout in which nothing has a partner is the last to be taken
+        taken: tuple[list[_Found], list[BadFile], str] | None = None
+        for before, (left, right) in product(dict.fromkeys(("", _wrapping(storage))), layouts):
+            left_over: list[BadFile] = []
+            matched = _matched(storage, left_over, before + left, before + right, options)
+            if any(one.mask for one in matched):
+                taken = matched, left_over, before + right
                 break
-        if not found:
+            if matched and taken is None:
+                taken = matched, left_over, before + right
+        if taken is None:
             tried = ", ".join(f"{left or '.'} with {right or '.'}" for left, right in layouts)
             raise BadFile(
                 str(storage.path), f"no images with masks; looked for {tried}{_suffix_hint(storage, options)}"
             )
+        found, unused, folder = taken
+        self.faults += unused
+        self._hint = _hinted(storage, found, folder, options)
         self.splits = [one.split for one in found]
         self.cases = [Case((one.image,), one.mask) for one in found]
         self.names = [storage.where(one.image) for one in found]
