@@ -269,7 +269,7 @@ def test_stacks_give_stacks(ndrnn, tmp_path):
 
 def test_cases_of_several_channels(ndrnn, tmp_path):
     run = untrained(
-        tmp_path / "run", "--data.format", "nnunet", "--data.scale", "sample", facts=Facts(3, 2, ("a", "b"))
+        tmp_path / "run", "--data.format", "nnunet", "--data.scale", "channel", facts=Facts(3, 2, ("a", "b"))
     )
     (tmp_path / "imagesTs").mkdir()
     for case in "xy":

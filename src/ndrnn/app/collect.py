@@ -98,7 +98,7 @@ def tell(gathered: Gathered, out: Output) -> None:
         out.say(f"{len(found['classes'])} classes: {names}{', ...' if len(found['classes']) > 20 else ''}")
     if found["labels"]:
         total = sum(entry["points"] for entry in found["labels"]) or 1
-        rows = [
+        lines = [
             (
                 str(entry["label"]),
                 entry["name"],
@@ -108,9 +108,9 @@ def tell(gathered: Gathered, out: Output) -> None:
             )
             for entry in found["labels"]
         ]
-        out.table(rows[:_MOST], ("label", "name", "points", "share", "samples"))
-        if len(rows) > _MOST:
-            out.say(f"and {len(rows) - _MOST:,} more labels")
+        out.table(lines[:_MOST], ("label", "name", "points", "share", "samples"))
+        if len(lines) > _MOST:
+            out.say(f"and {len(lines) - _MOST:,} more labels")
     if found["alphabet"]:
         out.say(f"{len(found['alphabet'])} characters: {found['alphabet']}")
 

@@ -120,7 +120,7 @@ class Loader:
     def window(self, values: np.ndarray, file: Input) -> Callable[[tuple[slice, ...]], Tensor]:
         """Gives the features of parts, so that those of all points need not be in memory at once."""
         span = None
-        if self.intensities.scale == "sample":
+        if self.intensities.scale != "type":
             with naming(file.where):
                 span = self.intensities.span(values, colour=not file.is_volume)
         return lambda part: self.features(values[part], file, span)

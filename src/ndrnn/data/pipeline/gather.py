@@ -206,7 +206,7 @@ class _Checker:
         counted = raw.target[raw.target != IGNORE]
         if counted.size:
             self._check_range(int(counted.min()), int(counted.max()), file)
-            each = np.bincount(counted)
+            each = np.bincount(counted.astype(np.int64, copy=False))
             found = np.flatnonzero(each).tolist()
             self.points.update(dict(zip(found, each[found].tolist(), strict=True)))
             self.samples.update(found)

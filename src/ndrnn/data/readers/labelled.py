@@ -52,7 +52,11 @@ class Case(NamedTuple):
 
 
 class LabelledSource(Source):
-    """Samples of a :class:`LabelledReader`; a layout fills in ``cases`` and ``splits``."""
+    """Samples of a :class:`LabelledReader`; a layout fills in ``cases``, ``names`` and ``splits``."""
+
+    faults: list[BadFile]
+    names: list[str]
+    splits: list[str]
 
     def __init__(self, options: LabelledReader, storage: Storage) -> None:
         self.options = options
