@@ -68,9 +68,9 @@ def test_what_to_type_is_said(tmp_path):
         grey(tmp_path / name, 1)
     for name in ("three/images/a_0000.png", "three/masks/a.png"):
         grey(tmp_path / name, 1)
-    with pytest.raises(BadFile, match=r"names end in _mask: data\.mask-suffix _mask takes those for masks"):
+    with pytest.raises(BadFile, match=r"names end in _mask: data\.mask-suffix=_mask takes those for masks"):
         Masks(path=str(tmp_path / "one")).open()
-    with pytest.raises(BadFile, match=r"there is .*masks/a_seg\.png, which data\.mask-suffix _seg"):
+    with pytest.raises(BadFile, match=r"there is .*masks/a_seg\.png, which data\.mask-suffix=_seg"):
         Masks(path=str(tmp_path / "two")).open().read(0)
     with pytest.raises(BadFile, match=r"like a channel of nnU-Net, which data\.format nnunet reads"):
         Masks(path=str(tmp_path / "three")).open().read(0)

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..faults import BadFile
+from ..faults import BadFile, naming
 from .limits import check_size
 from .volumes import Space
 
@@ -136,7 +136,7 @@ def _to_ras(affine: np.ndarray, axes: int, file: str) -> tuple[tuple[int, ...], 
     used = affine.copy()
     if axes == 2:
         used[:3, 2] = np.cross(affine[:3, 0], affine[:3, 1])
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with naming(file, "its affine gives its axes no directions"), np.errstate(all="ignore"):
         turns = nibabel.io_orientation(used)[:axes]
     if not np.isfinite(turns).all():
         raise BadFile(

@@ -205,7 +205,7 @@ def _hinted(storage: Storage, found: list[_Found], folder: str, options: Masks) 
     for key in masks:
         rest = key.removeprefix(missing.key)
         if key.startswith(missing.key) and re.fullmatch(r"[._ -]\D*", rest) and rest != options.mask_suffix:
-            return f"; there is {storage.where(masks[key])}, which data.mask-suffix {rest} would be for"
+            return f"; there is {storage.where(masks[key])}, which data.mask-suffix={rest} would be for"
     return ""
 
 
@@ -213,5 +213,5 @@ def _suffix_hint(storage: Storage, options: Masks) -> str:
     stems = {without_ending(name) for name in storage.under("", images.SUFFIXES + volumes.SUFFIXES)}
     for suffix in _USUAL if not options.mask_suffix else ():
         if any(stem + suffix in stems for stem in stems):
-            return f"; names end in {suffix}: data.mask-suffix {suffix} takes those for masks"
+            return f"; names end in {suffix}: data.mask-suffix={suffix} takes those for masks"
     return "; data.images and data.masks name other folders"
