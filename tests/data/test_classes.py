@@ -100,6 +100,7 @@ def test_files_of_colours(name, text):
     [
         (("0=a", "b"), "VALUE=NAME or #rrggbb=NAME each, got 'b' among such"),
         (("0=a", "#ff0000=b"), "numbers or colours, got both"),
+        (("0=ignore",), "names nothing but ignore"),
         (("0=a", "0=b"), "0 is called both 'a' and 'b'; regions that overlap"),
     ],
 )

@@ -133,6 +133,7 @@ def test_nnunet_ignores_what_its_table_says(tmp_path):
     source = NnUnet(path=str(tmp_path)).open()
     assert source.classes == ("background",)
     assert source.read(1).target.max() == -100
+    assert NnUnet(path=str(tmp_path), binary=True).open().classes == ("background", "object")
     regions = data_set(tmp_path / "regions", {"labels": {"background": 0, "whole": [1, 2], "core": 2}})
     with pytest.raises(BadFile, match=r"dataset\.json: .* regions that overlap"):
         NnUnet(path=str(regions)).open()

@@ -123,6 +123,8 @@ def _made(pairs: Iterable[tuple[Key, str]]) -> ClassMap:
     # numbers in their order, so that 0, 1, ... stay what they are; colours as they were written
     ordered = list(names) if colours else sorted(names)
     classes = tuple(dict.fromkeys(names[number] for number in ordered if names[number] != IGNORE_NAME))
+    if not classes:
+        raise ValueError(f"data.classes names nothing but {IGNORE_NAME}")
     place = {**{name: index for index, name in enumerate(classes)}, IGNORE_NAME: IGNORED}
     return ClassMap(classes, {number: place[names[number]] for number in ordered}, colours)
 

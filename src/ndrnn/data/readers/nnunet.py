@@ -45,7 +45,7 @@ class _DataSet(LabelledSource):
     def __init__(self, options: NnUnet, storage: Storage) -> None:
         root = _root(storage)
         told = storage.named(f"{root}{FILE}")
-        if told and not options.classes:
+        if told and not (options.classes or options.binary):
             options = replace(options, classes=(told,))
         super().__init__(options, storage)
         self.splits, self.names = [], []
