@@ -27,8 +27,7 @@ def separate(labels: np.ndarray, classes: Sequence[int], *, apart: int = 0, smal
 
     wanted = np.isin(labels, classes)
     # what neighbours as another class is another object
-    objects = label(np.where(wanted, labels, -1), background=-1, connectivity=labels.ndim)
-    objects = np.where(wanted, objects, 0).astype(np.int32)
+    objects = label(np.where(wanted, labels.astype(np.int32) + 1, 0), connectivity=labels.ndim)
     if apart:
         objects = _divided(labels, objects, classes, apart)
     points = np.bincount(objects.reshape(-1), minlength=1)
@@ -61,6 +60,7 @@ def measured(
 
 
 def _divided(labels: np.ndarray, objects: np.ndarray, classes: Sequence[int], apart: int) -> np.ndarray:
+    """The objects, divided further; not every number is used."""
     from scipy.ndimage import distance_transform_edt
     from skimage.feature import peak_local_max
     from skimage.segmentation import watershed
@@ -82,6 +82,4 @@ def _divided(labels: np.ndarray, objects: np.ndarray, classes: Sequence[int], ap
         left = mask & (found == 0)
         found = np.where(left, objects + len(peaks), found)
         result = np.where(mask, found + result.max(), result)
-    _, numbers = np.unique(result, return_inverse=True)
-    # 0 comes first where there are other points
-    return (numbers.reshape(result.shape) + (0 if (result == 0).any() else 1)).astype(np.int32)
+    return result
