@@ -44,7 +44,14 @@ class Input:
     @property
     def path(self) -> Path:
         """The file itself, or the archive that holds it."""
-        return self.storage.path if self.storage.path.is_file() else self.storage.path / self.name
+        return self.paths[0]
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The file itself and those of its further channels, or the archive that holds them."""
+        if self.storage.path.is_file():
+            return (self.storage.path,)
+        return tuple(self.storage.path / name for name in (self.name, *self.channels))
 
     @property
     def is_volume(self) -> bool:

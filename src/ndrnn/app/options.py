@@ -39,7 +39,8 @@ class Models:
 
 @dataclass(frozen=True)
 class Check:
-    """Read all data and name every file that cannot be used, and why; exit status 1 if there is one."""
+    """Read all data and name every file that cannot be used, and why; exit status 1 if there is one. Tells sizes, classes,
+    and of masks the labels that occur."""
 
     strict: bool = False
     """Stop at the first file that cannot be used."""

@@ -116,7 +116,7 @@ class _Use:
         """
         if self.options.out is None:
             return list(files)
-        originals = [self.options.model, *(file.path for file in files)]
+        originals = [self.options.model, *(path for file in files for path in file.paths)]
         outputs = Outputs(force=self.options.force, originals=originals, folder=self.options.out)
         outputs.claim(self.options.out / LINES)
         if self.options.instances:
