@@ -22,8 +22,10 @@ from ndrnn.app.inputs import find
 from ndrnn.data import BadFile
 from ndrnn.data.faults import Faults
 from ndrnn.data.formats import idx, images, pagexml, volumes
+from ndrnn.data.formats.classmap import parse
 from ndrnn.data.formats.limits import VARIABLE
 from ndrnn.data.formats.storage import open_storage
+from ndrnn.data.readers import pictures
 from ndrnn.data.readers.arrays import Arrays
 from ndrnn.data.readers.lines import Lines
 from ndrnn.data.readers.pages import Pages
@@ -248,12 +250,28 @@ def test_volumes(data, pack):
     harmless(lambda: volumes.decode(data, "file"))
     harmless(lambda: volumes.decode_mask(data, "file"))
     harmless(lambda: volumes.space(data, "file").orientation)
+    harmless(lambda: pictures.picture([pictures.Part("file.nii", data, "file")]))
 
 
 @fuzz
 @given(changed([gzip.compress(data) for data in VOLUMES[:3]]))
 def test_compressed_volumes(data):
     harmless(lambda: volumes.decode(data, "file"))
+
+
+CLASSES = [
+    b'0 = "a"\n"#ff0000" = [1, 2]\n',
+    b'{"labels": {"a": 0, "b": [1]}}',
+    b"name,r,g,b\na,1,2,3\n",
+    b"name;value\na;1\n",
+    b"# x\n0 = a\nb:1,2,3::\n1 2 3 c\n",
+]
+
+
+@fuzz
+@given(changed(CLASSES), st.sampled_from([".toml", ".json", ".csv", ".txt"]))
+def test_files_of_classes(data, ending):
+    harmless(lambda: parse((f"file{ending}",), lambda name: (data, "file")))
 
 
 def idx_file(kind: int, dtype: str, *shape: int) -> bytes:

@@ -15,6 +15,8 @@ from ..tasks.decoding import frames_needed
 from .output import Output
 from .recipe import Recipe
 
+_MOST = 24  # labels that are listed for people
+
 
 def collect(
     recipe: Recipe, out: Output, *, strict: bool = False, facts: Facts | None = None, seed: int = 0
@@ -71,6 +73,10 @@ def summary(gathered: Gathered) -> dict[str, Any]:
         "channels": facts.channels,
         "classes": list(facts.classes),
         "alphabet": facts.alphabet,
+        "labels": [
+            {"label": label, "name": name, "points": points, "samples": samples}
+            for label, name, points, samples in _labels(gathered)
+        ],
         "splits": splits,
         "faults": [{"file": fault.file, "reason": fault.reason} for fault in gathered.faults.found],
         "remarks": list(gathered.remarks),
@@ -90,8 +96,33 @@ def tell(gathered: Gathered, out: Output) -> None:
     if found["classes"]:
         names = ", ".join(found["classes"][:20])
         out.say(f"{len(found['classes'])} classes: {names}{', ...' if len(found['classes']) > 20 else ''}")
+    if found["labels"]:
+        total = sum(entry["points"] for entry in found["labels"]) or 1
+        lines = [
+            (
+                str(entry["label"]),
+                entry["name"],
+                f"{entry['points']:,}",
+                f"{entry['points'] / total:.2%}",
+                f"{entry['samples']:,}",
+            )
+            for entry in found["labels"]
+        ]
+        out.table(lines[:_MOST], ("label", "name", "points", "share", "samples"))
+        if len(lines) > _MOST:
+            out.say(f"and {len(lines) - _MOST:,} more labels")
     if found["alphabet"]:
         out.say(f"{len(found['alphabet'])} characters: {found['alphabet']}")
+
+
+def _labels(gathered: Gathered) -> list[tuple[int, str, int, int]]:
+    """Number, name, points and samples of each label that occurs, or that was named."""
+    if not gathered.labels:
+        return []
+    names = gathered.facts.classes
+    unnamed = all(name == str(number) for number, name in enumerate(names))
+    wanted = sorted(gathered.labels) if unnamed else range(len(names))
+    return [(label, names[label], *gathered.labels.get(label, (0, 0))) for label in wanted]
 
 
 def _refusal(recipe: Recipe) -> Callable[[Raw], str | None] | None:

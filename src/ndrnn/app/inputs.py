@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from ..data.faults import BadFile, Faults, naming, printable
 from ..data.formats import images, volumes
+from ..data.formats.grid import Grid
 from ..data.formats.intensities import Intensities, Span
 from ..data.formats.storage import Folder, Storage, open_storage
+from ..data.readers.nnunet import NnUnet, cases
 from ..data.readers.pages import SUFFIX, FoundPage, Pages, Scan, find_page
-from ..data.readers.pictures import PictureReader, decode, is_volume
+from ..data.readers.pairs import Masks
+from ..data.readers.pictures import Part, PictureReader, is_volume, picture
 from ..data.readers.source import Reader
 
-OVERLAY = ".overlay"
-"""What the name of an image with its labels laid over it has before its ending."""
+OVERLAY, INSTANCES, CONFIDENCE = ".overlay", ".instances", ".confidence"
+"""What the names of these results have before their ending: an image with its labels laid over it, a map of objects, and
+the probabilities of the labels."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +38,20 @@ class Input:
     """The page of which this is a line; ``name`` is its image then."""
     line: int = 0
     """The number of the line on its page."""
+    channels: tuple[str, ...] = ()
+    """Files that hold its further channels, where there are several."""
 
     @property
     def path(self) -> Path:
         """The file itself, or the archive that holds it."""
-        return self.storage.path if self.storage.path.is_file() else self.storage.path / self.name
+        return self.paths[0]
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The file itself and those of its further channels, or the archive that holds them."""
+        if self.storage.path.is_file():
+            return (self.storage.path,)
+        return tuple(self.storage.path / name for name in (self.name, *self.channels))
 
     @property
     def is_volume(self) -> bool:
@@ -54,6 +68,17 @@ class Input:
         return {"page": self.page.where, "image": image, **name, "number": self.line}
 
 
+class Loaded(NamedTuple):
+    """A file as a sample."""
+
+    values: np.ndarray
+    """(D1, ..., Dn, C)."""
+    data: bytes = b""
+    """Of the file; none for a line of a page."""
+    grid: Grid | None = None
+    """How the lattice of a volume's file became that of the values."""
+
+
 class Loader:
     """Reads files as the samples that a model was trained on were read."""
 
@@ -65,23 +90,28 @@ class Loader:
         )
         self._page: tuple[FoundPage, Scan] | None = None  # the lines of a page follow each other
 
-    def read(self, file: Input) -> tuple[np.ndarray, bytes]:
-        """The values (D1, ..., Dn, C) and the file's bytes, none for a line of a page.
+    def read(self, file: Input) -> Loaded:
+        """The file as a sample.
 
         Raises:
             BadFile: the file is damaged, or of another kind than the model's data.
         """
         with naming(file.where):
-            data = b""
+            data, grid = b"", None
             if file.page is not None:
                 values = self._line(file.page, file.line)
             else:
-                data = file.storage.read(file.name)
-                stacked = isinstance(self.reader, PictureReader) and self.reader.stacked
-                values = decode(file.name, data, file.where, stacked=stacked)
+                names = (file.name, *file.channels)
+                parts = [Part(name, file.storage.read(name), file.storage.where(name)) for name in names]
+                data = parts[0].data
+                if isinstance(self.reader, PictureReader):
+                    values, grid = self.reader.picture(parts)
+                else:
+                    # how arrays lay in space is not known
+                    values, grid = picture(parts, orientation="RAS" if self.reader is None else "stored")
             if values.ndim - 1 != self.ndim:
                 raise BadFile(file.where, f"has {values.ndim - 1} axes, the model is for {self.ndim}")
-            return values if self.reader is None else self.reader.prepare(values), data
+            return Loaded(values if self.reader is None else self.reader.prepare(values), data, grid)
 
     def features(self, values: np.ndarray, file: Input, span: Span | None = None) -> Tensor:
         """Features (D1, ..., Dn, C) float32; of a part of a sample with the ``span`` of the whole.
@@ -97,7 +127,7 @@ class Loader:
     def window(self, values: np.ndarray, file: Input) -> Callable[[tuple[slice, ...]], Tensor]:
         """Gives the features of parts, so that those of all points need not be in memory at once."""
         span = None
-        if self.intensities.scale == "sample":
+        if self.intensities.scale != "type":
             with naming(file.where):
                 span = self.intensities.span(values, colour=not file.is_volume)
         return lambda part: self.features(values[part], file, span)
@@ -130,10 +160,15 @@ def find(paths: Sequence[Path], reader: Reader | None = None, faults: Faults | N
         if isinstance(reader, Pages):
             found += _page_lines(_Near(path) if single else open_storage(path), faults)
             continue
+        if isinstance(reader, NnUnet):
+            found += _cases(_Siblings(path) if single else open_storage(path), path, faults)
+            continue
         storage = _One(path) if single else open_storage(path)
         for fault in storage.faults:
             faults.add(fault)
         names = storage.names if single else storage.under("", images.SUFFIXES + volumes.SUFFIXES)
+        if isinstance(reader, Masks) and not single:
+            names = reader.images_among(names)
         if not names:
             raise BadFile(str(path), "holds no images and no volumes")
         found += [Input(storage, name, storage.where(name), _stem(name)) for name in names]
@@ -145,6 +180,17 @@ class _One(Folder):
 
     def _walk(self) -> None:
         self.names, self.path = [self.path.name], self.path.parent
+
+
+class _Siblings(Folder):
+    """A file with those beside it that hold other channels of its case."""
+
+    def _walk(self) -> None:
+        chosen, self.path = self.path, self.path.parent
+        if not chosen.exists():
+            raise FileNotFoundError(f"{chosen}: no such file")
+        names = [path.name for path in self.path.iterdir() if path.is_file()]
+        self.names = sorted(next(files for files in cases(names).values() if chosen.name in files))
 
 
 class _Near(Folder):
@@ -167,6 +213,17 @@ class _Near(Folder):
     def only(self) -> str:
         """The file that was named."""
         return self.chosen.absolute().relative_to(self.path).as_posix()
+
+
+def _cases(storage: Storage, path: Path, faults: Faults) -> Iterator[Input]:
+    """The cases of a folder of nnU-Net's, with the channels of each together."""
+    for fault in storage.faults:
+        faults.add(fault)
+    names = storage.under("", images.SUFFIXES + volumes.SUFFIXES)
+    if not names:
+        raise BadFile(str(path), "holds no images and no volumes")
+    for key, (first, *others) in cases(names).items():
+        yield Input(storage, first, storage.where(first), key, channels=tuple(others))
 
 
 def _page_lines(storage: Storage, faults: Faults) -> Iterator[Input]:
@@ -210,6 +267,10 @@ def _placed(found: Sequence[Input]) -> Iterator[Input]:
         # of a.png and the map of a.overlay.png
         named = file.place if file.page else file.name
         choices = (file.place, named, *(f"{named}.{number}" for number in range(2, 2 * len(found) + 2)))
-        place = next(choice for choice in map(printable, choices) if not taken & {choice, choice + OVERLAY})
-        taken |= {place, place + OVERLAY}
+        place = next(choice for choice in map(printable, choices) if not taken & _results(choice))
+        taken |= _results(place)
         yield replace(file, place=place)
+
+
+def _results(place: str) -> set[str]:
+    return {place, *(place + what for what in (OVERLAY, INSTANCES, CONFIDENCE))}

@@ -9,12 +9,12 @@ from ..readers.place import locate
 from .storage import Storage, read_file
 
 
-def find(table: str, storage: Storage, root: str = "") -> tuple[bytes, str]:
+def find(table: str, storage: Storage | None, root: str = "") -> tuple[bytes, str]:
     """A table's bytes and what to call it: ``table`` is looked for among the data, beside it, then as a path."""
-    if among := storage.named(table):
+    if storage is not None and (among := storage.named(table)):
         return storage.read(among, text=True), storage.where(among)
-    beside = storage.path.parent / table
-    path = beside if beside.is_file() else locate(table, root)
+    beside = None if storage is None else storage.path.parent / table
+    path = beside if beside is not None and beside.is_file() else locate(table, root)
     return read_file(path, text=True), printable(str(path))
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +22,13 @@ Progress = Callable[[Iterable[Item], str, int], Iterable[Item]]
 _HIGHEST = 65535  # of labels: results are written with 16 bits
 
 
+class Occurrence(NamedTuple):
+    """How often a label occurs."""
+
+    points: int
+    samples: int
+
+
 @dataclass(frozen=True)
 class Gathered:
     """Checked samples by split, and the facts that hold for all of them."""
@@ -30,6 +38,8 @@ class Gathered:
     faults: Faults
     remarks: tuple[str, ...] = ()
     """What should be known of the samples, though all of them can be used."""
+    labels: Mapping[int, Occurrence] = field(default_factory=dict)
+    """Where samples have a label a point: those that occur, by number; labels that do not count are not among them."""
 
     def samples(self, split: str) -> Samples:
         """The samples of a split.
@@ -108,7 +118,8 @@ def gather(
         for split in SPLITS
         if found[split]
     }
-    return Gathered(facts or checker.facts(), splits, faults, (*source.remarks(), *checker.remarks()))
+    remarks = (*source.remarks(), *checker.remarks())
+    return Gathered(facts or checker.facts(), splits, faults, remarks, checker.labels())
 
 
 class _Checker:
@@ -127,6 +138,8 @@ class _Checker:
         self.highest = -1
         self.levels: dict[int, str] = {}
         self.characters: set[str] = set()
+        self.points: Counter[int] = Counter()
+        self.samples: Counter[int] = Counter()
 
     def check(self, raw: Raw, file: str) -> None:
         shape = raw.values.shape
@@ -150,9 +163,19 @@ class _Checker:
         levels = min((count for count in self.levels if count), default=0) if self.levels else Facts.levels
         return Facts(self.ndim, self.intensities.channels, classes, alphabet, levels)
 
+    def labels(self) -> dict[int, Occurrence]:
+        """The labels of points that occur, in their order."""
+        return {
+            label: Occurrence(points, self.samples[label]) for label, points in sorted(self.points.items())
+        }
+
     def remarks(self) -> tuple[str, ...]:
         """What should be known of all samples together."""
-        if self.known or len(self.levels) < 2:
+        if self.known:
+            return ()
+        if self.points and not self.classes and len(self.points) <= self.highest:
+            return (self._told_gaps(),)
+        if len(self.levels) < 2:
             return ()
         found = ", ".join(
             f"{count:,} ({file})" if count else f"a continuum ({file})"
@@ -160,6 +183,17 @@ class _Checker:
         )
         return (
             f"samples differ in their levels, of each kind the first: {found}; all are taken to the fewest",
+        )
+
+    def _told_gaps(self) -> str:
+        """What to type where not all numbers up to the highest label occur."""
+        found = sorted(self.points)
+        told = ", ".join(map(str, found[:8])) + (", ..." if len(found) > 8 else "")
+        words = " ".join(f"{number}=NAME" for number in found[:4]) + (" ..." if len(found) > 4 else "")
+        return (
+            f"{len(found)} label{'s occur' if len(found) > 1 else ' occurs'} ({told}), and every number up to "
+            f"{self.highest} becomes a class, {self.highest + 1} of them; data.classes {words} makes classes of those that "
+            "occur, data.binary one of all but 0, and data.ignore leaves labels out"
         )
 
     def _check_label(self, raw: Raw, file: str) -> None:
@@ -172,6 +206,10 @@ class _Checker:
         counted = raw.target[raw.target != IGNORE]
         if counted.size:
             self._check_range(int(counted.min()), int(counted.max()), file)
+            each = np.bincount(counted.astype(np.int64, copy=False))
+            found = np.flatnonzero(each).tolist()
+            self.points.update(dict(zip(found, each[found].tolist(), strict=True)))
+            self.samples.update(found)
 
     def _check_classify(self, raw: Raw, file: str) -> None:
         if not isinstance(raw.target, int):
@@ -191,8 +229,10 @@ class _Checker:
         if low < 0 or (count and high >= count):
             wrong = low if low < 0 else high
             limit = f"[0, {count})" if count else "at or above 0"
+            more = f"; data.classes {wrong}=NAME ... names other values" if self.purpose == "label" else ""
             raise BadFile(
-                file, f"label {wrong} is out of range, it must be {limit}, or be named in data.ignore"
+                file,
+                f"label {wrong} is out of range, it must be {limit}, or be named in data.ignore{more}",
             )
         if high > _HIGHEST:
             raise BadFile(
