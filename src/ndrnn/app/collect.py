@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..data.formats.direction import visual
 from ..data.pipeline.gather import Gathered, gather
 from ..data.readers.source import Raw
 from ..registry import tasks
@@ -108,12 +109,14 @@ def _alignable(recipe: Recipe) -> Callable[[Raw], str | None]:
     # how many frames there are does not depend on channels and alphabet
     task: Any = tasks.find(recipe.task).task(recipe.config, Facts(2, 1, alphabet="a"))
 
+    direction = getattr(recipe.data, "direction", "")
+
     def refusal(raw: Raw) -> str | None:
         extent = raw.values.shape[:-1]
         if len(extent) != 2:
             return f"must have two axes, got {len(extent)}"
         frames = int(task.frames(torch.tensor([extent]))[0])
-        needed = frames_needed(raw.target)
+        needed = frames_needed(visual(raw.target, direction) if direction else raw.target)
         if frames >= needed:
             return None
         return (

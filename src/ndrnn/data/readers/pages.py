@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ...later import Later
 from ..faults import BadFile, naming
-from ..formats import pagexml
+from ..formats import baselines, pagexml
+from ..formats.pagelines import Point
 from ..formats.storage import Storage, open_storage
-from .lines import Lines
+from .lines import Lines, Seen
 from .place import locate
 from .source import Raw, Source, split_called
 
@@ -31,6 +32,8 @@ SUFFIX = ".xml"
 
 _FAR = 1e7  # pixels
 
+Box = tuple[int, int, int, int]
+
 
 @dataclass(frozen=True)
 class Pages(Lines):
@@ -38,8 +41,18 @@ class Pages(Lines):
 
     What lies in a line's bounding box but outside its outline takes the middle grey of the line. Of an image that its
     EXIF data turn, outlines are places among the pixels as they are stored, unless the size of the page is that of the
-    turned image; lines are upright either way. ``table`` has no meaning here.
+    turned image; lines are upright either way. Of a line that has a baseline alone, a band along it is cut out, which is
+    as high as the lines of the page are apart, or as the writing where there is one line. ``table`` and ``text_suffix``
+    have no meaning here.
     """
+
+    description: Literal["", "page", "alto"] = ""
+    """Which files describe a page that has some of both kinds; by default such a page is named and left out."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.description not in ("", "page", "alto"):
+            raise ValueError(f'description must be "page", "alto" or nothing, got {self.description!r}')
 
     def open(self) -> Source:
         return _Pages(self, open_storage(locate(self.path, self.root)))
@@ -93,13 +106,75 @@ class FoundPage:
         Raises:
             BadFile: the line has no outline on the image.
         """
+        box, inside = self._place(scan, number)
+        return opening.upright(cut_out(scan.pixels, inside, self.line_name(number), box), scan.turn)
+
+    def corners(self, scan: Scan, number: int) -> np.ndarray:
+        """Where on the page the corners of what :meth:`cut` gives are: (2, 2, 2), by row, by column, x and y in units."""
+        box, _ = self._place(scan, number)
+        across, down = self._scales(scan)
+        columns = np.array([box[0], box[2]]) / across
+        rows = np.array([box[1], box[3]]) / down
+        return opening.upright(np.stack(np.meshgrid(columns, rows), -1), scan.turn)
+
+    def _place(self, scan: Scan, number: int) -> tuple[Box, list[Point]]:
+        """Of a line the box (left, top, right, bottom) on the image, and the outline, in pixels."""
         line = self.layout.lines[number]
         if isinstance(line, BadFile):
             raise line
-        height, width = scan.pixels.shape[:2]
-        across, down = self.layout.scales(width, height, self.where, self.storage.where(self.image))
+        across, down = self._scales(scan)
         outline = [(x * across, y * down) for x, y in line.outline]
-        return opening.upright(cut_out(scan.pixels, outline, self.line_name(number)), scan.turn)
+        if not outline:
+            baseline = [(x * across, y * down) for x, y in line.baseline]
+            outline = self._band(scan, baseline, self.line_name(number))
+        return bounds(scan.pixels, outline, self.line_name(number)), outline
+
+    def _band(self, scan: Scan, baseline: Sequence[Point], file: str) -> list[Point]:
+        if self.layout.distance is None:
+            return baselines.band(baseline, *ink_around(scan.pixels, baseline, file))
+        apart = self.layout.distance * self._scales(scan)[1]
+        return baselines.band(baseline, baselines.ABOVE * apart, baselines.BELOW * apart)
+
+    def _scales(self, scan: Scan) -> tuple[float, float]:
+        height, width = scan.pixels.shape[:2]
+        return self.layout.scales(width, height, self.where, self.storage.where(self.image))
+
+
+def find_pages(
+    storage: Storage, kind: Literal["", "page", "alto"] = ""
+) -> Iterator[tuple[str, FoundPage | BadFile]]:
+    """The files of a storage that describe pages, each with its page or with why it cannot be used.
+
+    Where several describe one image, those of the ``kind`` count; if that does not leave one, all of them are faults.
+    """
+    found: list[tuple[str, FoundPage | BadFile]] = []
+    of_image: dict[str, list[FoundPage]] = defaultdict(list)
+    for name in storage.under("", (SUFFIX,)):
+        try:
+            page = find_page(storage, name)
+        except BadFile as fault:
+            found.append((name, fault))
+            continue
+        if page is not None:
+            found.append((name, page))
+            of_image[page.image].append(page)
+    for name, page in found:
+        if isinstance(page, BadFile):
+            yield name, page
+            continue
+        all_of_it = of_image[page.image]
+        chosen = [one for one in all_of_it if one.layout.kind == kind] or all_of_it
+        if len(chosen) > 1:
+            others = ", ".join(one.where for one in chosen if one is not page)
+            mixed = len({one.layout.kind for one in chosen}) > 1
+            hint = (
+                "; data.description, or --format of predict, tells whether PAGE or ALTO counts"
+                if mixed
+                else ""
+            )
+            yield name, BadFile(page.where, f"its image {page.image} is described by {others} too{hint}")
+        elif chosen[0] is page:
+            yield name, page
 
 
 def find_page(storage: Storage, name: str) -> FoundPage | None:
@@ -126,17 +201,13 @@ class _Pages(Source):
         self._found: list[tuple[FoundPage, int] | BadFile] = []
         names: list[str] = []
         splits: list[str] = []
-        for name in storage.under("", (SUFFIX,)):
+        for name, page in find_pages(storage, options.description):
             folders = PurePosixPath(name).parent.parts
             split = next((called for part in folders if (called := split_called(part))), "")
-            try:
-                page = find_page(storage, name)
-            except BadFile as fault:
-                self._found.append(fault)
+            if isinstance(page, BadFile):
+                self._found.append(page)
                 names.append(storage.where(name))
                 splits.append(split)
-                continue
-            if page is None:
                 continue
             count = len(page.layout.lines)
             self._found += [(page, number) for number in range(count)]
@@ -145,6 +216,7 @@ class _Pages(Source):
         if not names:
             raise BadFile(str(storage.path), f"no lines in PAGE or ALTO files (*{SUFFIX})")
         self.names, self.splits = names, splits
+        self.seen = Seen()
         self._page: tuple[FoundPage, Scan] | None = None  # the lines of a page follow each other
 
     def read(self, index: int) -> Raw:
@@ -155,17 +227,22 @@ class _Pages(Source):
         line = page.layout.lines[number]
         if isinstance(line, BadFile):
             raise line
-        text = unicodedata.normalize("NFC", line.text).strip()
+        text = self.options.clean(line.text, self.names[index])
         if not text:
             raise BadFile(self.names[index], "its text is empty")
         if self._page is None or self._page[0] is not page:
             self._page = page, page.scan()
         with naming(self.names[index]):
-            return Raw(self.options.prepare(page.cut(self._page[1], number)), text)
+            values = page.cut(self._page[1], number)
+            self.seen.note(values.shape, text, self.names[index])
+            return Raw(self.options.prepare(values), text)
+
+    def remarks(self) -> list[str]:
+        return self.seen.remarks(self.options)
 
 
-def cut_out(page: np.ndarray, outline: Sequence[pagexml.Point], file: str) -> np.ndarray:
-    """The part of a page (H, W, C) within an outline of (x, y), as far as it lies on the page.
+def bounds(page: np.ndarray, outline: Sequence[Point], file: str) -> Box:
+    """The box (left, top, right, bottom) of an outline of (x, y), as far as it lies on the page (H, W, C).
 
     Raises:
         BadFile: that is nothing.
@@ -179,6 +256,16 @@ def cut_out(page: np.ndarray, outline: Sequence[pagexml.Point], file: str) -> np
         raise BadFile(
             file, f"its outline encloses nothing of the page of {page.shape[0]} x {page.shape[1]} pixels"
         )
+    return left, top, right, bottom
+
+
+def cut_out(page: np.ndarray, outline: Sequence[Point], file: str, box: Box | None = None) -> np.ndarray:
+    """The part of a page (H, W, C) within an outline of (x, y), as far as it lies on the page.
+
+    Raises:
+        BadFile: that is nothing.
+    """
+    left, top, right, bottom = box or bounds(page, outline, file)
     part = page[top:bottom, left:right].copy()
     inside = Image.new("1", (right - left, bottom - top))
     ImageDraw.Draw(inside).polygon([(x - left, y - top) for x, y in outline], fill=1, outline=1)
@@ -186,6 +273,41 @@ def cut_out(page: np.ndarray, outline: Sequence[pagexml.Point], file: str) -> np
     if mask.any() and not mask.all():
         part[~mask] = np.median(part[mask], axis=0).astype(part.dtype)
     return part
+
+
+def ink_around(page: np.ndarray, baseline: Sequence[Point], file: str) -> tuple[float, float]:
+    """How far the writing on a baseline reaches above and below it, in pixels of the page (H, W, C).
+
+    It is what holds all but a hundredth at either end of what differs from the paper, within half the baseline's length.
+
+    Raises:
+        BadFile: there is nothing to be seen.
+    """
+    along, up = baselines.axes(baseline)
+    height, width = page.shape[:2]
+    if not all(abs(value) < _FAR for point in baseline for value in point):
+        raise BadFile(file, "its baseline lies far from any page")
+    points = np.array(sorted(baseline, key=lambda point: point[0] * along[0] + point[1] * along[1]))
+    lengths = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
+    steps = np.linspace(0, lengths[-1], min(int(lengths[-1]) + 2, 512))
+    middle = np.stack([np.interp(steps, lengths, points[:, axis]) for axis in (0, 1)])
+    reach = min(int(lengths[-1] / 2) + 1, max(height, width))
+    offsets = np.arange(-reach, reach + 1)
+    columns, rows = (np.rint(middle[axis][:, None] + offsets * up[axis]).astype(int) for axis in (0, 1))
+    on_page = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    grey = page.mean(-1, dtype=np.float32)
+    seen = np.where(on_page, grey[rows.clip(0, height - 1), columns.clip(0, width - 1)], np.nan)
+    if not on_page.any():
+        raise BadFile(file, "its baseline lies beside the page")
+    ink = np.nan_to_num(np.abs(seen - np.nanmedian(seen))).sum(0)
+    ink = np.maximum(ink - np.quantile(ink, 0.25), 0)
+    if not ink.any():
+        raise BadFile(
+            file, "there is no writing on its baseline, and no other line that would tell its height"
+        )
+    share = np.cumsum(ink) / ink.sum()
+    low, high = np.searchsorted(share, (0.01, 0.99))
+    return max(2.0, offsets[high] + 1.0), max(1.0, 1.0 - offsets[low])
 
 
 def _image_of(storage: Storage, name: str, called: str) -> str | None:
