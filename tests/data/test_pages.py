@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from ndrnn.data import BadFile
+from ndrnn.data.formats.cutting import cut_out
 from ndrnn.data.pipeline.gather import gather
-from ndrnn.data.readers.pages import Pages, cut_out
+from ndrnn.data.readers.pages import Pages
 
 PAGE = """<?xml version="1.0"?>
 <PcGts xmlns="http://schema.primaresearch.org/PAGE/gts/pagecontent/2019-07-15"><Page imageFilename="scans\\a.png">

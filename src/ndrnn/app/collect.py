@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..data.formats.direction import visual
+from ..data.formats.texts import called, shown
 from ..data.pipeline.gather import Gathered, gather
 from ..data.readers.source import Raw
 from ..registry import tasks
@@ -15,6 +16,9 @@ from ..tasks import Facts
 from ..tasks.decoding import frames_needed
 from .output import Output
 from .recipe import Recipe
+
+_RAREST = 10
+"""Characters whose files are told."""
 
 
 def collect(
@@ -67,11 +71,17 @@ def summary(gathered: Gathered) -> dict[str, Any]:
             "points": int(extents.prod(1).sum()),
         }
     facts = gathered.facts
+    counts = sorted(gathered.characters.items(), key=lambda item: (-item[1][0], item[0]))
     return {
         "axes": facts.ndim,
         "channels": facts.channels,
         "classes": list(facts.classes),
         "alphabet": facts.alphabet,
+        "characters": {character: count for character, (count, _) in counts},
+        "rarest": [
+            {"character": character, "name": called(character), "count": count, "file": file}
+            for character, (count, file) in reversed(counts[-_RAREST:])
+        ],
         "splits": splits,
         "faults": [{"file": fault.file, "reason": fault.reason} for fault in gathered.faults.found],
         "remarks": list(gathered.remarks),
@@ -93,6 +103,13 @@ def tell(gathered: Gathered, out: Output) -> None:
         out.say(f"{len(found['classes'])} classes: {names}{', ...' if len(found['classes']) > 20 else ''}")
     if found["alphabet"]:
         out.say(f"{len(found['alphabet'])} characters: {found['alphabet']}")
+        counted = (f"{shown(character)} {count:,}" for character, count in found["characters"].items())
+        out.say(f"  how often: {', '.join(counted)}")
+        rows = [
+            (shown(one["character"]), one["name"], f"{one['count']:,}", one["file"])
+            for one in found["rarest"]
+        ]
+        out.table(rows, ("rarest", "", "times", "first in"))
 
 
 def _refusal(recipe: Recipe) -> Callable[[Raw], str | None] | None:

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from ..data.faults import BadFile, Faults, naming, printable
 from ..data.formats import images, volumes
+from ..data.formats.cutting import Place, whole
 from ..data.formats.intensities import Intensities, Span
 from ..data.formats.storage import Folder, Storage, open_storage
-from ..data.readers.pages import SUFFIX, FoundPage, Pages, Scan, find_page
+from ..data.readers.lines import Lines
+from ..data.readers.pages import SUFFIX, FoundPage, Pages, Scan, find_pages
 from ..data.readers.pictures import PictureReader, decode, is_volume
 from ..data.readers.source import Reader
 
@@ -33,11 +35,20 @@ class Input:
     """The page of which this is a line; ``name`` is its image then."""
     line: int = 0
     """The number of the line on its page."""
+    sheet: str = ""
+    """Of a line, where the results of its page go, as ``place``."""
 
     @property
     def path(self) -> Path:
         """The file itself, or the archive that holds it."""
         return self.storage.path if self.storage.path.is_file() else self.storage.path / self.name
+
+    @property
+    def originals(self) -> tuple[Path, ...]:
+        """The files that it is read from."""
+        if self.page is None or self.storage.path.is_file():
+            return (self.path,)
+        return (self.path, self.storage.path / self.page.name)
 
     @property
     def is_volume(self) -> bool:
@@ -55,15 +66,23 @@ class Input:
 
 
 class Loader:
-    """Reads files as the samples that a model was trained on were read."""
+    """Reads files as the samples that a model was trained on were read.
 
-    def __init__(self, reader: Reader | None, channels: int, ndim: int) -> None:
+    Args:
+        reader: that of the model's data.
+        channels, ndim: of its input.
+        places: whether :meth:`place` will be asked for.
+    """
+
+    def __init__(self, reader: Reader | None, channels: int, ndim: int, *, places: bool = False) -> None:
         self.reader = reader
         self.ndim = ndim
         self.intensities = (
             Intensities(channels) if reader is None else Intensities(channels, reader.scale, reader.invert)
         )
         self._page: tuple[FoundPage, Scan] | None = None  # the lines of a page follow each other
+        self.places = places and ndim == 2
+        self._places: dict[str, tuple[Place, tuple[float, float], tuple[int, int]]] = {}
 
     def read(self, file: Input) -> tuple[np.ndarray, bytes]:
         """The values (D1, ..., Dn, C) and the file's bytes, none for a line of a page.
@@ -73,15 +92,28 @@ class Loader:
         """
         with naming(file.where):
             data = b""
+            place, scales = None, (1.0, 1.0)
             if file.page is not None:
-                values = self._line(file.page, file.line)
+                scan = self._scan(file.page)
+                values, place = file.page.cut(scan, file.line)
+                scales, size = file.page.scales(scan), (scan.pixels.shape[1], scan.pixels.shape[0])
             else:
                 data = file.storage.read(file.name)
                 stacked = isinstance(self.reader, PictureReader) and self.reader.stacked
                 values = decode(file.name, data, file.where, stacked=stacked)
             if values.ndim - 1 != self.ndim:
                 raise BadFile(file.where, f"has {values.ndim - 1} axes, the model is for {self.ndim}")
+            if self.places:
+                if place is None:
+                    place, size = whole(values.shape), (values.shape[1], values.shape[0])
+                turn = self.reader.turn(values.shape) if isinstance(self.reader, Lines) else 1
+                self._places[file.place] = place.turned(turn), scales, size
             return values if self.reader is None else self.reader.prepare(values), data
+
+    def place(self, file: Input) -> tuple[Place, tuple[float, float], tuple[int, int]]:
+        """Of a file of two axes that was read, once: where it lies on its image, pixels of a unit of the page's
+        description in x and y, and the image's size, width first."""
+        return self._places.pop(file.place)
 
     def features(self, values: np.ndarray, file: Input, span: Span | None = None) -> Tensor:
         """Features (D1, ..., Dn, C) float32; of a part of a sample with the ``span`` of the whole.
@@ -102,13 +134,15 @@ class Loader:
                 span = self.intensities.span(values, colour=not file.is_volume)
         return lambda part: self.features(values[part], file, span)
 
-    def _line(self, page: FoundPage, number: int) -> np.ndarray:
+    def _scan(self, page: FoundPage) -> Scan:
         if self._page is None or self._page[0] is not page:
             self._page = page, page.scan()
-        return page.cut(self._page[1], number)
+        return self._page[1]
 
 
-def find(paths: Sequence[Path], reader: Reader | None = None, faults: Faults | None = None) -> list[Input]:
+def find(
+    paths: Sequence[Path], reader: Reader | None = None, faults: Faults | None = None, kind: str = ""
+) -> list[Input]:
     """The images and volumes that paths name: files, or all within folders and zip archives.
 
     For the ``reader`` of a model that learned from pages, the lines of the pages that PAGE and ALTO files describe, be
@@ -118,6 +152,8 @@ def find(paths: Sequence[Path], reader: Reader | None = None, faults: Faults | N
         paths: what is looked at.
         reader: that of the model's data.
         faults: gets what cannot be used, such as a page without a description; without it that is passed over.
+        kind: of the descriptions that count where a page has several, ``"page"`` or ``"alto"``; by default as the reader
+            says.
 
     Raises:
         FileNotFoundError: there is nothing at a path.
@@ -128,7 +164,8 @@ def find(paths: Sequence[Path], reader: Reader | None = None, faults: Faults | N
     for path in paths:
         single = path.exists() and not path.is_dir() and path.suffix.lower() != ".zip"
         if isinstance(reader, Pages):
-            found += _page_lines(_Near(path) if single else open_storage(path), faults)
+            chosen = kind or reader.description
+            found += _page_lines(_Near(path) if single else open_storage(path), faults, chosen)
             continue
         storage = _One(path) if single else open_storage(path)
         for fault in storage.faults:
@@ -169,29 +206,27 @@ class _Near(Folder):
         return self.chosen.absolute().relative_to(self.path).as_posix()
 
 
-def _page_lines(storage: Storage, faults: Faults) -> Iterator[Input]:
+def _page_lines(storage: Storage, faults: Faults, kind: str) -> Iterator[Input]:
     """The lines of all pages of a storage, or of the one that was chosen of it."""
     for fault in storage.faults:
         faults.add(fault)
     only = storage.only if isinstance(storage, _Near) else None
     described: set[str] = set()
-    for name in storage.under("", (SUFFIX,)):
-        try:
-            page = find_page(storage, name)
-        except BadFile as fault:
+    for name, page in find_pages(storage, kind, only or ""):
+        if isinstance(page, BadFile):
             # what was not asked for may be damaged
             if only is None or name == only or PurePosixPath(name).stem == PurePosixPath(only).stem:
-                faults.add(fault)
+                faults.add(page)
                 described.add(_stem(name))
             continue
-        if page is None or only not in (None, name, page.image):
+        if only not in (None, name, page.image):
             continue
         described |= {name, page.image}
         stem = _stem(name if only is None else PurePosixPath(name).name)
         for number in range(len(page.layout.lines)):
             where = page.line_name(number)
             place = f"{stem}.{where.rpartition('#')[2].replace('/', '_')}"
-            yield Input(storage, page.image, where, place, page, number)
+            yield Input(storage, page.image, where, place, page, number, stem)
     for name in [only] if only is not None else storage.under("", images.SUFFIXES):
         if not {name, _stem(name)} & described:
             faults.add(BadFile(storage.where(name), f"no PAGE or ALTO file (*{SUFFIX}) describes its lines"))

@@ -107,8 +107,9 @@ class Evaluate:
 @dataclass(frozen=True)
 class Predict:
     """Use a trained model on files. MODEL is a run's folder or weights; INPUT an image, a volume, a folder or a zip
-    archive. Labels become PNG maps with a palette, or NIfTI volumes; of everything predictions.jsonl tells, a JSON
-    object a line: labels and their confidence, class and probabilities, text and confidence, or bits per pixel."""
+    archive; for a network that learned from pages also a PAGE or ALTO file beside its image. Labels become PNG maps with a
+    palette, or NIfTI volumes; of everything predictions.jsonl tells, a JSON object a line: labels and their confidence,
+    class and probabilities, text and confidence, or bits per pixel."""
 
     model: Annotated[Path, tyro.conf.Positional]
     """A run's folder, or weights (.safetensors)."""
@@ -116,6 +117,9 @@ class Predict:
     """Images, volumes, folders, zip archives."""
     out: Path | None = None
     """Folder for the results; without it the lines are printed, and maps cannot be had."""
+    format: Literal["jsonl", "page", "alto", "hocr", "txt"] = "jsonl"
+    """Also write the texts of each page, or of each image of a line: page and alto into a copy of its XML file of that kind,
+    or where it has none as a new one; hocr; txt, a line each. Needs --out."""
     overlay: bool = False
     """Also draw the labels over the images, as NAME.overlay.png."""
     tile: int = 512
@@ -139,6 +143,8 @@ class Predict:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.inputs:
             raise ValueError("INPUT must name at least one image, volume, folder or zip archive, got none")
+        if self.format != "jsonl" and self.out is None:
+            raise ValueError(f"--format {self.format} needs --out, a folder for the files")
         if self.overlap < 0:
             raise ValueError(f"overlap must not be negative, got {self.overlap}")
 

@@ -7,6 +7,8 @@ from itertools import pairwise
 from math import exp, fsum, log
 from typing import NamedTuple
 
+Outline = Sequence[tuple[float, float]]
+
 
 class Word(NamedTuple):
     """A word of a line."""
@@ -17,6 +19,20 @@ class Word(NamedTuple):
     start: float
     """Where it begins, as a share of the image's width from the left; the first frame of its characters tells."""
     end: float
+
+
+class ReadLine(NamedTuple):
+    """A line of a page that was read."""
+
+    text: str
+    confidence: float
+    words: tuple[tuple[Word, Outline], ...]
+    """Its words, in the order of reading, each with the corners (x, y) of about where it is, in pixels."""
+    outline: Outline = ()
+    """The line's own corners."""
+    name: str = ""
+    block: int = 0
+    """The number of the block of text that it belongs to."""
 
 
 def mean_confidence(confidences: Sequence[float]) -> float:

@@ -30,6 +30,7 @@ from ..options import Predict
 from ..output import Output
 from ..outputs import Outputs
 from ..trained import load
+from ..transcripts import Transcripts
 
 LINES = "predictions.jsonl"
 """The table of all predictions, a JSON object a line, in the order of the files."""
@@ -43,14 +44,19 @@ def run(options: Predict) -> int:
     purpose = use_of(task).purpose
     if purpose == "label" and options.out is None:
         raise ValueError("--out must name a folder for the label maps, got none")
+    if options.format != "jsonl" and purpose != "transcribe":
+        raise ValueError(f"--format {options.format} is for networks that read, got one that does {purpose}")
     faults = Faults(options.strict)
-    files = find(options.inputs, reader, faults)
+    kind = options.format if options.format in ("page", "alto") else ""
+    files = find(options.inputs, reader, faults, kind)
     count = len(files) + len(faults)
-    use = _Use(task, purpose, Loader(reader, task.facts.channels, task.facts.ndim), options)
+    loader = Loader(reader, task.facts.channels, task.facts.ndim, places=purpose == "transcribe")
+    use = _Use(task, purpose, loader, options)
     usable = use.claim(files, faults)
     done = 0
     with out.others(), _lines(options.out) as lines:
         for file, result in use.results(out.progress(usable, "reading", len(usable)), faults):
+            use.reached(file, faults)
             if result.get("memory_at_limit"):
                 out.warn(f"{file.where}: {AT_LIMIT}")
             told = {"file": file.where, **file.described, **result}
@@ -61,6 +67,7 @@ def run(options: Predict) -> int:
                 lines.write(line + "\n")
                 lines.flush()
             done += 1
+        use.reached(None, faults)
     for fault in faults.found:
         out.warn(f"left out: {fault}")
     if options.out is not None:
@@ -95,6 +102,7 @@ class _Use:
         self.purpose = purpose
         self.loader = loader
         self.options = options
+        self.transcripts = Transcripts(options.format, options.out, loader)
         self.describe: Callable[[Input, Any, np.ndarray, bytes], dict[str, Any]] = {
             "label": self._label,
             "classify": self._classify,
@@ -110,7 +118,7 @@ class _Use:
         """
         if self.options.out is None:
             return list(files)
-        originals = [self.options.model, *(file.path for file in files)]
+        originals = {self.options.model, *(path for file in files for path in file.originals)}
         outputs = Outputs(force=self.options.force, originals=originals, folder=self.options.out)
         outputs.claim(self.options.out / LINES)
         usable = []
@@ -118,10 +126,19 @@ class _Use:
             try:
                 for path in self._paths(file) if self.purpose == "label" else ():
                     outputs.claim(path, file.where)
+                if self.purpose == "transcribe":
+                    self.transcripts.claim(outputs, file)
                 usable.append(file)
             except BadFile as fault:
                 faults.add(fault)
         return usable
+
+    def reached(self, file: Input | None, faults: Faults) -> None:
+        """Write the pages before this file, or with None all; what cannot be written goes to ``faults``."""
+        try:
+            self.transcripts.reached(file)
+        except BadFile as fault:
+            faults.add(fault)
 
     def _paths(self, file: Input) -> tuple[Path, ...]:
         """Where the labels of a file go, and the picture with them laid over it where there is one."""
@@ -248,7 +265,7 @@ class _Use:
 
     def _transcribe(self, file: Input, one: Any, values: np.ndarray, data: bytes) -> dict[str, Any]:
         _check_finite(file, float(one.confidence))
-        return {"text": one.text, "confidence": round(float(one.confidence), 4)}
+        return self.transcripts.read(file, one)
 
     def _density(self, file: Input, one: Any, values: np.ndarray, data: bytes) -> dict[str, Any]:
         if not bool(one.bits.isfinite().all()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -36,6 +36,8 @@ class PageLine:
     """Empty where nothing is written down."""
     baseline: tuple[Point, ...] = ()
     """What the letters stand on, or nothing where that is not told."""
+    block: int = 0
+    """The number of its ``TextRegion`` or ``TextBlock`` in the order of the file."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,10 @@ def parse(data: bytes, file: str = "page") -> Page | None:
         raise BadFile(file, f"tells of {len(pages)} pages, of which one is expected")
     page = pages[0] if pages else Element("Page")
     elements = list(root.iter(LINE))
+    regions = [element for element in root.iter() if element.tag in ("TextRegion", "TextBlock")]
+    blocks = {line: block for block, region in enumerate(regions) for line in region.findall(LINE)}
     if kind == "page":
-        names, lines = _lines(elements, "id", _OF_PAGE, file)
+        names, lines = _lines(elements, blocks, "id", _OF_PAGE, file)
         order = pagelines.reading_order(root, elements, "id")
         size = _size(page, "imageWidth", "imageHeight", file)
         return Page(kind, page.get("imageFilename", ""), lines, names, order, size)
@@ -117,7 +121,7 @@ def parse(data: bytes, file: str = "page") -> Page | None:
     if unit not in _UNITS:
         raise BadFile(file, f"its MeasurementUnit must be one of {', '.join(_UNITS)}, got {unit!r}")
     called = root.findtext(".//sourceImageInformation/fileName") or ""
-    names, lines = _lines(elements, "ID", _OF_ALTO, file)
+    names, lines = _lines(elements, blocks, "ID", _OF_ALTO, file)
     order = pagelines.reading_order(root, elements, "ID")
     return Page(kind, called.strip(), lines, names, order, _size(page, "WIDTH", "HEIGHT", file), unit)
 
@@ -136,7 +140,7 @@ _OF_ALTO = _Parts(pagelines.alto_outline, pagelines.alto_baseline, pagelines.alt
 
 
 def _lines(
-    elements: Sequence[Element], key: str, parts: _Parts, file: str
+    elements: Sequence[Element], blocks: Mapping[Element, int], key: str, parts: _Parts, file: str
 ) -> tuple[tuple[str, ...], tuple[PageLine | BadFile, ...]]:
     """Their names, and what is known of them."""
     names = told_apart([element.get(key, "") for element in elements])
@@ -150,7 +154,8 @@ def _lines(
                 corners = []  # how programs say that they know nothing but the baseline
             elif len(corners) < 3:
                 raise ValueError("has no outline")
-            found.append(PageLine(place, called, tuple(corners), parts.text(element), baseline))
+            block = blocks.get(element, 0)
+            found.append(PageLine(place, called, tuple(corners), parts.text(element), baseline, block))
         except ValueError as error:
             found.append(BadFile(file, f"line {called} {error}"))
     return names, tuple(found)

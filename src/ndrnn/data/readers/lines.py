@@ -158,7 +158,7 @@ class _Lines(Source):
     def __init__(self, options: Lines, storage: Storage) -> None:
         self.options = options
         self.storage = storage
-        self.faults = list(storage.faults)
+        self.faults: list[BadFile] = list(storage.faults)
         self._found: list[_Found] = []
         self._beside: list[
             tuple[str, str]

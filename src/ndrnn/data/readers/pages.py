@@ -19,20 +19,15 @@ from .source import Raw, Source, split_called
 
 if TYPE_CHECKING:
     import numpy as np
-    from PIL import Image, ImageDraw
 
-    from ..formats import images, opening
+    from ..formats import cutting, images, opening
+    from ..formats.cutting import Place
 else:
-    np = Later("numpy")
-    Image, ImageDraw = Later("PIL.Image"), Later("PIL.ImageDraw")
-    images, opening = Later("ndrnn.data.formats.images"), Later("ndrnn.data.formats.opening")
+    cutting, images = Later("ndrnn.data.formats.cutting"), Later("ndrnn.data.formats.images")
+    opening = Later("ndrnn.data.formats.opening")
 
 SUFFIX = ".xml"
 """Ending of the files that describe pages."""
-
-_FAR = 1e7  # pixels
-
-Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -100,52 +95,43 @@ class FoundPage:
             return Scan(seen, 1)
         return Scan(stored, turn)
 
-    def cut(self, scan: Scan, number: int) -> np.ndarray:
-        """A line's part of the image, upright.
+    def cut(self, scan: Scan, number: int) -> tuple[np.ndarray, Place]:
+        """A line's part of the image, upright, and where it lies.
 
         Raises:
             BadFile: the line has no outline on the image.
         """
-        box, inside = self._place(scan, number)
-        return opening.upright(cut_out(scan.pixels, inside, self.line_name(number), box), scan.turn)
-
-    def corners(self, scan: Scan, number: int) -> np.ndarray:
-        """Where on the page the corners of what :meth:`cut` gives are: (2, 2, 2), by row, by column, x and y in units."""
-        box, _ = self._place(scan, number)
-        across, down = self._scales(scan)
-        columns = np.array([box[0], box[2]]) / across
-        rows = np.array([box[1], box[3]]) / down
-        return opening.upright(np.stack(np.meshgrid(columns, rows), -1), scan.turn)
-
-    def _place(self, scan: Scan, number: int) -> tuple[Box, list[Point]]:
-        """Of a line the box (left, top, right, bottom) on the image, and the outline, in pixels."""
         line = self.layout.lines[number]
         if isinstance(line, BadFile):
             raise line
-        across, down = self._scales(scan)
+        file = self.line_name(number)
+        across, down = self.scales(scan)
         outline = [(x * across, y * down) for x, y in line.outline]
         if not outline:
-            baseline = [(x * across, y * down) for x, y in line.baseline]
-            outline = self._band(scan, baseline, self.line_name(number))
-        return bounds(scan.pixels, outline, self.line_name(number)), outline
+            outline = self._band(scan, [(x * across, y * down) for x, y in line.baseline], file)
+        place = cutting.place_of(scan.pixels, outline, scan.turn, file)
+        part = cutting.cut_out(scan.pixels, outline, file, place.box)
+        return opening.upright(part, scan.turn), place
 
-    def _band(self, scan: Scan, baseline: Sequence[Point], file: str) -> list[Point]:
-        if self.layout.distance is None:
-            return baselines.band(baseline, *ink_around(scan.pixels, baseline, file))
-        apart = self.layout.distance * self._scales(scan)[1]
-        return baselines.band(baseline, baselines.ABOVE * apart, baselines.BELOW * apart)
-
-    def _scales(self, scan: Scan) -> tuple[float, float]:
+    def scales(self, scan: Scan) -> tuple[float, float]:
+        """What x and y of the description are multiplied by to become pixels."""
         height, width = scan.pixels.shape[:2]
         return self.layout.scales(width, height, self.where, self.storage.where(self.image))
 
+    def _band(self, scan: Scan, baseline: Sequence[Point], file: str) -> list[Point]:
+        if self.layout.distance is None:
+            return baselines.band(baseline, *cutting.ink_around(scan.pixels, baseline, file))
+        apart = self.layout.distance * self.scales(scan)[1]
+        return baselines.band(baseline, baselines.ABOVE * apart, baselines.BELOW * apart)
+
 
 def find_pages(
-    storage: Storage, kind: Literal["", "page", "alto"] = ""
+    storage: Storage, kind: str = "", named: str = ""
 ) -> Iterator[tuple[str, FoundPage | BadFile]]:
     """The files of a storage that describe pages, each with its page or with why it cannot be used.
 
-    Where several describe one image, those of the ``kind`` count; if that does not leave one, all of them are faults.
+    Where several describe one image, the one that is ``named`` counts, or those of the ``kind``, ``"page"`` or
+    ``"alto"``; if that does not leave one, all of them are faults.
     """
     found: list[tuple[str, FoundPage | BadFile]] = []
     of_image: dict[str, list[FoundPage]] = defaultdict(list)
@@ -158,23 +144,24 @@ def find_pages(
         if page is not None:
             found.append((name, page))
             of_image[page.image].append(page)
-    for name, page in found:
-        if isinstance(page, BadFile):
-            yield name, page
+    for name, described in found:
+        if isinstance(described, BadFile):
+            yield name, described
             continue
-        all_of_it = of_image[page.image]
-        chosen = [one for one in all_of_it if one.layout.kind == kind] or all_of_it
+        all_of_it = of_image[described.image]
+        chosen = [one for one in all_of_it if one.name == named]
+        chosen = chosen or [one for one in all_of_it if one.layout.kind == kind] or all_of_it
         if len(chosen) > 1:
-            others = ", ".join(one.where for one in chosen if one is not page)
+            others = ", ".join(one.where for one in chosen if one is not described)
             mixed = len({one.layout.kind for one in chosen}) > 1
             hint = (
                 "; data.description, or --format of predict, tells whether PAGE or ALTO counts"
                 if mixed
                 else ""
             )
-            yield name, BadFile(page.where, f"its image {page.image} is described by {others} too{hint}")
-        elif chosen[0] is page:
-            yield name, page
+            yield name, BadFile(described.where, f"its image {described.image} is described by {others} too{hint}")
+        elif chosen[0] is described:
+            yield name, described
 
 
 def find_page(storage: Storage, name: str) -> FoundPage | None:
@@ -233,81 +220,12 @@ class _Pages(Source):
         if self._page is None or self._page[0] is not page:
             self._page = page, page.scan()
         with naming(self.names[index]):
-            values = page.cut(self._page[1], number)
+            values, _ = page.cut(self._page[1], number)
             self.seen.note(values.shape, text, self.names[index])
             return Raw(self.options.prepare(values), text)
 
     def remarks(self) -> list[str]:
         return self.seen.remarks(self.options)
-
-
-def bounds(page: np.ndarray, outline: Sequence[Point], file: str) -> Box:
-    """The box (left, top, right, bottom) of an outline of (x, y), as far as it lies on the page (H, W, C).
-
-    Raises:
-        BadFile: that is nothing.
-    """
-    if not all(abs(value) < _FAR for point in outline for value in point):
-        raise BadFile(file, "its outline lies far from any page")
-    columns, rows = zip(*outline, strict=True)
-    left, top = max(0, int(min(columns))), max(0, int(min(rows)))
-    right, bottom = min(page.shape[1], int(max(columns)) + 1), min(page.shape[0], int(max(rows)) + 1)
-    if right - left < 2 or bottom - top < 2:
-        raise BadFile(
-            file, f"its outline encloses nothing of the page of {page.shape[0]} x {page.shape[1]} pixels"
-        )
-    return left, top, right, bottom
-
-
-def cut_out(page: np.ndarray, outline: Sequence[Point], file: str, box: Box | None = None) -> np.ndarray:
-    """The part of a page (H, W, C) within an outline of (x, y), as far as it lies on the page.
-
-    Raises:
-        BadFile: that is nothing.
-    """
-    left, top, right, bottom = box or bounds(page, outline, file)
-    part = page[top:bottom, left:right].copy()
-    inside = Image.new("1", (right - left, bottom - top))
-    ImageDraw.Draw(inside).polygon([(x - left, y - top) for x, y in outline], fill=1, outline=1)
-    mask = np.asarray(inside)
-    if mask.any() and not mask.all():
-        part[~mask] = np.median(part[mask], axis=0).astype(part.dtype)
-    return part
-
-
-def ink_around(page: np.ndarray, baseline: Sequence[Point], file: str) -> tuple[float, float]:
-    """How far the writing on a baseline reaches above and below it, in pixels of the page (H, W, C).
-
-    It is what holds all but a hundredth at either end of what differs from the paper, within half the baseline's length.
-
-    Raises:
-        BadFile: there is nothing to be seen.
-    """
-    along, up = baselines.axes(baseline)
-    height, width = page.shape[:2]
-    if not all(abs(value) < _FAR for point in baseline for value in point):
-        raise BadFile(file, "its baseline lies far from any page")
-    points = np.array(sorted(baseline, key=lambda point: point[0] * along[0] + point[1] * along[1]))
-    lengths = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
-    steps = np.linspace(0, lengths[-1], min(int(lengths[-1]) + 2, 512))
-    middle = np.stack([np.interp(steps, lengths, points[:, axis]) for axis in (0, 1)])
-    reach = min(int(lengths[-1] / 2) + 1, max(height, width))
-    offsets = np.arange(-reach, reach + 1)
-    columns, rows = (np.rint(middle[axis][:, None] + offsets * up[axis]).astype(int) for axis in (0, 1))
-    on_page = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
-    grey = page.mean(-1, dtype=np.float32)
-    seen = np.where(on_page, grey[rows.clip(0, height - 1), columns.clip(0, width - 1)], np.nan)
-    if not on_page.any():
-        raise BadFile(file, "its baseline lies beside the page")
-    ink = np.nan_to_num(np.abs(seen - np.nanmedian(seen))).sum(0)
-    ink = np.maximum(ink - np.quantile(ink, 0.25), 0)
-    if not ink.any():
-        raise BadFile(
-            file, "there is no writing on its baseline, and no other line that would tell its height"
-        )
-    share = np.cumsum(ink) / ink.sum()
-    low, high = np.searchsorted(share, (0.01, 0.99))
-    return max(2.0, offsets[high] + 1.0), max(1.0, 1.0 - offsets[low])
 
 
 def _image_of(storage: Storage, name: str, called: str) -> str | None:
