@@ -159,7 +159,10 @@ def find_pages(
                 if mixed
                 else ""
             )
-            yield name, BadFile(described.where, f"its image {described.image} is described by {others} too{hint}")
+            yield (
+                name,
+                BadFile(described.where, f"its image {described.image} is described by {others} too{hint}"),
+            )
         elif chosen[0] is described:
             yield name, described
 
