@@ -130,6 +130,8 @@ class _PageWriter:
     def line(self, element: Element, line: ReadLine, number: int) -> None:
         prefix = _prefix(element)
         called = element.get("id") or f"line_{number}"
+        for old in _children(element, "Word"):
+            self.taken.difference_update(value for part in old.iter() for value in _ids(part))
         new = [self._word(prefix, called, *word) for word in line.words]
         new.append(self._text(prefix, line.text, line.confidence))
         _replace(
