@@ -15,7 +15,7 @@ from ..data.formats.cutting import Place, whole
 from ..data.formats.intensities import Intensities, Span
 from ..data.formats.storage import Folder, Storage, open_storage
 from ..data.readers.lines import Lines
-from ..data.readers.pages import SUFFIX, FoundPage, Pages, Scan, find_pages
+from ..data.readers.pages import BELOW, SUFFIX, FoundPage, Pages, Scan, find_pages
 from ..data.readers.pictures import PictureReader, decode, is_volume
 from ..data.readers.source import Reader
 
@@ -188,13 +188,11 @@ class _Near(Folder):
     """An image or a description of a page, with those files that may belong to it: in its folder, the one above, and
     those below that are called so."""
 
-    _BELOW = ("page", "alto")
-
     def _walk(self) -> None:
         self.chosen = self.path
         here = self.path.absolute().parent
         self.path = here.parent
-        for folder in (here.parent, here, *(here / name for name in self._BELOW)):
+        for folder in (here.parent, here, *(here / name for name in BELOW)):
             if folder.is_dir():
                 inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
                 self.names += [path.relative_to(self.path).as_posix() for path in inside if not path.is_dir()]

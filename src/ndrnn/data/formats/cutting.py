@@ -14,6 +14,7 @@ from .opening import upright
 from .pagelines import Point
 
 _FAR = 1e7  # pixels
+_REACH = 2000  # pixels; no writing is higher above its baseline
 
 Box = tuple[int, int, int, int]
 
@@ -108,7 +109,7 @@ def ink_around(page: np.ndarray, baseline: Sequence[Point], file: str) -> tuple[
     lengths = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
     steps = np.linspace(0, lengths[-1], min(int(lengths[-1]) + 2, 512))
     middle = np.stack([np.interp(steps, lengths, points[:, axis]) for axis in (0, 1)])
-    reach = min(int(lengths[-1] / 2) + 1, max(height, width))
+    reach = min(int(lengths[-1] / 2) + 1, max(height, width), _REACH)
     offsets = np.arange(-reach, reach + 1)
     columns, rows = (np.rint(middle[axis][:, None] + offsets * up[axis]).astype(int) for axis in (0, 1))
     on_page = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
@@ -116,8 +117,10 @@ def ink_around(page: np.ndarray, baseline: Sequence[Point], file: str) -> tuple[
     seen = np.where(on_page, grey[rows.clip(0, height - 1), columns.clip(0, width - 1)], np.nan)
     if not on_page.any():
         raise BadFile(file, "its baseline lies beside the page")
-    ink = np.nan_to_num(np.abs(seen - np.nanmedian(seen))).sum(0)
-    ink = np.maximum(ink - np.quantile(ink, 0.25), 0)
+    offsets, seen = offsets[on_page.any(0)], seen[:, on_page.any(0)]
+    ink = np.nanmean(np.abs(seen - np.nanmedian(seen)), axis=0)
+    paper = np.quantile(ink, 0.25)
+    ink = np.maximum(ink - paper - 0.05 * (ink.max() - paper), 0)
     if not ink.any():
         raise BadFile(
             file, "there is no writing on its baseline, and no other line that would tell its height"

@@ -29,6 +29,9 @@ else:
 SUFFIX = ".xml"
 """Ending of the files that describe pages."""
 
+BELOW = ("page", "alto")
+"""Folders beside images in which such files often lie."""
+
 
 @dataclass(frozen=True)
 class Pages(Lines):
@@ -151,20 +154,17 @@ def find_pages(
         all_of_it = of_image[described.image]
         chosen = [one for one in all_of_it if one.name == named]
         chosen = chosen or [one for one in all_of_it if one.layout.kind == kind] or all_of_it
-        if len(chosen) > 1:
-            others = ", ".join(one.where for one in chosen if one is not described)
-            mixed = len({one.layout.kind for one in chosen}) > 1
-            hint = (
-                "; data.description, or --format of predict, tells whether PAGE or ALTO counts"
-                if mixed
-                else ""
-            )
-            yield (
-                name,
-                BadFile(described.where, f"its image {described.image} is described by {others} too{hint}"),
-            )
-        elif chosen[0] is described:
+        if not any(one is described for one in chosen):
+            continue
+        others = ", ".join(one.where for one in chosen if one is not described)
+        if not others:
             yield name, described
+            continue
+        hint = ""
+        if len({one.layout.kind for one in chosen}) > 1:
+            hint = "; data.description, or --format of predict, tells whether PAGE or ALTO counts"
+        reason = f"its image {described.image} is described by {others} too{hint}"
+        yield name, BadFile(described.where, reason)
 
 
 def find_page(storage: Storage, name: str) -> FoundPage | None:
@@ -240,4 +240,7 @@ def _image_of(storage: Storage, name: str, called: str) -> str | None:
     choices += [str(folder.parent / base)] if base else []
     stem = str(PurePosixPath(name).with_suffix(""))
     choices += [stem + suffix for suffix in images.SUFFIXES]
+    if folder.name.lower() in BELOW:
+        stem = str(folder.parent / PurePosixPath(name).stem)
+        choices += [stem + suffix for suffix in images.SUFFIXES]
     return next((found for choice in choices if (found := storage.named(choice))), None)
