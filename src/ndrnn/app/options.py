@@ -39,7 +39,8 @@ class Models:
 
 @dataclass(frozen=True)
 class Check:
-    """Read all data and name every file that cannot be used, and why; exit status 1 if there is one."""
+    """Read all data and name every file that cannot be used, and why; exit status 1 if there is one. Of texts also count the
+    characters, and name the files of the rarest."""
 
     strict: bool = False
     """Stop at the first file that cannot be used."""
