@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ndrnn.data.readers.pages import Pages
+from ndrnn.data.formats.storage import Folder
+from ndrnn.data.formats.writeback import write_back
+from ndrnn.data.readers.pages import Pages, find_page
+from ndrnn.data.reading import ReadLine, words_of
 
 DATA = Path(os.environ.get("NDRNN_DATA") or Path(__file__).parents[3] / "shared" / "data") / "handwriting_fr"
 MARGIN = 10
@@ -71,7 +74,37 @@ def as_alto(boxes, texts, size, unit, factor):
     )
 
 
-@pytest.mark.parametrize("kind", ["page", "pixel", "mm10", "inch1200"])
+KINDS = pytest.mark.parametrize("kind", ["page", "pixel", "mm10", "inch1200"])
+
+
+@KINDS
+def test_texts_that_are_written_back_are_read_again(kind, written, tmp_path):
+    lines = written[:10]
+    page, boxes = laid_out(lines)
+    Image.fromarray(page).save(tmp_path / "a.png")
+    factor = {"mm10": 2, "inch1200": 4}.get(kind, 1)
+    none, size = ["?"] * len(lines), page.shape[::-1]
+    told = as_page(boxes, none, size) if kind == "page" else as_alto(boxes, none, size, kind, factor)
+    (tmp_path / "a.xml").write_text(told, encoding="utf-8")
+    found = find_page(Folder(tmp_path), "a.xml")
+    scan, read = found.scan(), {}
+    for number, (_, text) in enumerate(lines):
+        _, place = found.cut(scan, number)
+        places = [(index / len(text), (index + 1) / len(text)) for index in range(len(text))]
+        words = words_of(text, [0.5] * len(text), places)
+        assert [word.text for word in words] == text.split()
+        with_places = tuple((word, place.part(word.start, word.end)) for word in words)
+        read[number] = ReadLine(text, 0.5, with_places, place.outline)
+    new = write_back((tmp_path / "a.xml").read_bytes(), found.layout, read, found.scales(scan), "a.xml")
+    (tmp_path / "a.xml").write_bytes(new)
+    source = Pages(path=str(tmp_path)).open()
+    for index, (image, text) in enumerate(lines):
+        raw = source.read(index)
+        assert raw.target == " ".join(text.split())
+        assert np.array_equal(raw.values[..., 0], image)
+
+
+@KINDS
 def test_the_lines_of_pages_are_those_that_were_laid(kind, written, tmp_path):
     for number in range(0, len(written), 10):
         lines = written[number : number + 10]

@@ -126,7 +126,7 @@ def _alignable(recipe: Recipe) -> Callable[[Raw], str | None]:
     # how many frames there are does not depend on channels and alphabet
     task: Any = tasks.find(recipe.task).task(recipe.config, Facts(2, 1, alphabet="a"))
 
-    direction = getattr(recipe.data, "direction", "")
+    direction: Any = getattr(recipe.data, "direction", "")
 
     def refusal(raw: Raw) -> str | None:
         extent = raw.values.shape[:-1]
