@@ -19,6 +19,7 @@ from .recipe import Recipe
 
 _RAREST = 10
 """Characters whose files are told."""
+_SHOWN = 200  # characters whose counts are printed; JSON has all
 
 
 def collect(
@@ -103,8 +104,8 @@ def tell(gathered: Gathered, out: Output) -> None:
         out.say(f"{len(found['classes'])} classes: {names}{', ...' if len(found['classes']) > 20 else ''}")
     if found["alphabet"]:
         out.say(f"{len(found['alphabet'])} characters: {found['alphabet']}")
-        counted = (f"{shown(character)} {count:,}" for character, count in found["characters"].items())
-        out.say(f"  how often: {', '.join(counted)}")
+        counted = [f"{shown(character)} {count:,}" for character, count in found["characters"].items()]
+        out.say(f"  how often: {', '.join(counted[:_SHOWN])}{', ...' if len(counted) > _SHOWN else ''}")
         rows = [
             (shown(one["character"]), one["name"], f"{one['count']:,}", one["file"])
             for one in found["rarest"]
