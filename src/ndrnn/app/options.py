@@ -40,7 +40,7 @@ class Models:
 @dataclass(frozen=True)
 class Check:
     """Read all data and name every file that cannot be used, and why; exit status 1 if there is one. Tells sizes, classes,
-    and of masks the labels that occur."""
+    of masks the labels that occur, and of texts how often each character does and the files of the rarest."""
 
     strict: bool = False
     """Stop at the first file that cannot be used."""
@@ -108,8 +108,9 @@ class Evaluate:
 @dataclass(frozen=True)
 class Predict:
     """Use a trained model on files. MODEL is a run's folder or weights; INPUT an image, a volume, a folder or a zip
-    archive. Labels become PNG maps with a palette, or NIfTI and TIFF like the volume; of everything predictions.jsonl tells, a JSON
-    object a line: labels and their confidence, class and probabilities, text and confidence, or bits per pixel."""
+    archive; for a network that learned from pages also a PAGE or ALTO file beside its image. Labels become PNG maps with a
+    palette, or NIfTI and TIFF like the volume; of everything predictions.jsonl tells, a JSON object a line: labels and
+    their confidence, class and probabilities, text and confidence, or bits per pixel."""
 
     model: Annotated[Path, tyro.conf.Positional]
     """A run's folder, or weights (.safetensors)."""
@@ -117,6 +118,9 @@ class Predict:
     """Images, volumes, folders, zip archives."""
     out: Path | None = None
     """Folder for the results; without it the lines are printed, and maps cannot be had."""
+    format: Literal["jsonl", "page", "alto", "hocr", "txt"] = "jsonl"
+    """Also write the texts of each page, or of each image of a line: page and alto into a copy of its XML file of that kind,
+    or where it has none as a new one; hocr; txt, a line each. Needs --out."""
     overlay: bool = False
     """Also draw the labels over the images, as NAME.overlay.png."""
     confidence: bool = False
@@ -153,6 +157,8 @@ class Predict:
         for name in ("overlap", "instances_apart"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.format != "jsonl" and self.out is None:
+            raise ValueError(f"--format {self.format} needs --out, a folder for the files")
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from ..options import Predict
 from ..output import Output
 from ..outputs import Outputs
 from ..trained import load
+from ..transcripts import Transcripts
 
 LINES = "predictions.jsonl"
 """The table of all predictions, a JSON object a line, in the order of the files."""
@@ -43,14 +44,19 @@ def run(options: Predict) -> int:
     refuse_others(options, purpose)
     if purpose == "label" and options.out is None:
         raise ValueError("--out must name a folder for the label maps, got none")
+    if options.format != "jsonl" and purpose != "transcribe":
+        raise ValueError(f"--format {options.format} is for networks that read, got one that does {purpose}")
     faults = Faults(options.strict)
-    files = find(options.inputs, reader, faults)
+    kind = options.format if options.format in ("page", "alto") else ""
+    files = find(options.inputs, reader, faults, kind)
     count = len(files) + len(faults)
-    use = _Use(task, purpose, Loader(reader, task.facts.channels, task.facts.ndim), options)
+    loader = Loader(reader, task.facts.channels, task.facts.ndim, places=purpose == "transcribe")
+    use = _Use(task, purpose, loader, options)
     usable = use.claim(files, faults)
     done = 0
     with out.others(), _lines(options.out) as lines, use.objects():
         for file, result in use.results(out.progress(usable, "reading", len(usable)), faults):
+            use.reached(file, faults)
             if result.get("memory_at_limit"):
                 out.warn(f"{file.where}: {AT_LIMIT}")
             told = {"file": file.where, **file.described, **result}
@@ -62,6 +68,7 @@ def run(options: Predict) -> int:
                 lines.flush()
             use.tell(file)
             done += 1
+        use.reached(None, faults)
     for fault in faults.found:
         out.warn(f"left out: {fault}")
     if options.out is not None:
@@ -101,6 +108,7 @@ class _Use:
         self.loader = loader
         self.options = options
         self._labelling = Labelling(task.facts, options) if purpose == "label" else None
+        self._transcripts = Transcripts(options.format, options.out, loader)
         self.describe: Callable[[Input, Any, Loaded], dict[str, Any]] = {
             "label": self._label,
             "classify": self._classify,
@@ -116,7 +124,7 @@ class _Use:
         """
         if self.options.out is None:
             return list(files)
-        originals = [self.options.model, *(path for file in files for path in file.paths)]
+        originals = {self.options.model, *(path for file in files for path in file.paths)}
         outputs = Outputs(force=self.options.force, originals=originals, folder=self.options.out)
         outputs.claim(self.options.out / LINES)
         if self.options.instances:
@@ -126,6 +134,8 @@ class _Use:
             try:
                 if self._labelling is not None:
                     self._labelling.claim(file, outputs)
+                if self.purpose == "transcribe":
+                    self._transcripts.claim(outputs, file)
                 usable.append(file)
             except BadFile as fault:
                 faults.add(fault)
@@ -153,6 +163,13 @@ class _Use:
         """Write down the objects of a file."""
         if self._labelling is not None:
             self._labelling.tell(file)
+
+    def reached(self, file: Input | None, faults: Faults) -> None:
+        """Write the pages before this file, or with None all; what cannot be written goes to ``faults``."""
+        try:
+            self._transcripts.reached(file)
+        except BadFile as fault:
+            faults.add(fault)
 
     def results(self, files: Iterable[Input], faults: Faults) -> Iterator[tuple[Input, dict[str, Any]]]:
         """Each file with what to tell of it, in order; files that cannot be used go to ``faults``."""
@@ -254,7 +271,7 @@ class _Use:
 
     def _transcribe(self, file: Input, one: Any, loaded: Loaded) -> dict[str, Any]:
         _check_finite(file, float(one.confidence))
-        return {"text": one.text, "confidence": round(float(one.confidence), 4)}
+        return self._transcripts.read(file, one)
 
     def _density(self, file: Input, one: Any, loaded: Loaded) -> dict[str, Any]:
         if not bool(one.bits.isfinite().all()):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
 from ..batches import IGNORE, Facts, Purpose
 from ..faults import BadFile, Faults, naming
+from ..formats.direction import Direction, visual
 from ..formats.intensities import Intensities
 from ..readers.source import SPLITS, Raw, Reader
 from .samples import Samples, convert
@@ -40,6 +41,8 @@ class Gathered:
     """What should be known of the samples, though all of them can be used."""
     labels: Mapping[int, Occurrence] = field(default_factory=dict)
     """Where samples have a label a point: those that occur, by number; labels that do not count are not among them."""
+    characters: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    """Of transcripts: how often each character occurs, and the first sample with it."""
 
     def samples(self, split: str) -> Samples:
         """The samples of a split.
@@ -86,7 +89,7 @@ def gather(
     faults = Faults(strict)
     for fault in source.faults:
         faults.add(fault)
-    checker = _Checker(purpose, reader.intensities, source.classes, facts)
+    checker = _Checker(purpose, reader.intensities, source.classes, facts, getattr(reader, "direction", ""))
     room = int(reader.memory * 2**30)
     kept: dict[int, Raw] = {}
     extents: dict[int, tuple[int, ...]] = {}
@@ -97,6 +100,7 @@ def gather(
                 checker.check(raw, source.names[index])
                 if accept is not None and (reason := accept(raw)):
                     raise BadFile(source.names[index], reason)
+                checker.keep(raw, source.names[index])
         except BadFile as fault:
             faults.add(fault)
             continue
@@ -119,14 +123,19 @@ def gather(
         if found[split]
     }
     remarks = (*source.remarks(), *checker.remarks())
-    return Gathered(facts or checker.facts(), splits, faults, remarks, checker.labels())
+    return Gathered(facts or checker.facts(), splits, faults, remarks, checker.labels(), checker.characters())
 
 
 class _Checker:
     """What all samples must have in common; the first good one sets the number of axes and of channels."""
 
     def __init__(
-        self, purpose: Purpose, intensities: Intensities, classes: tuple[str, ...], facts: Facts | None
+        self,
+        purpose: Purpose,
+        intensities: Intensities,
+        classes: tuple[str, ...],
+        facts: Facts | None,
+        direction: Direction | Literal[""] = "",
     ) -> None:
         self.purpose = purpose
         self.intensities = intensities
@@ -137,9 +146,11 @@ class _Checker:
             self.intensities = replace(intensities, channels=facts.channels)
         self.highest = -1
         self.levels: dict[int, str] = {}
-        self.characters: set[str] = set()
         self.points: Counter[int] = Counter()
         self.samples: Counter[int] = Counter()
+        self.direction = facts.direction if facts else direction
+        self._counts: Counter[str] = Counter()
+        self._firsts: dict[str, str] = {}
 
     def check(self, raw: Raw, file: str) -> None:
         shape = raw.values.shape
@@ -154,14 +165,28 @@ class _Checker:
         getattr(self, f"_check_{self.purpose}")(raw, file)
         self.ndim, self.intensities = len(shape) - 1, intensities
 
+    def keep(self, raw: Raw, file: str) -> None:
+        """Count what a sample has that is used."""
+        if self.purpose != "transcribe":
+            return
+        seen = visual(raw.target, self.direction) if self.direction else raw.target
+        self._counts.update(seen)
+        for character in seen:
+            self._firsts.setdefault(character, file)
+
     def facts(self) -> Facts:
         classes = self.classes
         if self.purpose in ("label", "classify") and not classes:
             classes = tuple(str(number) for number in range(self.highest + 1))
-        alphabet = "".join(sorted(self.characters))
+        alphabet = "".join(sorted(self._counts))
         # what has more levels, or none, can be told in fewer; the other way round most levels would never occur
         levels = min((count for count in self.levels if count), default=0) if self.levels else Facts.levels
-        return Facts(self.ndim, self.intensities.channels, classes, alphabet, levels)
+        direction = self.direction if self.purpose == "transcribe" else Facts.direction
+        return Facts(self.ndim, self.intensities.channels, classes, alphabet, levels, direction)
+
+    def characters(self) -> dict[str, tuple[int, str]]:
+        """How often each character of the transcripts occurs, and in which sample first."""
+        return {character: (count, self._firsts[character]) for character, count in self._counts.items()}
 
     def labels(self) -> dict[int, Occurrence]:
         """The labels of points that occur, in their order."""
@@ -219,7 +244,6 @@ class _Checker:
     def _check_transcribe(self, raw: Raw, file: str) -> None:
         if not isinstance(raw.target, str):
             raise BadFile(file, "has no text; a format with texts is needed for transcribing")
-        self.characters |= set(raw.target)
 
     def _check_density(self, raw: Raw, file: str) -> None:
         self.levels.setdefault(self.intensities.levels(raw.values), file)
