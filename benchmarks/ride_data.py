@@ -42,12 +42,14 @@ class Run:
     """One training."""
 
     hidden: int = 64
+    layers: int = 1
+    """Of a model that starts anew."""
     components: int = 32
     scales: int = 4
     features: int = 32
     cell: Literal["leaky", "stable", "gru", "rnn", "spatial", "spatial_extended", "lstm"] = "leaky"
     residual: bool = False
-    """Whether layers that are put on a model of one layer add to what they are given."""
+    """Whether layers above the first add to what they are given, those of a new model, or put on one of one layer."""
     schedule: Literal["modern", "published"] = "modern"
     """Which of the two, whose options follow."""
     modern: Modern = field(default_factory=Modern)
@@ -132,6 +134,7 @@ def _trained(config: Run, images: Any, held_out: Tensor, levels: int | None) -> 
     else:
         ride = RIDE(
             config.hidden,
+            config.layers,
             num_components=config.components,
             num_scales=config.scales,
             num_features=config.features,

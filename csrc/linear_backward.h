@@ -21,6 +21,8 @@ class LinearLayerWayBack : LinearLayerWalk<T> {
 
   bool run() {
     const int64_t tasks = problem_.directions * groups_ * parts_, workers = smaller(host_.threads, tasks);
+    // one worker meets the sources in the order in which they are added up, and can do so at once
+    at_once_ = workers == 1 || sources() == 1;
     const int64_t sums = trains_ ? problem_.directions * groups_ * panels_ * this->panel_size() : 0;
     Scratch unplaced;
     const int64_t bytes = place(unplaced, nullptr);
@@ -29,18 +31,18 @@ class LinearLayerWayBack : LinearLayerWalk<T> {
       layout.place(zeros_, larger(panel_, column_));
       layout.place(weights_, problem_.directions * panels_ * this->panel_size());
       layout.place(turned_, call_.dx ? problem_.directions * panels_ * turned_size() : 0);
-      layout.place(dx_each_, call_.dx && sources() > 1 ? sources() * problem_.batch * plan_.points * problem_.inputs : 0);
+      layout.place(dx_each_, call_.dx && !at_once_ ? sources() * problem_.batch * plan_.points * problem_.inputs : 0);
       layout.place(sums_, sums);
       layout.place(scratch, workers * bytes);
     });
     if (!there) return false;
     std::memset(zeros_, 0, sizeof(T) * larger(panel_, column_));
     std::memset(sums_, 0, sizeof(T) * sums);
-    if (sources() <= 1) dx_each_ = call_.dx;
+    if (at_once_) dx_each_ = call_.dx;
     this->pack_weights(weights_);
     if (call_.dx) turn_weights();
     pass(plan_, call_.dcn, call_.dc0);
-    for (int64_t source = 0; call_.dx && source < sources(); ++source)
+    for (int64_t source = 0; call_.dx && source < (at_once_ ? 1 : sources()); ++source)
       blank(plan_, host_, dx_each_ + source * problem_.batch * plan_.points * problem_.inputs, problem_.inputs);
     share_out(tasks, workers, host_, [&](int64_t worker, int64_t number) {
       Scratch s;
@@ -54,7 +56,7 @@ class LinearLayerWayBack : LinearLayerWalk<T> {
           else sweep<false>(n, direction, sample, part, begin, end, sums, s);
         });
     });
-    if (call_.dx && sources() > 1) add_up_inputs();
+    if (call_.dx && !at_once_) add_up_inputs();
     if (trains_) add_up_weights();
     return true;
   }
@@ -138,7 +140,14 @@ class LinearLayerWayBack : LinearLayerWalk<T> {
         if (call_.dx) to_inputs(s, rows, turned_ + (direction * panels_ + panel) * turned_size(), panel > panel_begin);
       }
       if (!call_.dx) continue;
-      T* const to = dx_each_ + (direction * parts_ + part) * problem_.batch * plan_.points * inputs;
+      const int64_t source = direction * parts_ + part;
+      if (at_once_ && source > 0) {
+        for_inputs(course, begin, end, [&](int64_t row, int64_t at) {
+          add(s.dx + row * columns_, inputs, call_.dx + at * inputs);
+        });
+        continue;
+      }
+      T* const to = dx_each_ + source * problem_.batch * plan_.points * inputs;
       for_inputs(course, begin, end, [&](int64_t row, int64_t at) {
         std::memcpy(to + at * inputs, s.dx + row * columns_, sizeof(T) * inputs);
       });
@@ -235,6 +244,13 @@ class LinearLayerWayBack : LinearLayerWalk<T> {
     if (from == 0) this->put_face(call_.dc0, chain, n - 1, course, line.at, unit, 1, {message, 0});
   }
 
+  static NDRNN_INLINE void add(const T* from, int64_t count, T* to) {
+    for (int64_t i = 0; i < count; i += kLanes<T>) {
+      const int64_t left = count - i;
+      store_part(to + i, load_part(to + i, left) + load_part(from + i, left), left);
+    }
+  }
+
   static NDRNN_INLINE Vec<T> first_units(Vec<T> v, int64_t count) { return first<T>(v, larger(0, count)); }
 
   void add_up_inputs() {
@@ -274,6 +290,7 @@ class LinearLayerWayBack : LinearLayerWalk<T> {
   const bool few_;
   const int64_t groups_;            // of samples that share their sums
   const bool trains_;
+  bool at_once_;
   T *turned_, *dx_each_, *sums_;
 };
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import codecs
 import json
+from math import exp
 from pathlib import Path
 
 import numpy as np
@@ -180,7 +181,7 @@ def transcribe(work: Path) -> None:
     lines = (work / "found-transcribe/predictions.jsonl").read_text(encoding="utf-8").splitlines()
     figure = Figure(figsize=(8.6, 2.6), layout="constrained")
     for axes, line in zip(figure.subplots(3, 2).flat, map(json.loads, lines), strict=True):
-        show(axes, read(Path(line["file"])), f"{line['text']}  ({line['confidence']:.0%})")
+        show(axes, read(Path(line["file"])), f"{line['text']}  ({exp(line['log_probability']):.0%})")
     save(figure, "transcribe")
 
 

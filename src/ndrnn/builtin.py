@@ -52,6 +52,7 @@ registry.readers.declare(
         "images": "ndrnn.data.readers.folders:Images",
         "lines": "ndrnn.data.readers.lines:Lines",
         "masks": "ndrnn.data.readers.pairs:Masks",
+        "nnunet": "ndrnn.data.readers.nnunet:NnUnet",
         "pages": "ndrnn.data.readers.pages:Pages",
     }
 )

@@ -97,8 +97,32 @@ def test_what_should_be_known_of_good_data_is_told(ndrnn, tmp_path):
         for index, axis in enumerate((1, 1, -1)):
             volume = nibabel.Nifti1Image(np.ones((3, 4, 5), np.uint8), np.diag([axis, 1, 1, 1]))
             nibabel.save(volume, tmp_path / f"{part}/{index}.nii")
-    ran = ndrnn("check", *LABEL, tmp_path)
+    stored = (*LABEL, tmp_path, "--data.orientation", "stored", "--data.classes", "a", "b")
+    ran = ndrnn("check", *stored)
     assert ran.status == 0
     assert "note: the axes of the volumes point in 2 ways (2 RAS, 1 LAS; LAS: " in ran.err
     assert "all 3 samples can be used" in ran.out
-    assert len(ndrnn("check", *LABEL, tmp_path, "--json").json["remarks"]) == 1
+    assert len(ndrnn("check", *stored, "--json").json["remarks"]) == 1
+    assert ndrnn("check", *LABEL, tmp_path, "--data.classes", "a", "b").err == ""  # they are turned
+
+
+def test_the_labels_that_occur_are_listed_and_what_to_type_is_said(ndrnn, square_folder, tmp_path):
+    copy = shutil.copytree(square_folder, tmp_path / "set")
+    for path in (copy / "masks").iterdir():
+        with Image.open(path) as mask:
+            bright = np.asarray(mask) * 255
+        Image.fromarray(bright).save(path)
+    ran = ndrnn("check", *LABEL, copy)
+    assert ran.status == 0
+    assert "2 labels occur (0, 255), and every number up to 255 becomes a class, 256 of them" in ran.err
+    assert "data.classes 0=NAME 255=NAME" in ran.err
+    assert "data.binary" in ran.err
+    for words in (("--data.classes", "0=dark", "255=bright"), ("--data.binary",)):
+        typed = ndrnn("check", *LABEL, copy, *words, "--json")
+        assert typed.status == 0
+        assert typed.err == ""
+        entries = typed.json["labels"]
+        # of 12 squares of 5 x 5 points
+        assert [(entry["label"], entry["samples"]) for entry in entries] == [(0, 12), (1, 12)]
+        assert entries[1]["points"] == 12 * 25
+    assert "1      bright  300" in ndrnn("check", *LABEL, copy, "--data.classes", "0=dark", "255=bright").out

@@ -23,7 +23,7 @@ MODEL_COMMANDS = {
 }
 FILE_COMMANDS = {"compress": options.Compress, "decompress": options.Decompress}
 FORMATS = {
-    "label": ["masks"],
+    "label": ["masks", "nnunet"],
     "classify": ["classes"],
     "transcribe": ["lines", "pages"],
     "density": ["images", "arrays"],

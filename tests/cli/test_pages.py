@@ -106,11 +106,12 @@ def test_pages_in_an_archive(ndrnn, page_run, pages, tmp_path):
 
 
 def test_what_cannot_be_used_is_named_and_the_others_are_done(ndrnn, page_run, pages, tmp_path):
-    shutil.copy(pages / "p.png", pages / "alone.png")
+    for name in ("alone.png", "d.png"):
+        shutil.copy(pages / "p.png", pages / name)
     (pages / "b.xml").write_text("<PcGts")
     (pages / "c.xml").write_text('<PcGts><Page imageFilename="gone.png"/></PcGts>')
     (pages / "d.xml").write_text(
-        '<PcGts><Page imageFilename="p.png"><TextLine id="x"/><TextLine id="y"><Coords points="900,900 910,900 910,910"/>'
+        '<PcGts><Page imageFilename="d.png"><TextLine id="x"/><TextLine id="y"><Coords points="900,900 910,900 910,910"/>'
         "</TextLine></Page></PcGts>"
     )
     ran = ndrnn("predict", page_run, pages, "--out", tmp_path / "out", "--json")

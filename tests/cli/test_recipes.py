@@ -206,3 +206,13 @@ def test_a_missing_extra_is_named(tmp_path):
     assert ran.returncode == 1, ran.stderr
     assert "pip install 'ndrnn[train]'" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def test_a_run_of_before_is_read_as_it_learned(tmp_path):
+    """Volumes were not brought to one orientation then, and its recipe does not say so."""
+    text = 'task = "label"\n[data]\nformat = "masks"\npath = "volumes"\n'
+    (tmp_path / "config.toml").write_text(text)
+    assert recipes.read(tmp_path).data.orientation == "stored"
+    assert recipes.read(tmp_path / "config.toml").data.orientation == "RAS"
+    (tmp_path / "config.toml").write_text(text + 'orientation = "RAS"\n')
+    assert recipes.read(tmp_path).data.orientation == "RAS"

@@ -22,11 +22,15 @@ from ndrnn.app.inputs import find
 from ndrnn.data import BadFile
 from ndrnn.data.faults import Faults
 from ndrnn.data.formats import idx, images, pagexml, volumes
+from ndrnn.data.formats.classmap import parse
 from ndrnn.data.formats.limits import VARIABLE
 from ndrnn.data.formats.storage import open_storage
+from ndrnn.data.formats.writeback import write_back
+from ndrnn.data.readers import pictures
 from ndrnn.data.readers.arrays import Arrays
 from ndrnn.data.readers.lines import Lines
 from ndrnn.data.readers.pages import Pages
+from ndrnn.data.reading import ReadLine, Word
 
 nibabel = pytest.importorskip("nibabel")
 
@@ -248,12 +252,28 @@ def test_volumes(data, pack):
     harmless(lambda: volumes.decode(data, "file"))
     harmless(lambda: volumes.decode_mask(data, "file"))
     harmless(lambda: volumes.space(data, "file").orientation)
+    harmless(lambda: pictures.picture([pictures.Part("file.nii", data, "file")]))
 
 
 @fuzz
 @given(changed([gzip.compress(data) for data in VOLUMES[:3]]))
 def test_compressed_volumes(data):
     harmless(lambda: volumes.decode(data, "file"))
+
+
+CLASSES = [
+    b'0 = "a"\n"#ff0000" = [1, 2]\n',
+    b'{"labels": {"a": 0, "b": [1]}}',
+    b"name,r,g,b\na,1,2,3\n",
+    b"name;value\na;1\n",
+    b"# x\n0 = a\nb:1,2,3::\n1 2 3 c\n",
+]
+
+
+@fuzz
+@given(changed(CLASSES), st.sampled_from([".toml", ".json", ".csv", ".txt"]))
+def test_files_of_classes(data, ending):
+    harmless(lambda: parse((f"file{ending}",), lambda name: (data, "file")))
 
 
 def idx_file(kind: int, dtype: str, *shape: int) -> bytes:
@@ -377,8 +397,15 @@ imageHeight="5"><TextRegion><TextLine id="l"><Coords points="0,0 4,0 4,4 0,4"/><
     b"""<alto xmlns="http://x"><Description><MeasurementUnit>mm10</MeasurementUnit></Description><Layout><Page WIDTH="60"
 HEIGHT="50"><TextBlock><TextLine ID="l" HPOS="2" VPOS="1" WIDTH="30" HEIGHT="20"><String CONTENT="a"/><HYP CONTENT="-"/>
 </TextLine><TextLine><Shape><Polygon POINTS="0 6 11 6 11 9 0 9"/></Shape></TextLine></TextBlock></Page></Layout></alto>""",
+    b"""<p:PcGts xmlns:p="http://x/pagecontent/2010-03-19"><p:Page imageFilename="a.png"><p:TextRegion><p:TextLine id="l">
+<p:Baseline points="0,3 5,3"/></p:TextLine><p:TextLine><p:Word><p:Coords><p:Point x="0" y="0"/><p:Point x="4" y="0"/>
+<p:Point x="4" y="4"/></p:Coords><p:TextEquiv><p:Unicode>a</p:Unicode></p:TextEquiv></p:Word></p:TextLine></p:TextRegion>
+</p:Page></p:PcGts>""",
     b'<!DOCTYPE a [<!ENTITY a "b"><!ENTITY c SYSTEM "file:///etc/passwd">]><PcGts>&a;&c;</PcGts>',
 ]
+
+
+READ = ReadLine("a b", 0.5, tuple((Word(word, 0.5, 0, 1), ((0, 0), (1, 0), (1, 1))) for word in "ab"))
 
 
 @fuzz
@@ -393,7 +420,16 @@ def test_pages(folder, data, word, which):
     pages.mkdir(exist_ok=True)
     (pages / "a.png").write_bytes(PICTURES["PNG"][1])
     (pages / "file.xml").write_bytes(data)
-    harmless(lambda: pagexml.parse(data, "file"))
+
+    def write() -> None:
+        layout = pagexml.parse(data, "file")
+        if layout is not None:
+            lines = dict.fromkeys(range(len(layout.lines)), READ)
+            again = pagexml.parse(write_back(data, layout, lines, (1.0, 1.0), "file"), "file")
+            assert again is not None
+            assert {line.text for line in again.lines if not isinstance(line, BadFile)} <= {READ.text}
+
+    harmless(write)
 
     def read() -> None:
         source = Pages(path=str(pages)).open()
@@ -406,7 +442,10 @@ def test_pages(folder, data, word, which):
 
 @fuzz
 @given(
-    changed([b"name\ttext\tsplit\na\tb\ttrain\na.png\tc\ttest\n", b"name\ttext\r\na\tb"], WORDS),
+    changed(
+        [b"name\ttext\tsplit\na\tb\ttrain\na.png\tc\ttest\n", b"name\ttext\r\na\tb", b'name,text\na,"b"\n'],
+        WORDS,
+    ),
     st.booleans(),
 )
 def test_tables(folder, data, as_text):

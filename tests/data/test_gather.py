@@ -82,7 +82,8 @@ def test_labels_out_of_range_are_named(mask_folder):
     Image.fromarray(labels).save(mask_folder / "masks/0.png")
     gathered = gather(Masks(path=str(mask_folder), classes=("a", "b", "c")), "label")
     assert str(gathered.faults.found[0]).endswith(
-        "images/0.png: label 9 is out of range, it must be [0, 3), or be named in data.ignore"
+        "images/0.png: label 9 is out of range, it must be [0, 3), or be named in data.ignore; "
+        "data.classes 9=NAME ... names other values"
     )
     assert not gather(
         Masks(path=str(mask_folder), classes=("a", "b", "c"), ignore=(9,)), "label"

@@ -189,6 +189,10 @@ def test_intensities_by_hand():
     narrow = np.array([[[10], [15], [20]]], np.uint8)
     assert Intensities(scale="sample").convert(narrow).flatten().tolist() == [0, 0.5, 1]
     assert Intensities(scale="sample").convert(narrow[:, :1]).flatten().tolist() == [0]
+    kinds = np.array([[[10, 1000], [20, 3000]]], np.int16)
+    assert Intensities(scale="channel").convert(kinds, colour=False).tolist() == [[[0, 0], [1, 1]]]
+    together = Intensities(scale="sample").convert(kinds, colour=False)
+    assert together.flatten().tolist() == pytest.approx([0, 990 / 2990, 10 / 2990, 1])
     with pytest.raises(ValueError, match="NaN or infinite"):
         Intensities().convert(np.array([[[np.nan]]]))
 
@@ -226,7 +230,7 @@ def test_what_has_no_white_is_not_converted():
     assert to_channels(wide, 1).tolist() == [[[2**32 - 1]]]
 
 
-@pytest.mark.parametrize("scale", ["type", "sample"])
+@pytest.mark.parametrize("scale", ["type", "sample", "channel"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize(("stored", "wanted"), [(2, 1), (4, 3), (4, 1), (3, 1)])
 def test_parts_of_an_image_are_as_the_whole(stored, wanted, dtype, scale, tmp_path):

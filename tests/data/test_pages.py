@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from ndrnn.data import BadFile
+from ndrnn.data.formats.cutting import cut_out
 from ndrnn.data.pipeline.gather import gather
-from ndrnn.data.readers.pages import Pages, cut_out
+from ndrnn.data.readers.pages import Pages
 
 PAGE = """<?xml version="1.0"?>
 <PcGts xmlns="http://schema.primaresearch.org/PAGE/gts/pagecontent/2019-07-15"><Page imageFilename="scans\\a.png">
@@ -182,7 +185,8 @@ def test_pages_that_were_measured_on_a_larger_image(page, tmp_path):
 )
 def test_pages_that_cannot_be_used_are_named_and_the_others_are_done(content, message, page, tmp_path):
     (tmp_path / "a.xml").write_text(content)
-    (tmp_path / "z.xml").write_text(page_file(line(text("good")), imageFilename="a.png"))
+    shutil.copy(tmp_path / "a.png", tmp_path / "z.png")
+    (tmp_path / "z.xml").write_text(page_file(line(text("good")), imageFilename="z.png"))
     source = Pages(path=str(tmp_path)).open()
     with pytest.raises(BadFile, match=message) as caught:
         source.read(0)

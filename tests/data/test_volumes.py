@@ -148,10 +148,16 @@ def test_a_shift_of_a_voxel_is_seen_and_rounding_is_not(tmp_path):
 
 def test_a_folder_of_two_orientations_is_told(tmp_path):
     pairs(tmp_path, image=np.eye(4), mask=np.eye(4), count=3)
-    assert gather(Masks(path=str(tmp_path)), "label").remarks == ()
+    stored = Masks(path=str(tmp_path), orientation="stored", classes=("a", "b"))
+    assert gather(stored, "label").remarks == ()
     pairs(tmp_path, image=LEFT, mask=LEFT)
-    found = gather(Masks(path=str(tmp_path)), "label")
+    found = gather(stored, "label")
     assert not found.faults.found
-    (remark,) = found.remarks
+    remark, sizes = found.remarks
     assert "the axes of the volumes point in 2 ways (3 RAS, 1 LAS; LAS: " in remark
     assert "imagesTr/3.nii" in remark
+    assert sizes == "voxels measure 1 x 1 x 1 to 2 x 1 x 1 mm; data.spacing brings them to one size"
+    assert gather(Masks(path=str(tmp_path), classes=("a", "b")), "label").remarks == (sizes,)
+    pairs(tmp_path, image=np.eye(4), mask=np.eye(4), mark=False)
+    *_, unstated = gather(Masks(path=str(tmp_path), classes=("a", "b"), spacing=(1.0,)), "label").remarks
+    assert unstated.startswith("1 volume does not say how the axes lie")

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from ..data.formats.direction import visual
+from ..data.formats.texts import called, shown
 from ..data.pipeline.gather import Gathered, gather
 from ..data.readers.source import Raw
 from ..registry import tasks
@@ -14,6 +16,11 @@ from ..tasks import Facts
 from ..tasks.decoding import frames_needed
 from .output import Output
 from .recipe import Recipe
+
+_MOST = 24  # labels that are listed for people
+_RAREST = 10
+"""Characters whose files are told."""
+_SHOWN = 200  # characters whose counts are printed; JSON has all
 
 
 def collect(
@@ -66,11 +73,21 @@ def summary(gathered: Gathered) -> dict[str, Any]:
             "points": int(extents.prod(1).sum()),
         }
     facts = gathered.facts
+    counts = sorted(gathered.characters.items(), key=lambda item: (-item[1][0], item[0]))
     return {
         "axes": facts.ndim,
         "channels": facts.channels,
         "classes": list(facts.classes),
         "alphabet": facts.alphabet,
+        "labels": [
+            {"label": label, "name": name, "points": points, "samples": samples}
+            for label, name, points, samples in _labels(gathered)
+        ],
+        "characters": {character: count for character, (count, _) in counts},
+        "rarest": [
+            {"character": character, "name": called(character), "count": count, "file": file}
+            for character, (count, file) in reversed(counts[-_RAREST:])
+        ],
         "splits": splits,
         "faults": [{"file": fault.file, "reason": fault.reason} for fault in gathered.faults.found],
         "remarks": list(gathered.remarks),
@@ -90,8 +107,40 @@ def tell(gathered: Gathered, out: Output) -> None:
     if found["classes"]:
         names = ", ".join(found["classes"][:20])
         out.say(f"{len(found['classes'])} classes: {names}{', ...' if len(found['classes']) > 20 else ''}")
+    if found["labels"]:
+        total = sum(entry["points"] for entry in found["labels"]) or 1
+        lines = [
+            (
+                str(entry["label"]),
+                entry["name"],
+                f"{entry['points']:,}",
+                f"{entry['points'] / total:.2%}",
+                f"{entry['samples']:,}",
+            )
+            for entry in found["labels"]
+        ]
+        out.table(lines[:_MOST], ("label", "name", "points", "share", "samples"))
+        if len(lines) > _MOST:
+            out.say(f"and {len(lines) - _MOST:,} more labels")
     if found["alphabet"]:
         out.say(f"{len(found['alphabet'])} characters: {found['alphabet']}")
+        counted = [f"{shown(character)} {count:,}" for character, count in found["characters"].items()]
+        out.say(f"  how often: {', '.join(counted[:_SHOWN])}{', ...' if len(counted) > _SHOWN else ''}")
+        rows = [
+            (shown(one["character"]), one["name"], f"{one['count']:,}", one["file"])
+            for one in found["rarest"]
+        ]
+        out.table(rows, ("rarest", "", "times", "first in"))
+
+
+def _labels(gathered: Gathered) -> list[tuple[int, str, int, int]]:
+    """Number, name, points and samples of each label that occurs, or that was named."""
+    if not gathered.labels:
+        return []
+    names = gathered.facts.classes
+    unnamed = all(name == str(number) for number, name in enumerate(names))
+    wanted = sorted(gathered.labels) if unnamed else range(len(names))
+    return [(label, names[label], *gathered.labels.get(label, (0, 0))) for label in wanted]
 
 
 def _refusal(recipe: Recipe) -> Callable[[Raw], str | None] | None:
@@ -108,12 +157,14 @@ def _alignable(recipe: Recipe) -> Callable[[Raw], str | None]:
     # how many frames there are does not depend on channels and alphabet
     task: Any = tasks.find(recipe.task).task(recipe.config, Facts(2, 1, alphabet="a"))
 
+    direction: Any = getattr(recipe.data, "direction", "")
+
     def refusal(raw: Raw) -> str | None:
         extent = raw.values.shape[:-1]
         if len(extent) != 2:
             return f"must have two axes, got {len(extent)}"
         frames = int(task.frames(torch.tensor([extent]))[0])
-        needed = frames_needed(raw.target)
+        needed = frames_needed(visual(raw.target, direction) if direction else raw.target)
         if frames >= needed:
             return None
         return (

@@ -5,20 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from ..data.faults import BadFile, Faults, naming, printable
 from ..data.formats import images, volumes
+from ..data.formats.cutting import Place, whole
+from ..data.formats.grid import Grid
 from ..data.formats.intensities import Intensities, Span
 from ..data.formats.storage import Folder, Storage, open_storage
-from ..data.readers.pages import SUFFIX, FoundPage, Pages, Scan, find_page
-from ..data.readers.pictures import PictureReader, decode, is_volume
+from ..data.readers.lines import Lines
+from ..data.readers.nnunet import NnUnet, cases
+from ..data.readers.pages import BELOW, SUFFIX, FoundPage, Pages, Scan, find_pages
+from ..data.readers.pairs import Masks
+from ..data.readers.pictures import Part, PictureReader, is_volume, picture
 from ..data.readers.source import Reader
 
-OVERLAY = ".overlay"
-"""What the name of an image with its labels laid over it has before its ending."""
+OVERLAY, INSTANCES, CONFIDENCE = ".overlay", ".instances", ".confidence"
+"""What the names of these results have before their ending: an image with its labels laid over it, a map of objects, and
+the probabilities of the labels."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +40,24 @@ class Input:
     """The page of which this is a line; ``name`` is its image then."""
     line: int = 0
     """The number of the line on its page."""
+    channels: tuple[str, ...] = ()
+    """Files that hold its further channels, where there are several."""
+    sheet: str = ""
+    """Of a line, where the results of its page go, as ``place``."""
 
     @property
     def path(self) -> Path:
         """The file itself, or the archive that holds it."""
-        return self.storage.path if self.storage.path.is_file() else self.storage.path / self.name
+        return self.paths[0]
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that it is read from, itself first: those of its further channels, a line's page; or the archive that
+        holds them."""
+        if self.storage.path.is_file():
+            return (self.storage.path,)
+        page = () if self.page is None else (self.page.name,)
+        return tuple(self.storage.path / name for name in (self.name, *self.channels, *page))
 
     @property
     def is_volume(self) -> bool:
@@ -54,34 +74,70 @@ class Input:
         return {"page": self.page.where, "image": image, **name, "number": self.line}
 
 
-class Loader:
-    """Reads files as the samples that a model was trained on were read."""
+class Loaded(NamedTuple):
+    """A file as a sample."""
 
-    def __init__(self, reader: Reader | None, channels: int, ndim: int) -> None:
+    values: np.ndarray
+    """(D1, ..., Dn, C)."""
+    data: bytes = b""
+    """Of the file; none for a line of a page."""
+    grid: Grid | None = None
+    """How the lattice of a volume's file became that of the values."""
+
+
+class Loader:
+    """Reads files as the samples that a model was trained on were read.
+
+    Args:
+        reader: that of the model's data.
+        channels, ndim: of its input.
+        places: whether :meth:`place` will be asked for.
+    """
+
+    def __init__(self, reader: Reader | None, channels: int, ndim: int, *, places: bool = False) -> None:
         self.reader = reader
         self.ndim = ndim
         self.intensities = (
             Intensities(channels) if reader is None else Intensities(channels, reader.scale, reader.invert)
         )
         self._page: tuple[FoundPage, Scan] | None = None  # the lines of a page follow each other
+        self.places = places and ndim == 2
+        self._places: dict[str, tuple[Place, tuple[float, float], tuple[int, int]]] = {}
 
-    def read(self, file: Input) -> tuple[np.ndarray, bytes]:
-        """The values (D1, ..., Dn, C) and the file's bytes, none for a line of a page.
+    def read(self, file: Input) -> Loaded:
+        """The file as a sample.
 
         Raises:
             BadFile: the file is damaged, or of another kind than the model's data.
         """
         with naming(file.where):
-            data = b""
+            data, grid, place, scales = b"", None, None, (1.0, 1.0)
             if file.page is not None:
-                values = self._line(file.page, file.line)
+                scan = self._scan(file.page)
+                values, place = file.page.cut(scan, file.line)
+                scales, size = file.page.scales(scan), (scan.pixels.shape[1], scan.pixels.shape[0])
             else:
-                data = file.storage.read(file.name)
-                stacked = isinstance(self.reader, PictureReader) and self.reader.stacked
-                values = decode(file.name, data, file.where, stacked=stacked)
+                names = (file.name, *file.channels)
+                parts = [Part(name, file.storage.read(name), file.storage.where(name)) for name in names]
+                data = parts[0].data
+                if isinstance(self.reader, PictureReader):
+                    values, grid = self.reader.picture(parts)
+                else:
+                    # how arrays lay in space is not known
+                    values, grid = picture(parts, orientation="RAS" if self.reader is None else "stored")
             if values.ndim - 1 != self.ndim:
                 raise BadFile(file.where, f"has {values.ndim - 1} axes, the model is for {self.ndim}")
-            return values if self.reader is None else self.reader.prepare(values), data
+            if self.places:
+                if place is None:
+                    place, size = whole(values.shape), (values.shape[1], values.shape[0])
+                turn = self.reader.turn(values.shape) if isinstance(self.reader, Lines) else 1
+                self._places[file.place] = place.turned(turn), scales, size
+            return Loaded(values if self.reader is None else self.reader.prepare(values), data, grid)
+
+    def place(self, file: Input) -> tuple[Place, tuple[float, float], tuple[int, int]]:
+        """Of a file of two axes that was read, once: where it lies on its image, pixels of a unit of the page's
+        description in x and y, and the image's size, width first."""
+        return self._places.pop(file.place)
 
     def features(self, values: np.ndarray, file: Input, span: Span | None = None) -> Tensor:
         """Features (D1, ..., Dn, C) float32; of a part of a sample with the ``span`` of the whole.
@@ -97,18 +153,20 @@ class Loader:
     def window(self, values: np.ndarray, file: Input) -> Callable[[tuple[slice, ...]], Tensor]:
         """Gives the features of parts, so that those of all points need not be in memory at once."""
         span = None
-        if self.intensities.scale == "sample":
+        if self.intensities.scale != "type":
             with naming(file.where):
                 span = self.intensities.span(values, colour=not file.is_volume)
         return lambda part: self.features(values[part], file, span)
 
-    def _line(self, page: FoundPage, number: int) -> np.ndarray:
+    def _scan(self, page: FoundPage) -> Scan:
         if self._page is None or self._page[0] is not page:
             self._page = page, page.scan()
-        return page.cut(self._page[1], number)
+        return self._page[1]
 
 
-def find(paths: Sequence[Path], reader: Reader | None = None, faults: Faults | None = None) -> list[Input]:
+def find(
+    paths: Sequence[Path], reader: Reader | None = None, faults: Faults | None = None, kind: str = ""
+) -> list[Input]:
     """The images and volumes that paths name: files, or all within folders and zip archives.
 
     For the ``reader`` of a model that learned from pages, the lines of the pages that PAGE and ALTO files describe, be
@@ -118,6 +176,8 @@ def find(paths: Sequence[Path], reader: Reader | None = None, faults: Faults | N
         paths: what is looked at.
         reader: that of the model's data.
         faults: gets what cannot be used, such as a page without a description; without it that is passed over.
+        kind: of the descriptions that count where a page has several, ``"page"`` or ``"alto"``; by default as the reader
+            says.
 
     Raises:
         FileNotFoundError: there is nothing at a path.
@@ -128,12 +188,18 @@ def find(paths: Sequence[Path], reader: Reader | None = None, faults: Faults | N
     for path in paths:
         single = path.exists() and not path.is_dir() and path.suffix.lower() != ".zip"
         if isinstance(reader, Pages):
-            found += _page_lines(_Near(path) if single else open_storage(path), faults)
+            chosen = kind or reader.description
+            found += _page_lines(_Near(path) if single else open_storage(path), faults, chosen)
+            continue
+        if isinstance(reader, NnUnet):
+            found += _cases(_Siblings(path) if single else open_storage(path), path, faults)
             continue
         storage = _One(path) if single else open_storage(path)
         for fault in storage.faults:
             faults.add(fault)
         names = storage.names if single else storage.under("", images.SUFFIXES + volumes.SUFFIXES)
+        if isinstance(reader, Masks) and not single:
+            names = reader.images_among(names)
         if not names:
             raise BadFile(str(path), "holds no images and no volumes")
         found += [Input(storage, name, storage.where(name), _stem(name)) for name in names]
@@ -147,17 +213,26 @@ class _One(Folder):
         self.names, self.path = [self.path.name], self.path.parent
 
 
+class _Siblings(Folder):
+    """A file with those beside it that hold other channels of its case."""
+
+    def _walk(self) -> None:
+        chosen, self.path = self.path, self.path.parent
+        if not chosen.exists():
+            raise FileNotFoundError(f"{chosen}: no such file")
+        names = [path.name for path in self.path.iterdir() if path.is_file()]
+        self.names = sorted(next(files for files in cases(names).values() if chosen.name in files))
+
+
 class _Near(Folder):
     """An image or a description of a page, with those files that may belong to it: in its folder, the one above, and
     those below that are called so."""
-
-    _BELOW = ("page", "alto")
 
     def _walk(self) -> None:
         self.chosen = self.path
         here = self.path.absolute().parent
         self.path = here.parent
-        for folder in (here.parent, here, *(here / name for name in self._BELOW)):
+        for folder in (here.parent, here, *(here / name for name in BELOW)):
             if folder.is_dir():
                 inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
                 self.names += [path.relative_to(self.path).as_posix() for path in inside if not path.is_dir()]
@@ -169,29 +244,38 @@ class _Near(Folder):
         return self.chosen.absolute().relative_to(self.path).as_posix()
 
 
-def _page_lines(storage: Storage, faults: Faults) -> Iterator[Input]:
+def _cases(storage: Storage, path: Path, faults: Faults) -> Iterator[Input]:
+    """The cases of a folder of nnU-Net's, with the channels of each together."""
+    for fault in storage.faults:
+        faults.add(fault)
+    names = storage.under("", images.SUFFIXES + volumes.SUFFIXES)
+    if not names:
+        raise BadFile(str(path), "holds no images and no volumes")
+    for key, (first, *others) in cases(names).items():
+        yield Input(storage, first, storage.where(first), key, channels=tuple(others))
+
+
+def _page_lines(storage: Storage, faults: Faults, kind: str) -> Iterator[Input]:
     """The lines of all pages of a storage, or of the one that was chosen of it."""
     for fault in storage.faults:
         faults.add(fault)
     only = storage.only if isinstance(storage, _Near) else None
     described: set[str] = set()
-    for name in storage.under("", (SUFFIX,)):
-        try:
-            page = find_page(storage, name)
-        except BadFile as fault:
+    for name, page in find_pages(storage, kind, only or ""):
+        if isinstance(page, BadFile):
             # what was not asked for may be damaged
             if only is None or name == only or PurePosixPath(name).stem == PurePosixPath(only).stem:
-                faults.add(fault)
+                faults.add(page)
                 described.add(_stem(name))
             continue
-        if page is None or only not in (None, name, page.image):
+        if only not in (None, name, page.image):
             continue
         described |= {name, page.image}
         stem = _stem(name if only is None else PurePosixPath(name).name)
         for number in range(len(page.layout.lines)):
             where = page.line_name(number)
             place = f"{stem}.{where.rpartition('#')[2].replace('/', '_')}"
-            yield Input(storage, page.image, where, place, page, number)
+            yield Input(storage, page.image, where, place, page, number, sheet=stem)
     for name in [only] if only is not None else storage.under("", images.SUFFIXES):
         if not {name, _stem(name)} & described:
             faults.add(BadFile(storage.where(name), f"no PAGE or ALTO file (*{SUFFIX}) describes its lines"))
@@ -210,6 +294,10 @@ def _placed(found: Sequence[Input]) -> Iterator[Input]:
         # of a.png and the map of a.overlay.png
         named = file.place if file.page else file.name
         choices = (file.place, named, *(f"{named}.{number}" for number in range(2, 2 * len(found) + 2)))
-        place = next(choice for choice in map(printable, choices) if not taken & {choice, choice + OVERLAY})
-        taken |= {place, place + OVERLAY}
+        place = next(choice for choice in map(printable, choices) if not taken & _results(choice))
+        taken |= _results(place)
         yield replace(file, place=place)
+
+
+def _results(place: str) -> set[str]:
+    return {place, *(place + what for what in (OVERLAY, INSTANCES, CONFIDENCE))}

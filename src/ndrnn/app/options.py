@@ -39,7 +39,8 @@ class Models:
 
 @dataclass(frozen=True)
 class Check:
-    """Read all data and name every file that cannot be used, and why; exit status 1 if there is one."""
+    """Read all data and name every file that cannot be used, and why; exit status 1 if there is one. Tells sizes, classes,
+    of masks the labels that occur, and of texts how often each character does and the files of the rarest."""
 
     strict: bool = False
     """Stop at the first file that cannot be used."""
@@ -107,8 +108,9 @@ class Evaluate:
 @dataclass(frozen=True)
 class Predict:
     """Use a trained model on files. MODEL is a run's folder or weights; INPUT an image, a volume, a folder or a zip
-    archive. Labels become PNG maps with a palette, or NIfTI volumes; of everything predictions.jsonl tells, a JSON
-    object a line: labels and their confidence, class and probabilities, text and confidence, or bits per pixel."""
+    archive; for a network that learned from pages also a PAGE or ALTO file beside its image. Labels become PNG maps with a
+    palette, or NIfTI and TIFF like the volume; of everything predictions.jsonl tells, a JSON object a line: labels and
+    their confidence, class and probabilities, text and confidence, or bits per pixel."""
 
     model: Annotated[Path, tyro.conf.Positional]
     """A run's folder, or weights (.safetensors)."""
@@ -116,8 +118,21 @@ class Predict:
     """Images, volumes, folders, zip archives."""
     out: Path | None = None
     """Folder for the results; without it the lines are printed, and maps cannot be had."""
+    format: Literal["jsonl", "page", "alto", "hocr", "txt"] = "jsonl"
+    """Also write the texts of each page, or of each image of a line: page and alto into a copy of its XML file of that kind,
+    or where it has none as a new one; hocr; txt, a line each. Needs --out."""
     overlay: bool = False
     """Also draw the labels over the images, as NAME.overlay.png."""
+    confidence: bool = False
+    """Also write the probability of each point's label: NAME.confidence.png of 16 bits, in which 65535 is 1; for volumes
+    NIfTI or TIFF of float32."""
+    instances: tuple[str, ...] = ()
+    """Classes whose objects are told apart and counted: NAME.instances.png of 16 bits numbers them, or NIfTI of int32 or
+    TIFF; instances.csv has a line for each, with area, centre, box and mean confidence."""
+    instances_apart: int = 0
+    """Divide objects that touch, by a watershed from middles at least so many points apart; 0: what touches is one."""
+    instances_smallest: int = 1
+    """Objects of fewer points are left out."""
     tile: int = 512
     """Label images with more than TILE x TILE points in tiles of about so many, so that memory stays bounded."""
     overlap: int = 64
@@ -134,13 +149,16 @@ class Predict:
     """Print nothing but one JSON object at the end."""
 
     def __post_init__(self) -> None:
-        for name in ("tile", "batch_size"):
+        for name in ("tile", "batch_size", "instances_smallest"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not self.inputs:
             raise ValueError("INPUT must name at least one image, volume, folder or zip archive, got none")
-        if self.overlap < 0:
-            raise ValueError(f"overlap must not be negative, got {self.overlap}")
+        for name in ("overlap", "instances_apart"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.format != "jsonl" and self.out is None:
+            raise ValueError(f"--format {self.format} needs --out, a folder for the files")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, make_dataclass, replace
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -35,6 +35,9 @@ from . import plugins, toml
 
 FILE = "config.toml"
 """A run's own recipe in its folder."""
+
+EARLIER = {"orientation": "stored"}
+"""How data were read before version 0.2, where the default is another now."""
 
 Arguments = TypeVar("Arguments")
 
@@ -123,13 +126,13 @@ def parse(
         table.setdefault("data", {"format": "masks"})
     recipe = _make(table, prog if source is None else str(source))
     flat = tyro.conf.arg(name="")
-    fields: list[tuple[str, Any, Any]] = [
+    parts: list[tuple[str, Any, Any]] = [
         ("arguments", Annotated[arguments, flat], field(default_factory=arguments)),
         ("data", type(recipe.data), field(default=recipe.data)),
     ]
     if not data_only:
-        fields.insert(1, ("config", Annotated[type(recipe.config), flat], field(default=recipe.config)))
-    combined = make_dataclass("Command", fields, frozen=True)
+        parts.insert(1, ("config", Annotated[type(recipe.config), flat], field(default=recipe.config)))
+    combined = make_dataclass("Command", parts, frozen=True)
     note = (
         "\n\nUsage: RECIPE.toml or RUN first, then options; --task {label,classify,transcribe,density}, "
         f"--data.format NAME and --plugin MODULE decide which options there are. {plugins.NOTE}"
@@ -157,12 +160,23 @@ def _table(path: Path) -> dict[str, Any]:
     if file.exists() and not (file.is_file() or file.is_dir()):
         raise ValueError(f"{file}: is no plain file")  # a pipe would never end
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         hint = f" (a run's folder holds {FILE})" if path.is_dir() else ""
         raise FileNotFoundError(f"{file}: no such recipe{hint}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: not TOML ({error})") from error
+    if path.is_dir():
+        _complete(table.get("data"))
+    return table
+
+
+def _complete(data: Any) -> None:
+    """Say of the data of a run what it was before there was a choice; a run says all that there was to choose."""
+    if isinstance(data, dict) and data.get("format") in readers:
+        known = {field.name for field in fields(readers.find(data["format"]))}
+        for key in EARLIER.keys() & known:
+            data.setdefault(key, EARLIER[key])
 
 
 def _but_for_seed(config: Any) -> Any:

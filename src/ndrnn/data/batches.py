@@ -30,9 +30,11 @@ class Facts:
     classes: tuple[str, ...] = ()
     """Names of the labels or classes, in the order of their numbers; empty for other tasks."""
     alphabet: str = ""
-    """The characters of all transcripts, each once; empty for other tasks."""
+    """The characters of all transcripts as they stand on the images, each once; empty for other tasks."""
     levels: int = 256
     """Values that a feature can have, for densities: 256 of 8 bits, 65536 of 16; 0: it is continuous."""
+    direction: Literal["", "auto", "ltr", "rtl"] = ""
+    """From where to where lines of text run: auto, as most letters of each do; empty: texts are taken as they stand."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))  # JSON has only lists
@@ -44,6 +46,8 @@ class Facts:
             raise ValueError(f"levels must be 0 or an int of at least 2, got {self.levels!r}")
         if len(set(self.alphabet)) != len(self.alphabet):
             raise ValueError(f"alphabet must name each character once, got {self.alphabet!r}")
+        if self.direction not in ("", "auto", "ltr", "rtl"):
+            raise ValueError(f"direction must be auto, ltr, rtl or nothing, got {self.direction!r}")
         if len(set(self.classes)) != len(self.classes):
             raise ValueError(f"classes must have different names, got {self.classes!r}")
 

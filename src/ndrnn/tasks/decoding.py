@@ -95,6 +95,44 @@ def beam_search(
     return [Decoded(prefixes[index], float(total[index])) for index in _largest(total, count)]
 
 
+def aligned(log_probs: Tensor, labels: Labelling) -> list[tuple[int, int]]:
+    """The frames, first and last + 1, in which each label stands on the most probable path that gives the labelling.
+
+    Args:
+        log_probs: (T, L).
+
+    Raises:
+        ValueError: no path of T frames gives the labelling.
+    """
+    frames = log_probs.detach().cpu().double().numpy()
+    if not labels:
+        return []
+    if frames_needed(labels) > len(frames):
+        raise ValueError(f"{len(labels)} labels need {frames_needed(labels)} frames, got {len(frames)}")
+    states = np.zeros(2 * len(labels) + 1, dtype=int)  # blanks around the labels
+    states[1::2] = labels
+    # from the label before the last blank a path may leap to the next label, unless both are equal
+    leaps = np.zeros(len(states), dtype=bool)
+    leaps[3::2] = states[3::2] != states[1:-2:2]
+    score = np.full(len(states), -np.inf)
+    score[:2] = frames[0, states[:2]]
+    came = np.zeros((len(frames), len(states)), dtype=np.int8)
+    for time in range(1, len(frames)):
+        choices = np.full((3, len(states)), -np.inf)
+        choices[0] = score
+        choices[1, 1:] = score[:-1]
+        choices[2, leaps] = score[np.flatnonzero(leaps) - 2]
+        came[time] = choices.argmax(0)
+        score = choices.max(0) + frames[time, states]
+    state = len(states) - (1 if score[-1] >= score[-2] else 2)
+    spans = [(0, 0)] * len(labels)
+    for time in range(len(frames) - 1, -1, -1):
+        if state % 2:
+            spans[state // 2] = time, spans[state // 2][1] or time + 1
+        state -= int(came[time, state])
+    return spans
+
+
 def collapsed(path: Sequence[int]) -> Labelling:
     """The labelling of a path: repeats merged, then blanks removed."""
     return tuple(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import nan
 from typing import Any, NamedTuple
 
 import torch
@@ -11,11 +12,13 @@ from torch import Tensor
 from torchmetrics.text import CharErrorRate, WordErrorRate
 
 from ..data.batches import Facts, TranscribeBatch
+from ..data.formats.direction import logical, visual
+from ..data.reading import Word, mean_confidence, words_of
 from ..learn.task import Task
 from ..nn.hierarchy import Hierarchy
 from ..nn.networks import LineReader
 from .configuration import Transcribe
-from .decoding import BLANK, Labelling, beam_search, frames_needed, greedy
+from .decoding import BLANK, Labelling, aligned, beam_search, frames_needed, greedy
 
 
 class Transcribed(NamedTuple):
@@ -24,8 +27,15 @@ class Transcribed(NamedTuple):
     name: str
     """Where the sample comes from."""
     text: str
+    """In the order of reading."""
     confidence: float
-    """The probability of this text, in the eyes of the network."""
+    """The geometric mean of the confidences of its characters; of an empty text, that of the blank in all frames."""
+    log_probability: float = 0.0
+    """Of this whole text in the eyes of the network, summed over all paths, in nats; the longer a text the lower it is."""
+    characters: tuple[float, ...] = ()
+    """The confidence in each character of the text: the highest probability that the network gives to it in any of the
+    frames in which it stands on the most probable path of this text. What may be missing between them does not count."""
+    words: tuple[Word, ...] = ()
 
 
 class TranscribeTask(Task):
@@ -47,8 +57,8 @@ class TranscribeTask(Task):
         with torch.device("cpu"):  # their sums have memory also where the weights have none yet
             self.cer, self.wer = CharErrorRate(), WordErrorRate()
         self.scorer: Callable[[str], Sequence[float]] | None = None
-        """A language model for beam search: from the text so far to log-weights of its end and of each next character,
-        in the order of the alphabet."""
+        """A language model for beam search: from the text so far, as it stands on the image from left to right,
+        to log-weights of its end and of each next character, in the order of the alphabet."""
         self._numbers = {character: number for number, character in enumerate(facts.alphabet, start=1)}
 
     def make_model(self) -> Any:
@@ -60,19 +70,27 @@ class TranscribeTask(Task):
         return self.model.output_sizes(sizes)[:, 0]
 
     def encode(self, text: str, name: str = "text") -> Labelling:
-        """The labels of a text.
+        """The labels of a text, in the order of the image, from left to right.
 
         Raises:
             ValueError: a character is not in the alphabet.
         """
+        if self.facts.direction:
+            text = visual(text, self.facts.direction)
         strange = sorted(set(text) - self._numbers.keys())
         if strange:
             raise ValueError(f"{name}: {''.join(strange)!r} is not in the alphabet {self.facts.alphabet!r}")
         return tuple(self._numbers[character] for character in text)
 
     def decode(self, labels: Labelling) -> str:
-        """The text of labels."""
+        """The text of labels, in the order of reading."""
+        return self._in_order(self._spelled(labels))[0]
+
+    def _spelled(self, labels: Labelling) -> str:
         return "".join(self.facts.alphabet[label - 1] for label in labels)
+
+    def _in_order(self, seen: str) -> tuple[str, Sequence[int]]:
+        return logical(seen, self.facts.direction) if self.facts.direction else (seen, range(len(seen)))
 
     def augmented(self, batch: TranscribeBatch) -> TranscribeBatch:
         x, _ = self.settings.augment(batch.x, batch.sizes)
@@ -103,7 +121,7 @@ class TranscribeTask(Task):
     def check(self, batch: TranscribeBatch) -> None:
         log_probs, frames = self._log_probs(batch)
         self.watch(log_probs, batch)
-        texts = [text for text, _ in self._read(log_probs, frames)]
+        texts = [self.decode(labels) for labels, _ in self._labellings(log_probs, frames)]
         self.cer.update(texts, list(batch.target))
         self.wer.update(texts, list(batch.target))
 
@@ -117,8 +135,8 @@ class TranscribeTask(Task):
         """The text of each sample; its ``target`` is not looked at."""
         names = batch.names or ("",) * len(batch.x)
         with torch.no_grad():
-            read = self._read(*self._log_probs(batch))
-        return [Transcribed(name, *found) for name, found in zip(names, read, strict=True)]
+            found = self._labellings(*self._log_probs(batch))
+        return [self._transcribed(name, *one) for name, one in zip(names, found, strict=True)]
 
     def _log_probs(self, batch: TranscribeBatch) -> tuple[Tensor, Tensor]:
         """(N, T, L) in nats, and the frames (N,) of each sample."""
@@ -128,20 +146,24 @@ class TranscribeTask(Task):
         )
         return self.model(x, batch.sizes).log_softmax(-1), self.frames(sizes).cpu()
 
-    def _read(self, log_probs: Tensor, frames: Tensor) -> list[tuple[str, float]]:
-        return [
-            self._read_one(sample[:available].cpu())
-            for sample, available in zip(log_probs, frames.tolist(), strict=True)
+    def _labellings(self, log_probs: Tensor, frames: Tensor) -> list[tuple[Labelling, Tensor]]:
+        """The labels that are read in each sample, and its frames (T, L)."""
+        samples = [
+            sample[:available].cpu() for sample, available in zip(log_probs, frames.tolist(), strict=True)
         ]
+        return [(self._labels(sample), sample) for sample in samples]
 
-    def _read_one(self, log_probs: Tensor) -> tuple[str, float]:
+    def _labels(self, log_probs: Tensor) -> Labelling:
         if not len(log_probs):
-            return "", 1.0
+            return ()
         if self.settings.beam:
-            scorer = None if self.scorer is None else lambda labels: self.scorer(self.decode(labels))  # type: ignore[misc]
-            labels = beam_search(log_probs, self.settings.beam, scorer=scorer)[0].labels
-        else:
-            labels = greedy(log_probs).labels
+            scorer = None if self.scorer is None else lambda labels: self.scorer(self._spelled(labels))  # type: ignore[misc]
+            return beam_search(log_probs, self.settings.beam, scorer=scorer)[0].labels
+        return greedy(log_probs).labels
+
+    def _transcribed(self, name: str, labels: Labelling, log_probs: Tensor) -> Transcribed:
+        if not len(log_probs):
+            return Transcribed(name, "", 1.0)
         loss = F.ctc_loss(
             log_probs.unsqueeze(1),
             torch.tensor([labels], dtype=torch.long),
@@ -150,4 +172,17 @@ class TranscribeTask(Task):
             BLANK,
             reduction="sum",
         )
-        return self.decode(labels), float((-loss).exp())
+        if not labels:
+            return Transcribed(name, "", float(log_probs[:, BLANK].mean().exp()), -float(loss))
+        if not bool(log_probs.isfinite().any(-1).all()):  # the caller says which file it is
+            return Transcribed(name, self.decode(labels), nan, nan)
+        spans = aligned(log_probs, labels)
+        sure = [
+            float(log_probs[first:last, label].max().exp())
+            for label, (first, last) in zip(labels, spans, strict=True)
+        ]
+        text, order = self._in_order(self._spelled(labels))
+        confidences = tuple(sure[place] for place in order)
+        places = [tuple(frame / len(log_probs) for frame in spans[place]) for place in order]
+        words = words_of(text, confidences, places)  # type: ignore[arg-type]
+        return Transcribed(name, text, mean_confidence(confidences), -float(loss), confidences, words)

@@ -40,7 +40,7 @@ def run(options: Inpaint) -> int:
     Outputs(force=options.force, originals=originals).claim(options.out)
     loader = Loader(reader, task.facts.channels, task.facts.ndim)
     (file,), (hidden,) = find([options.image]), find([options.mask])
-    values, data = loader.read(file)
+    values, data, _ = loader.read(file)
     picture = images.decode(data, file.where)
     _check_colour(picture, task.facts.channels, file.where)
     mask = images.decode_mask(hidden.storage.read(hidden.name), hidden.where) != 0

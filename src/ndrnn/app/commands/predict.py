@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from math import isfinite, prod
 from pathlib import Path
@@ -16,8 +16,6 @@ from torch import Tensor
 
 from ...data.batches import ClassifyBatch, DensityBatch, LabelBatch, TranscribeBatch
 from ...data.faults import BadFile, Faults
-from ...data.formats import volumes
-from ...data.formats.labelmaps import write_map, write_overlay
 from ...data.pipeline.grouping import group_by_size
 from ...data.pipeline.samples import pad
 from ...density.use.growth import AT_LIMIT
@@ -25,11 +23,13 @@ from ...learn.task import NOT_FINITE
 from ...nn.tiled import tiles
 from ...tasks.density import NOT_FINITE as NO_DENSITY
 from ...tasks.use import use_of
-from ..inputs import OVERLAY, Input, Loader, find
+from ..inputs import Input, Loaded, Loader, find
+from ..labelled import TABLE, Labelling, refuse_others
 from ..options import Predict
 from ..output import Output
 from ..outputs import Outputs
 from ..trained import load
+from ..transcripts import Transcripts
 
 LINES = "predictions.jsonl"
 """The table of all predictions, a JSON object a line, in the order of the files."""
@@ -41,16 +41,22 @@ def run(options: Predict) -> int:
     task, reader, _ = load(options.model)
     task.to(options.device)
     purpose = use_of(task).purpose
+    refuse_others(options, purpose)
     if purpose == "label" and options.out is None:
         raise ValueError("--out must name a folder for the label maps, got none")
+    if options.format != "jsonl" and purpose != "transcribe":
+        raise ValueError(f"--format {options.format} is for networks that read, got one that does {purpose}")
     faults = Faults(options.strict)
-    files = find(options.inputs, reader, faults)
+    kind = options.format if options.format in ("page", "alto") else ""
+    files = find(options.inputs, reader, faults, kind)
     count = len(files) + len(faults)
-    use = _Use(task, purpose, Loader(reader, task.facts.channels, task.facts.ndim), options)
+    loader = Loader(reader, task.facts.channels, task.facts.ndim, places=purpose == "transcribe")
+    use = _Use(task, purpose, loader, options)
     usable = use.claim(files, faults)
     done = 0
-    with out.others(), _lines(options.out) as lines:
+    with out.others(), _lines(options.out) as lines, use.objects():
         for file, result in use.results(out.progress(usable, "reading", len(usable)), faults):
+            use.reached(file, faults)
             if result.get("memory_at_limit"):
                 out.warn(f"{file.where}: {AT_LIMIT}")
             told = {"file": file.where, **file.described, **result}
@@ -60,11 +66,16 @@ def run(options: Predict) -> int:
             else:
                 lines.write(line + "\n")
                 lines.flush()
+            use.tell(file)
             done += 1
+        use.reached(None, faults)
     for fault in faults.found:
         out.warn(f"left out: {fault}")
     if options.out is not None:
         out.say(f"{done:,} of {count:,} files; results are in {options.out}")
+    if options.instances:
+        counts = ", ".join(f"{number:,} {name}" for name, number in use.counts.items())
+        out.say(f"objects: {counts}; each is a line of {options.out}/{TABLE}")
     if faults:
         out.warn(f"{len(faults):,} of {count:,} files could not be used")
     out.result(
@@ -73,6 +84,7 @@ def run(options: Predict) -> int:
             "predicted": done,
             "left_out": [{"file": fault.file, "reason": fault.reason} for fault in faults.found],
             "out": None if options.out is None else str(options.out),
+            **({"instances": use.counts} if options.instances else {}),
         }
     )
     return 1 if faults else 0
@@ -95,7 +107,9 @@ class _Use:
         self.purpose = purpose
         self.loader = loader
         self.options = options
-        self.describe: Callable[[Input, Any, np.ndarray, bytes], dict[str, Any]] = {
+        self._labelling = Labelling(task.facts, options) if purpose == "label" else None
+        self._transcripts = Transcripts(options.format, options.out, loader)
+        self.describe: Callable[[Input, Any, Loaded], dict[str, Any]] = {
             "label": self._label,
             "classify": self._classify,
             "transcribe": self._transcribe,
@@ -110,40 +124,66 @@ class _Use:
         """
         if self.options.out is None:
             return list(files)
-        originals = [self.options.model, *(file.path for file in files)]
+        originals = {self.options.model, *(path for file in files for path in file.paths)}
         outputs = Outputs(force=self.options.force, originals=originals, folder=self.options.out)
         outputs.claim(self.options.out / LINES)
+        if self.options.instances:
+            outputs.claim(self.options.out / TABLE)
         usable = []
         for file in files:
             try:
-                for path in self._paths(file) if self.purpose == "label" else ():
-                    outputs.claim(path, file.where)
+                if self._labelling is not None:
+                    self._labelling.claim(file, outputs)
+                if self.purpose == "transcribe":
+                    self._transcripts.claim(outputs, file)
                 usable.append(file)
             except BadFile as fault:
                 faults.add(fault)
         return usable
 
-    def _paths(self, file: Input) -> tuple[Path, ...]:
-        """Where the labels of a file go, and the picture with them laid over it where there is one."""
-        assert self.options.out is not None  # run() has seen to it
-        if self.task.facts.ndim == 3:
-            return (self.options.out / f"{file.place}.nii.gz",)
-        overlay = self.options.out / f"{file.place}{OVERLAY}.png"
-        return (self.options.out / f"{file.place}.png", *([overlay] if self.options.overlay else []))
+    @property
+    def counts(self) -> dict[str, int]:
+        """The objects of each class that were found."""
+        found = self._labelling.counts if self._labelling is not None else {}
+        return {name: found.get(name, 0) for name in self.options.instances}
+
+    @contextmanager
+    def objects(self) -> Iterator[None]:
+        """Within the block, objects can be told."""
+        if self._labelling is None:
+            yield
+            return
+        self._labelling.open()
+        try:
+            yield
+        finally:
+            self._labelling.close()
+
+    def tell(self, file: Input) -> None:
+        """Write down the objects of a file."""
+        if self._labelling is not None:
+            self._labelling.tell(file)
+
+    def reached(self, file: Input | None, faults: Faults) -> None:
+        """Write the pages before this file, or with None all; what cannot be written goes to ``faults``."""
+        try:
+            self._transcripts.reached(file)
+        except BadFile as fault:
+            faults.add(fault)
 
     def results(self, files: Iterable[Input], faults: Faults) -> Iterator[tuple[Input, dict[str, Any]]]:
         """Each file with what to tell of it, in order; files that cannot be used go to ``faults``."""
         stream = iter(files)
         while chunk := list(islice(stream, 4 * self.options.batch_size)):
             found: dict[int, dict[str, Any]] = {}
-            small: list[tuple[int, np.ndarray, bytes]] = []
+            small: list[tuple[int, Loaded]] = []
             for index, file in enumerate(chunk):
                 try:
-                    values, data = self.loader.read(file)
-                    if prod(values.shape[:-1]) <= self.options.tile**2:
-                        small.append((index, values, data))
+                    loaded = self.loader.read(file)
+                    if prod(loaded.values.shape[:-1]) <= self.options.tile**2:
+                        small.append((index, loaded))
                     else:
-                        found[index] = self._large(file, values, data)
+                        found[index] = self._large(file, loaded)
                 except BadFile as fault:
                     faults.add(fault)
             self._together(chunk, small, found, faults)
@@ -153,33 +193,33 @@ class _Use:
     def _together(
         self,
         chunk: Sequence[Input],
-        small: Sequence[tuple[int, np.ndarray, bytes]],
+        small: Sequence[tuple[int, Loaded]],
         found: dict[int, dict[str, Any]],
         faults: Faults,
     ) -> None:
         ready = []
-        for index, values, data in small:
+        for index, loaded in small:
             try:
-                ready.append((index, values, data, self.loader.features(values, chunk[index])))
+                ready.append((index, loaded, self.loader.features(loaded.values, chunk[index])))
             except BadFile as fault:
                 faults.add(fault)
         for batch in group_by_size([x.shape[:-1] for *_, x in ready], self.options.batch_size):
             members = [ready[position] for position in batch]
-            for (index, values, data, _), one in zip(
-                members, self._predict([x for *_, x in members]), strict=True
-            ):
+            for (index, loaded, _), one in zip(members, self._predict([x for *_, x in members]), strict=True):
                 try:
-                    found[index] = self.describe(chunk[index], one, values, data)
+                    found[index] = self.describe(chunk[index], one, loaded)
                 except BadFile as fault:
                     faults.add(fault)
 
-    def _large(self, file: Input, values: np.ndarray, data: bytes) -> dict[str, Any]:
-        if self.purpose != "label":
+    def _large(self, file: Input, loaded: Loaded) -> dict[str, Any]:
+        values = loaded.values
+        if self._labelling is None:
             (one,) = self._predict([self.loader.features(values, file)])
-            return self.describe(file, one, values, data)
+            return self.describe(file, one, loaded)
         lattice = values.shape[:-1]
         kind = np.uint8 if len(self.task.facts.classes) <= 256 else np.uint16
         labels, sure = np.zeros(lattice, kind), 0.0
+        each = np.zeros(lattice, np.float32) if self._labelling.whole_confidence else None
         window = self.loader.window(values, file)
         with torch.no_grad():
             for place, scores in tiles(
@@ -192,7 +232,11 @@ class _Use:
                 confidence, best = scores[0].softmax(-1).max(-1)
                 labels[place] = best.cpu().numpy()
                 sure += float(confidence.sum())
-        return self._write(file, labels, sure / labels.size, values, data)
+                if each is not None:
+                    each[place] = confidence.cpu().numpy()
+        mean = sure / labels.size
+        _check_finite(file, mean)
+        return self._labelling.write(file, labels, mean, each, loaded)
 
     def _predict(self, xs: Sequence[Tensor]) -> list[Any]:
         x, sizes = pad(xs, self.task.facts.ndim)
@@ -207,34 +251,13 @@ class _Use:
             return self.task.predict_step(TranscribeBatch(x, ("",) * count, sizes))
         return self.task.predict_step(DensityBatch(x, sizes))
 
-    def _label(self, file: Input, one: Any, values: np.ndarray, data: bytes) -> dict[str, Any]:
-        return self._write(file, one.labels.numpy(), float(one.confidence.mean()), values, data)
+    def _label(self, file: Input, one: Any, loaded: Loaded) -> dict[str, Any]:
+        assert self._labelling is not None
+        mean = float(one.confidence.mean())
+        _check_finite(file, mean)
+        return self._labelling.write(file, one.labels.numpy(), mean, one.confidence.numpy(), loaded)
 
-    def _write(
-        self, file: Input, labels: np.ndarray, confidence: float, values: np.ndarray, data: bytes
-    ) -> dict[str, Any]:
-        _check_finite(file, confidence)
-        path, *overlay = self._paths(file)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        classes = self.task.facts.classes
-        if labels.ndim == 3:
-            volumes.write(labels, path, volumes.affine(data) if file.is_volume else None)
-        else:
-            write_map(labels, path, len(classes))
-            if overlay:
-                write_overlay(values, labels, overlay[0], len(classes))
-        # in parts: bincount makes eight bytes of every label
-        parts = np.array_split(labels.reshape(-1), labels.size // 2**20 + 1)
-        counts = np.sum([np.bincount(part, minlength=len(classes)) for part in parts], axis=0)
-        return {
-            "labels": str(path),
-            "confidence": round(confidence, 4),
-            "shares": {
-                name: round(int(count) / labels.size, 6) for name, count in zip(classes, counts, strict=True)
-            },
-        }
-
-    def _classify(self, file: Input, one: Any, values: np.ndarray, data: bytes) -> dict[str, Any]:
+    def _classify(self, file: Input, one: Any, loaded: Loaded) -> dict[str, Any]:
         classes = self.task.facts.classes
         probabilities = one.probabilities.tolist()
         _check_finite(file, *probabilities)
@@ -246,11 +269,11 @@ class _Use:
             },
         }
 
-    def _transcribe(self, file: Input, one: Any, values: np.ndarray, data: bytes) -> dict[str, Any]:
+    def _transcribe(self, file: Input, one: Any, loaded: Loaded) -> dict[str, Any]:
         _check_finite(file, float(one.confidence))
-        return {"text": one.text, "confidence": round(float(one.confidence), 4)}
+        return self._transcripts.read(file, one)
 
-    def _density(self, file: Input, one: Any, values: np.ndarray, data: bytes) -> dict[str, Any]:
+    def _density(self, file: Input, one: Any, loaded: Loaded) -> dict[str, Any]:
         if not bool(one.bits.isfinite().all()):
             raise BadFile(file.where, NO_DENSITY)
         told: dict[str, Any] = {"bits_per_pixel": round(float(one.bits_per_pixel), 4)}

@@ -46,19 +46,24 @@ def decode_turned(data: bytes, file: str = "image") -> tuple[np.ndarray, int]:
         return values, pictures.turn
 
 
-def decode_mask(data: bytes, file: str = "mask", *, stacked: bool = False) -> np.ndarray:
+def decode_mask(
+    data: bytes, file: str = "mask", *, stacked: bool = False, colours: bool = False
+) -> np.ndarray:
     """The labels of an image's pixels, (H, W) int64: grey levels, or the entries of a palette as numbers.
 
     Grey levels are the numbers that the file holds, also where the lowest of them is white. With one bit, which is
     black and white alone, white is 1 whatever the file holds.
 
-    The mask is turned as its EXIF data say, and ``stacked`` as with :func:`decode`.
+    The mask is turned as its EXIF data say, and ``stacked`` as with :func:`decode`. With ``colours`` the numbers are
+    those of colours of 8 bits, red * 65536 + green * 256 + blue, be they stored as such, in a palette, or grey.
 
     Raises:
-        BadFile: the bytes are no whole image, one in colour, whose labels are not known, or several pictures.
+        BadFile: the bytes are no whole image, one in colour, whose labels are not known, or several pictures; with
+            ``colours`` also one with more than 8 bits a value, or with transparent points.
     """
     with opened(data, file) as pictures:
-        return _stacked(pictures, lambda index: _labels(pictures, index, file), file, stacked)
+        read = _colours if colours else _labels
+        return _stacked(pictures, lambda index: read(pictures, index, file), file, stacked)
 
 
 def resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -151,7 +156,8 @@ def _labels(pictures: Pictures, index: int, file: str) -> np.ndarray:
         grey = array[..., : 1 if image.mode == "LA" else 3]
         if not (grey == grey[..., :1]).all():
             raise BadFile(
-                file, f"a mask must hold labels as grey levels or palette entries, got {image.mode}"
+                file,
+                f"a mask must hold labels as grey levels or palette entries, got {image.mode}{_told(array)}",
             )
         if pictures.sixteen:
             raise BadFile(
@@ -169,6 +175,32 @@ def _labels(pictures: Pictures, index: int, file: str) -> np.ndarray:
         highest, full = pictures.stretched
         labels = (labels * highest + full // 2) // full
     return upright(labels, orientation(image))
+
+
+def _colours(pictures: Pictures, index: int, file: str) -> np.ndarray:
+    image = pictures.load(index)
+    if image.mode in (*_GREYS, "F") or pictures.sixteen:
+        raise BadFile(file, f"colours of masks have 8 bits, got {image.mode} of more")
+    plain = _plain(image)
+    array = np.asarray(plain)
+    if plain.mode in ("LA", "RGBA"):
+        if (array[..., -1] < 255).any():
+            raise BadFile(file, "has transparent points, of which a mask's colour is not clear")
+        array = array[..., :-1]
+    parts = (array if array.ndim == 3 else array[..., None]).astype(np.int64)
+    red, green, blue = (parts[..., min(place, parts.shape[-1] - 1)] for place in range(3))
+    return upright(red << 16 | green << 8 | blue, orientation(image))
+
+
+def _told(array: np.ndarray) -> str:
+    """What to write into data.classes for the colours of a mask, if they are few."""
+    if array.shape[-1] < 3 or array.dtype != np.uint8:
+        return ""
+    red, green, blue = (array[..., place].astype(np.int64) for place in range(3))
+    found = np.flatnonzero(np.bincount((red << 16 | green << 8 | blue).reshape(-1)))
+    words = " ".join(f"'#{number:06x}=NAME'" for number in found[:8])
+    more = " ..." if len(found) > 8 else ""
+    return f" of {len(found):,} colours; data.classes {words}{more} says which labels they are"
 
 
 def _sixteen(array: np.ndarray, file: str) -> np.ndarray:

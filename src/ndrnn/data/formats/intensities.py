@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,8 +11,8 @@ from torch import Tensor
 
 from .channels import to_channels
 
-Span = tuple[float, float]
-"""The lowest and the highest value of a sample."""
+Span = tuple[np.ndarray, np.ndarray]
+"""The lowest and the highest value of a sample (1,), or of each of its channels (C,), float64."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +21,10 @@ class Intensities:
 
     channels: int = 0
     """Channels of a point: 1 grey, 2 grey and alpha, 3 colour, 4 colour and alpha; 0: as in the first file."""
-    scale: Literal["type", "sample"] = "type"
+    scale: Literal["type", "sample", "channel"] = "type"
     """0 to 1 is from 0 to the largest value of the file's integer type, of 8 or 16 bits, so that negative values of a
-    signed type stay negative (floating-point values stay as they are); or the range of each sample."""
+    signed type stay negative (floating-point values stay as they are); or the range of each sample, or of each of its
+    channels."""
     invert: bool = False
     """Whether dark becomes 1, as for ink on paper."""
 
@@ -42,12 +42,17 @@ class Intensities:
                 range tells nothing of its values.
         """
         values = self._arranged(stored, colour)
-        if self.scale == "sample":
-            low, high = span or self.span(stored, colour=colour)
-            if high - low == math.inf:
-                raise ValueError(f"has values from {low:g} to {high:g}, a range that is no number")
-            kind = values.dtype.type
-            values = ((values - kind(low)) / kind(high - low if high > low else 1)).astype(np.float32)
+        if self.scale != "type":
+            low, high = self.span(stored, colour=colour) if span is None else span
+            with np.errstate(over="ignore"):
+                extent = high - low
+            if np.isinf(extent).any():
+                raise ValueError(
+                    f"has values from {low.min():g} to {high.max():g}, a range that is no number"
+                )
+            kind = values.dtype
+            extent = np.where(extent > 0, extent, 1).astype(kind)
+            values = ((values - low.astype(kind)) / extent).astype(np.float32)
         elif stored.dtype.kind in "iu":
             if stored.dtype.itemsize > 2:
                 raise ValueError(
@@ -61,21 +66,23 @@ class Intensities:
         """How many values from 0 to 1 the features of a sample can have: as many as its integer type, of a signed one
         those that are not negative; 0 for floating-point values.
 
-        Values that are scaled to the range of their sample count as 256: their steps differ from sample to sample.
+        Values that are scaled to the range of their sample or channel count as 256: their steps differ from sample to sample.
         """
-        if self.scale == "sample":
+        if self.scale != "type":
             return 256
         if stored.dtype.kind == "b":
             return 2
         return int(np.iinfo(stored.dtype).max) + 1 if stored.dtype.kind in "iu" else 0
 
     def span(self, stored: np.ndarray, *, colour: bool = True) -> Span:
-        """The range of a sample's values, found piece by piece, as large ones need it."""
-        low, high = math.inf, -math.inf
+        """The range of a sample's values, or of each of its channels', found piece by piece, as large ones need it."""
+        low, high = np.array([np.inf]), np.array([-np.inf])
         for row in stored:
             values = self._arranged(row, colour)
-            low, high = min(low, float(values.min())), max(high, float(values.max()))
-        return low, high
+            axes = tuple(range(values.ndim - (self.scale == "channel")))
+            low = np.minimum(low, values.min(axes, initial=np.inf))
+            high = np.maximum(high, values.max(axes, initial=-np.inf))
+        return low.astype(np.float64), high.astype(np.float64)
 
     def _arranged(self, stored: np.ndarray, colour: bool) -> np.ndarray:
         """The values in the channels that are expected, float32 or float64, not scaled yet."""
@@ -91,7 +98,7 @@ class Intensities:
         if stored.dtype.kind not in "iufb":
             raise ValueError(f"must hold real numbers, got {stored.dtype}")
         # a range may be wider than that of float32, or narrow and far from 0
-        wide = self.scale == "sample" and stored.dtype.itemsize > 2
+        wide = self.scale != "type" and stored.dtype.itemsize > 2
         with np.errstate(over="ignore"):
             values = np.array(arranged, np.float64 if wide else np.float32)
         if stored.dtype.kind == "f" and not np.isfinite(values).all():

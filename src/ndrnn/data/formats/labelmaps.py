@@ -11,6 +11,9 @@ from PIL import Image
 from ...saving.atomic import replacing
 from .channels import to_channels
 
+SCALE = 65535
+"""What stands for 1 in a map of shares."""
+
 
 def palette(count: int) -> np.ndarray:
     """Colours of the labels 0, 1, ..., (count, 3) uint8: black, then hues a golden angle apart."""
@@ -37,6 +40,23 @@ def write_map(labels: np.ndarray, path: str | Path, count: int) -> None:
     else:
         image = Image.fromarray(labels.astype(np.uint16))
     _save(image, path)
+
+
+def write_shares(shares: np.ndarray, path: str | Path) -> None:
+    """Write numbers (H, W) from 0 to 1 as a grey PNG of 16 bits, in which ``SCALE`` is 1."""
+    _save(Image.fromarray(np.rint(shares * float(SCALE)).clip(0, SCALE).astype(np.uint16)), path)
+
+
+def write_stack(values: np.ndarray, path: str | Path) -> None:
+    """Write slices (D, H, W) as the pages of a TIFF: float32, or integers of the fewest bits of 8, 16 and 32."""
+    if values.dtype.kind != "f":
+        highest = int(values.max(initial=0))
+        values = values.astype(np.uint8 if highest < 256 else np.uint16 if highest < 65536 else np.int32)
+    first, *others = (Image.fromarray(one) for one in values)
+    with replacing(path) as temporary:
+        first.save(
+            temporary, format="TIFF", save_all=True, append_images=others, compression="tiff_adobe_deflate"
+        )
 
 
 def write_overlay(image: np.ndarray, labels: np.ndarray, path: str | Path, count: int) -> None:

@@ -20,6 +20,7 @@ SUFFIXES = (".nii", ".nii.gz")
 """Endings of the files that are taken for volumes."""
 
 _HEAD = 1024  # more than the headers of both versions
+_MILLIMETRES = {1: 1000.0, 3: 0.001}  # in NIfTI's units of space: metres, micrometres
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Space:
     """From indices to millimetres, (4, 4)."""
     stated: bool
     """Whether the file says so; otherwise the affine only follows from the sizes of the voxels."""
+    spacing: tuple[float, ...] = ()
+    """Millimetres from voxel to voxel along each axis; NIfTI's metres and micrometres are converted."""
 
     @property
     def orientation(self) -> str:
@@ -38,7 +41,8 @@ class Space:
 
 
 def decode(data: bytes, file: str = "volume") -> np.ndarray:
-    """A volume (D1, D2, D3, C): of the file's number type where it is unscaled, else of floating-point numbers.
+    """A volume (D1, D2, D3, C), or a picture (D1, D2, C): of the file's number type where it is unscaled, else of
+    floating-point numbers.
 
     These are float32 where that holds what the file does, as it does of scaled 16 bits around 0, and else float64.
 
@@ -52,14 +56,14 @@ def decode(data: bytes, file: str = "volume") -> np.ndarray:
 
 
 def decode_mask(data: bytes, file: str = "mask") -> np.ndarray:
-    """The labels of a volume's voxels, (D1, D2, D3) int64; integers are never rounded.
+    """The labels of a volume's voxels, (D1, D2, D3) or (D1, D2) int64; integers are never rounded.
 
     Raises:
         BadFile: the bytes are no whole NIfTI volume, it has channels, or values that are no integers.
     """
     array = _array(data, file, exact=True)
     if array.shape[-1] != 1:
-        raise BadFile(file, f"labels must have three axes, got shape {array.shape}")
+        raise BadFile(file, f"labels must have two or three axes, got shape {array.shape}")
     return as_labels(array[..., 0], file)
 
 
@@ -69,12 +73,14 @@ def space(data: bytes, file: str = "volume") -> Space:
     Raises:
         BadFile: it is no header of a NIfTI volume.
     """
-    header, _, _ = _header(Unfolded(data, file), file)
+    header, shape, _ = _header(Unfolded(data, file), file)
     with naming(file, "damaged volume"):
         affine = np.asarray(header.get_best_affine(), np.float64)
         if not np.isfinite(affine).all():
             raise BadFile(file, "damaged volume (its affine is not finite)")
-        return Space(affine, bool(header["sform_code"] > 0 or header["qform_code"] > 0))
+        edges = np.linalg.norm(affine[:3, : min(len(shape), 3)], axis=0)
+        spacing = tuple(float(edge) * _MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0) for edge in edges)
+        return Space(affine, bool(header["sform_code"] > 0 or header["qform_code"] > 0), spacing)
 
 
 def affine(data: bytes, file: str = "volume") -> np.ndarray:
@@ -83,20 +89,52 @@ def affine(data: bytes, file: str = "volume") -> np.ndarray:
 
 
 def distance(one: np.ndarray, other: np.ndarray, shape: Sequence[int]) -> float:
-    """How far two affines (4, 4) put a corner of a lattice (D1, D2, D3) apart at most, in edges of the first's voxels."""
+    """How far two affines (4, 4) put a corner of a lattice (D1, ..., Dn) apart at most, in edges of the first's voxels."""
+    axes = len(shape)
     corners = np.array(
-        [(*corner, 1) for corner in itertools.product(*((0, extent - 1) for extent in shape))], np.float64
+        [
+            (*corner, *(0,) * (3 - axes), 1)
+            for corner in itertools.product(*((0, extent - 1) for extent in shape))
+        ],
+        np.float64,
     )
     apart = np.linalg.norm(((one - other) @ corners.T)[:3], axis=0).max()
-    edge = np.linalg.norm(one[:3, :3], axis=0).min()
+    edge = np.linalg.norm(one[:3, :axes], axis=0).min()
     return float(apart / edge) if edge else float(apart > 0) * np.inf
 
 
-def write(labels: np.ndarray, path: str | Path, affine: np.ndarray | None = None) -> None:
-    """Write labels (D1, D2, D3) as NIfTI of the smallest unsigned type, to a name that ends in .nii or .nii.gz."""
+def write(
+    values: np.ndarray,
+    path: str | Path,
+    affine: np.ndarray | None = None,
+    *,
+    like: bytes | None = None,
+    kind: Any = None,
+) -> None:
+    """Write values (D1, D2, D3) or (D1, D2) as NIfTI, to a name that ends in .nii or .nii.gz.
+
+    Args:
+        values: labels, or other numbers if ``kind`` says so.
+        path: of the file.
+        affine: from indices to millimetres, (4, 4), where nothing is to be taken from another file.
+        like: the bytes of the volume of whose voxels they are: version, affine, codes of qform and sform, units and
+            description are its own. What tells of its values (scaling, window, intent, extensions) is left out.
+        kind: NumPy's type of the numbers; by default the smallest unsigned one.
+    """
     nibabel = _nibabel()
-    kind = np.min_scalar_type(int(labels.max(initial=0)))
-    image = nibabel.Nifti1Image(labels.astype(kind), np.eye(4) if affine is None else affine)
+    kind = np.dtype(np.min_scalar_type(int(values.max(initial=0))) if kind is None else kind)
+    if like is None:
+        image = nibabel.Nifti1Image(values.astype(kind), np.eye(4) if affine is None else affine)
+    else:
+        header = _header(Unfolded(like, str(path)), str(path))[0].copy()
+        header.set_data_dtype(kind)
+        header.set_data_shape(values.shape)
+        header.set_data_offset(0)
+        for name in ("scl_slope", "scl_inter", "cal_min", "cal_max", "intent_p1", "intent_p2", "intent_p3"):
+            header[name] = 0
+        header["intent_code"], header["intent_name"] = 0, b""
+        of_two = isinstance(header, nibabel.Nifti2Header)
+        image = (nibabel.Nifti2Image if of_two else nibabel.Nifti1Image)(values.astype(kind), None, header)
     with replacing(path) as temporary:
         # nibabel goes by the ending, which the temporary name hides
         data = image.to_bytes()
@@ -108,7 +146,7 @@ def write(labels: np.ndarray, path: str | Path, affine: np.ndarray | None = None
 
 
 def _array(data: bytes, file: str, *, exact: bool) -> np.ndarray:
-    """The values (D1, D2, D3, C); those that are scaled or no integers are float64 if ``exact``."""
+    """The values (D1, D2, D3, C) or (D1, D2, C); those that are scaled or no integers are float64 if ``exact``."""
     content = Unfolded(data, file)
     header, shape, start = _header(content, file)
     kind = header.get_data_dtype()
@@ -156,8 +194,11 @@ def _header(content: Unfolded, file: str) -> tuple[Any, tuple[int, ...], int]:
         shape = tuple(int(extent) for extent in header.get_data_shape())
         stored = header.get_data_dtype()
         start = float(header["vox_offset"])
-    if not (len(shape) in (3, 4) or (len(shape) == 5 and shape[3] == 1)) or min(shape) < 1:
-        raise BadFile(file, f"must have three axes of space and perhaps one of channels, got shape {shape}")
+    if not (len(shape) in (2, 3, 4) or (len(shape) == 5 and shape[3] == 1)) or min(shape) < 1:
+        raise BadFile(
+            file,
+            f"must have two or three axes of space, and after three perhaps one of channels, got shape {shape}",
+        )
     if stored.kind not in "iuf":
         raise BadFile(file, f"must hold real numbers, got {stored}")
     if not (header.template_dtype.itemsize <= start <= 2**31 and start == int(start)):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
 from ..batches import IGNORE, Facts, Purpose
 from ..faults import BadFile, Faults, naming
+from ..formats.direction import Direction, visual
 from ..formats.intensities import Intensities
 from ..readers.source import SPLITS, Raw, Reader
 from .samples import Samples, convert
@@ -19,6 +21,13 @@ Item = TypeVar("Item")
 Progress = Callable[[Iterable[Item], str, int], Iterable[Item]]
 
 _HIGHEST = 65535  # of labels: results are written with 16 bits
+
+
+class Occurrence(NamedTuple):
+    """How often a label occurs."""
+
+    points: int
+    samples: int
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,10 @@ class Gathered:
     faults: Faults
     remarks: tuple[str, ...] = ()
     """What should be known of the samples, though all of them can be used."""
+    labels: Mapping[int, Occurrence] = field(default_factory=dict)
+    """Where samples have a label a point: those that occur, by number; labels that do not count are not among them."""
+    characters: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    """Of transcripts: how often each character occurs, and the first sample with it."""
 
     def samples(self, split: str) -> Samples:
         """The samples of a split.
@@ -76,7 +89,7 @@ def gather(
     faults = Faults(strict)
     for fault in source.faults:
         faults.add(fault)
-    checker = _Checker(purpose, reader.intensities, source.classes, facts)
+    checker = _Checker(purpose, reader.intensities, source.classes, facts, getattr(reader, "direction", ""))
     room = int(reader.memory * 2**30)
     kept: dict[int, Raw] = {}
     extents: dict[int, tuple[int, ...]] = {}
@@ -87,6 +100,7 @@ def gather(
                 checker.check(raw, source.names[index])
                 if accept is not None and (reason := accept(raw)):
                     raise BadFile(source.names[index], reason)
+                checker.keep(raw, source.names[index])
         except BadFile as fault:
             faults.add(fault)
             continue
@@ -108,14 +122,20 @@ def gather(
         for split in SPLITS
         if found[split]
     }
-    return Gathered(facts or checker.facts(), splits, faults, (*source.remarks(), *checker.remarks()))
+    remarks = (*source.remarks(), *checker.remarks())
+    return Gathered(facts or checker.facts(), splits, faults, remarks, checker.labels(), checker.characters())
 
 
 class _Checker:
     """What all samples must have in common; the first good one sets the number of axes and of channels."""
 
     def __init__(
-        self, purpose: Purpose, intensities: Intensities, classes: tuple[str, ...], facts: Facts | None
+        self,
+        purpose: Purpose,
+        intensities: Intensities,
+        classes: tuple[str, ...],
+        facts: Facts | None,
+        direction: Direction | Literal[""] = "",
     ) -> None:
         self.purpose = purpose
         self.intensities = intensities
@@ -126,7 +146,11 @@ class _Checker:
             self.intensities = replace(intensities, channels=facts.channels)
         self.highest = -1
         self.levels: dict[int, str] = {}
-        self.characters: set[str] = set()
+        self.points: Counter[int] = Counter()
+        self.samples: Counter[int] = Counter()
+        self.direction = facts.direction if facts else direction
+        self._counts: Counter[str] = Counter()
+        self._firsts: dict[str, str] = {}
 
     def check(self, raw: Raw, file: str) -> None:
         shape = raw.values.shape
@@ -141,18 +165,42 @@ class _Checker:
         getattr(self, f"_check_{self.purpose}")(raw, file)
         self.ndim, self.intensities = len(shape) - 1, intensities
 
+    def keep(self, raw: Raw, file: str) -> None:
+        """Count what a sample has that is used."""
+        if self.purpose != "transcribe":
+            return
+        seen = visual(raw.target, self.direction) if self.direction else raw.target
+        self._counts.update(seen)
+        for character in seen:
+            self._firsts.setdefault(character, file)
+
     def facts(self) -> Facts:
         classes = self.classes
         if self.purpose in ("label", "classify") and not classes:
             classes = tuple(str(number) for number in range(self.highest + 1))
-        alphabet = "".join(sorted(self.characters))
+        alphabet = "".join(sorted(self._counts))
         # what has more levels, or none, can be told in fewer; the other way round most levels would never occur
         levels = min((count for count in self.levels if count), default=0) if self.levels else Facts.levels
-        return Facts(self.ndim, self.intensities.channels, classes, alphabet, levels)
+        direction = self.direction if self.purpose == "transcribe" else Facts.direction
+        return Facts(self.ndim, self.intensities.channels, classes, alphabet, levels, direction)
+
+    def characters(self) -> dict[str, tuple[int, str]]:
+        """How often each character of the transcripts occurs, and in which sample first."""
+        return {character: (count, self._firsts[character]) for character, count in self._counts.items()}
+
+    def labels(self) -> dict[int, Occurrence]:
+        """The labels of points that occur, in their order."""
+        return {
+            label: Occurrence(points, self.samples[label]) for label, points in sorted(self.points.items())
+        }
 
     def remarks(self) -> tuple[str, ...]:
         """What should be known of all samples together."""
-        if self.known or len(self.levels) < 2:
+        if self.known:
+            return ()
+        if self.points and not self.classes and len(self.points) <= self.highest:
+            return (self._told_gaps(),)
+        if len(self.levels) < 2:
             return ()
         found = ", ".join(
             f"{count:,} ({file})" if count else f"a continuum ({file})"
@@ -160,6 +208,17 @@ class _Checker:
         )
         return (
             f"samples differ in their levels, of each kind the first: {found}; all are taken to the fewest",
+        )
+
+    def _told_gaps(self) -> str:
+        """What to type where not all numbers up to the highest label occur."""
+        found = sorted(self.points)
+        told = ", ".join(map(str, found[:8])) + (", ..." if len(found) > 8 else "")
+        words = " ".join(f"{number}=NAME" for number in found[:4]) + (" ..." if len(found) > 4 else "")
+        return (
+            f"{len(found)} label{'s occur' if len(found) > 1 else ' occurs'} ({told}), and every number up to "
+            f"{self.highest} becomes a class, {self.highest + 1} of them; data.classes {words} makes classes of those that "
+            "occur, data.binary one of all but 0, and data.ignore leaves labels out"
         )
 
     def _check_label(self, raw: Raw, file: str) -> None:
@@ -172,6 +231,10 @@ class _Checker:
         counted = raw.target[raw.target != IGNORE]
         if counted.size:
             self._check_range(int(counted.min()), int(counted.max()), file)
+            each = np.bincount(counted.astype(np.int64, copy=False))
+            found = np.flatnonzero(each).tolist()
+            self.points.update(dict(zip(found, each[found].tolist(), strict=True)))
+            self.samples.update(found)
 
     def _check_classify(self, raw: Raw, file: str) -> None:
         if not isinstance(raw.target, int):
@@ -181,7 +244,6 @@ class _Checker:
     def _check_transcribe(self, raw: Raw, file: str) -> None:
         if not isinstance(raw.target, str):
             raise BadFile(file, "has no text; a format with texts is needed for transcribing")
-        self.characters |= set(raw.target)
 
     def _check_density(self, raw: Raw, file: str) -> None:
         self.levels.setdefault(self.intensities.levels(raw.values), file)
@@ -191,8 +253,10 @@ class _Checker:
         if low < 0 or (count and high >= count):
             wrong = low if low < 0 else high
             limit = f"[0, {count})" if count else "at or above 0"
+            more = f"; data.classes {wrong}=NAME ... names other values" if self.purpose == "label" else ""
             raise BadFile(
-                file, f"label {wrong} is out of range, it must be {limit}, or be named in data.ignore"
+                file,
+                f"label {wrong} is out of range, it must be {limit}, or be named in data.ignore{more}",
             )
         if high > _HIGHEST:
             raise BadFile(

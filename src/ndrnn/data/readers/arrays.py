@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...later import Later
 from ..faults import BadFile, printable
-from .pairs import relabel
+from .labelled import class_map, relabel
 from .place import locate
 from .source import Raw, Reader, Source
 
@@ -45,7 +45,8 @@ class Arrays(Reader):
     ignore: tuple[int, ...] = ()
     """Labels that do not count."""
     classes: tuple[str, ...] = ()
-    """Names of the labels or classes 0, 1, ...; empty: numbers."""
+    """Names of the labels or classes 0, 1, ...; or 255=nucleus ...: names of the values; or a file of such; empty:
+    numbers."""
 
     def open(self) -> Source:
         return _Arrays(self)
@@ -79,7 +80,8 @@ class _Arrays(Source):
             )
         self.splits = ["test" if test is not None and test[index] else "" for index in range(count)]
         self.names = [f"{file}[{index}]" for index in range(count)]
-        self.classes = options.classes
+        self._map = class_map(options.classes, options.binary, options.ignore, None, options.root)
+        self.classes = self._map.names
 
     def read(self, index: int) -> Raw:
         values = self._take(self._values, index)
@@ -90,11 +92,11 @@ class _Arrays(Source):
             return Raw(values, colour=False)
         name = self.names[index]
         if not self._dense:
-            return Raw(
-                values, int(labelling.as_labels(self._targets[index : index + 1], name)[0]), colour=False
-            )
+            number = labelling.as_labels(self._targets[index : index + 1], name)
+            return Raw(values, int(self._map.apply(number, name)[0]), colour=False)
         labels = labelling.as_labels(self._take(self._targets, index), name)
-        return Raw(values, relabel(labels, self.options.binary, self.options.ignore), colour=False)
+        found = relabel(labels, self.options.binary, self.options.ignore, self._map, name)
+        return Raw(values, found, colour=False)
 
     def _sizes(self, shapes: np.ndarray | None) -> list[tuple[int, ...]]:
         """The sizes of the samples that follow each other in flat values; fills ``_starts``."""

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ...later import Later
 from ..faults import BadFile, naming
-from ..formats import pagexml
+from ..formats import baselines, pagexml
+from ..formats.pagelines import Point
 from ..formats.storage import Storage, open_storage
-from .lines import Lines
+from .lines import Lines, Seen
 from .place import locate
 from .source import Raw, Source, split_called
 
 if TYPE_CHECKING:
     import numpy as np
-    from PIL import Image, ImageDraw
 
-    from ..formats import images, opening
+    from ..formats import cutting, images, opening
+    from ..formats.cutting import Place
 else:
-    np = Later("numpy")
-    Image, ImageDraw = Later("PIL.Image"), Later("PIL.ImageDraw")
-    images, opening = Later("ndrnn.data.formats.images"), Later("ndrnn.data.formats.opening")
+    cutting, images = Later("ndrnn.data.formats.cutting"), Later("ndrnn.data.formats.images")
+    opening = Later("ndrnn.data.formats.opening")
 
 SUFFIX = ".xml"
 """Ending of the files that describe pages."""
 
-_FAR = 1e7  # pixels
+BELOW = ("page", "alto")
+"""Folders beside images in which such files often lie."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,18 @@ class Pages(Lines):
 
     What lies in a line's bounding box but outside its outline takes the middle grey of the line. Of an image that its
     EXIF data turn, outlines are places among the pixels as they are stored, unless the size of the page is that of the
-    turned image; lines are upright either way. ``table`` has no meaning here.
+    turned image; lines are upright either way. Of a line that has a baseline alone, a band along it is cut out, which is
+    as high as the lines of the page are apart, or as the writing where there is one line. ``table`` and ``text_suffix``
+    have no meaning here.
     """
+
+    description: Literal["", "page", "alto"] = ""
+    """Which files describe a page that has some of both kinds; by default such a page is named and left out."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.description not in ("", "page", "alto"):
+            raise ValueError(f'description must be "page", "alto" or nothing, got {self.description!r}')
 
     def open(self) -> Source:
         return _Pages(self, open_storage(locate(self.path, self.root)))
@@ -87,8 +98,8 @@ class FoundPage:
             return Scan(seen, 1)
         return Scan(stored, turn)
 
-    def cut(self, scan: Scan, number: int) -> np.ndarray:
-        """A line's part of the image, upright.
+    def cut(self, scan: Scan, number: int) -> tuple[np.ndarray, Place]:
+        """A line's part of the image, upright, and where it lies.
 
         Raises:
             BadFile: the line has no outline on the image.
@@ -96,10 +107,64 @@ class FoundPage:
         line = self.layout.lines[number]
         if isinstance(line, BadFile):
             raise line
-        height, width = scan.pixels.shape[:2]
-        across, down = self.layout.scales(width, height, self.where, self.storage.where(self.image))
+        file = self.line_name(number)
+        across, down = self.scales(scan)
         outline = [(x * across, y * down) for x, y in line.outline]
-        return opening.upright(cut_out(scan.pixels, outline, self.line_name(number)), scan.turn)
+        if not outline:
+            outline = self._band(scan, [(x * across, y * down) for x, y in line.baseline], file)
+        place = cutting.place_of(scan.pixels, outline, scan.turn, file)
+        part = cutting.cut_out(scan.pixels, outline, file, place.box)
+        return opening.upright(part, scan.turn), place
+
+    def scales(self, scan: Scan) -> tuple[float, float]:
+        """What x and y of the description are multiplied by to become pixels."""
+        height, width = scan.pixels.shape[:2]
+        return self.layout.scales(width, height, self.where, self.storage.where(self.image))
+
+    def _band(self, scan: Scan, baseline: Sequence[Point], file: str) -> list[Point]:
+        if self.layout.distance is None:
+            return baselines.band(baseline, *cutting.ink_around(scan.pixels, baseline, file))
+        apart = self.layout.distance * self.scales(scan)[1]
+        return baselines.band(baseline, baselines.ABOVE * apart, baselines.BELOW * apart)
+
+
+def find_pages(
+    storage: Storage, kind: str = "", named: str = ""
+) -> Iterator[tuple[str, FoundPage | BadFile]]:
+    """The files of a storage that describe pages, each with its page or with why it cannot be used.
+
+    Where several describe one image, the one that is ``named`` counts, or those of the ``kind``, ``"page"`` or
+    ``"alto"``; if that does not leave one, all of them are faults.
+    """
+    found: list[tuple[str, FoundPage | BadFile]] = []
+    of_image: dict[str, list[FoundPage]] = defaultdict(list)
+    for name in storage.under("", (SUFFIX,)):
+        try:
+            page = find_page(storage, name)
+        except BadFile as fault:
+            found.append((name, fault))
+            continue
+        if page is not None:
+            found.append((name, page))
+            of_image[page.image].append(page)
+    for name, described in found:
+        if isinstance(described, BadFile):
+            yield name, described
+            continue
+        all_of_it = of_image[described.image]
+        chosen = [one for one in all_of_it if one.name == named]
+        chosen = chosen or [one for one in all_of_it if one.layout.kind == kind] or all_of_it
+        if not any(one is described for one in chosen):
+            continue
+        others = ", ".join(one.where for one in chosen if one is not described)
+        if not others:
+            yield name, described
+            continue
+        hint = ""
+        if len({one.layout.kind for one in chosen}) > 1:
+            hint = "; data.description, or --format of predict, tells whether PAGE or ALTO counts"
+        reason = f"its image {described.image} is described by {others} too{hint}"
+        yield name, BadFile(described.where, reason)
 
 
 def find_page(storage: Storage, name: str) -> FoundPage | None:
@@ -126,17 +191,13 @@ class _Pages(Source):
         self._found: list[tuple[FoundPage, int] | BadFile] = []
         names: list[str] = []
         splits: list[str] = []
-        for name in storage.under("", (SUFFIX,)):
+        for name, page in find_pages(storage, options.description):
             folders = PurePosixPath(name).parent.parts
             split = next((called for part in folders if (called := split_called(part))), "")
-            try:
-                page = find_page(storage, name)
-            except BadFile as fault:
-                self._found.append(fault)
+            if isinstance(page, BadFile):
+                self._found.append(page)
                 names.append(storage.where(name))
                 splits.append(split)
-                continue
-            if page is None:
                 continue
             count = len(page.layout.lines)
             self._found += [(page, number) for number in range(count)]
@@ -145,6 +206,7 @@ class _Pages(Source):
         if not names:
             raise BadFile(str(storage.path), f"no lines in PAGE or ALTO files (*{SUFFIX})")
         self.names, self.splits = names, splits
+        self.seen = Seen()
         self._page: tuple[FoundPage, Scan] | None = None  # the lines of a page follow each other
 
     def read(self, index: int) -> Raw:
@@ -155,37 +217,18 @@ class _Pages(Source):
         line = page.layout.lines[number]
         if isinstance(line, BadFile):
             raise line
-        text = unicodedata.normalize("NFC", line.text).strip()
+        text = self.options.clean(line.text, self.names[index])
         if not text:
             raise BadFile(self.names[index], "its text is empty")
         if self._page is None or self._page[0] is not page:
             self._page = page, page.scan()
         with naming(self.names[index]):
-            return Raw(self.options.prepare(page.cut(self._page[1], number)), text)
+            values, _ = page.cut(self._page[1], number)
+            self.seen.note(values.shape, text, self.names[index])
+            return Raw(self.options.prepare(values), text)
 
-
-def cut_out(page: np.ndarray, outline: Sequence[pagexml.Point], file: str) -> np.ndarray:
-    """The part of a page (H, W, C) within an outline of (x, y), as far as it lies on the page.
-
-    Raises:
-        BadFile: that is nothing.
-    """
-    if not all(abs(value) < _FAR for point in outline for value in point):
-        raise BadFile(file, "its outline lies far from any page")
-    columns, rows = zip(*outline, strict=True)
-    left, top = max(0, int(min(columns))), max(0, int(min(rows)))
-    right, bottom = min(page.shape[1], int(max(columns)) + 1), min(page.shape[0], int(max(rows)) + 1)
-    if right - left < 2 or bottom - top < 2:
-        raise BadFile(
-            file, f"its outline encloses nothing of the page of {page.shape[0]} x {page.shape[1]} pixels"
-        )
-    part = page[top:bottom, left:right].copy()
-    inside = Image.new("1", (right - left, bottom - top))
-    ImageDraw.Draw(inside).polygon([(x - left, y - top) for x, y in outline], fill=1, outline=1)
-    mask = np.asarray(inside)
-    if mask.any() and not mask.all():
-        part[~mask] = np.median(part[mask], axis=0).astype(part.dtype)
-    return part
+    def remarks(self) -> list[str]:
+        return self.seen.remarks(self.options)
 
 
 def _image_of(storage: Storage, name: str, called: str) -> str | None:
@@ -197,4 +240,7 @@ def _image_of(storage: Storage, name: str, called: str) -> str | None:
     choices += [str(folder.parent / base)] if base else []
     stem = str(PurePosixPath(name).with_suffix(""))
     choices += [stem + suffix for suffix in images.SUFFIXES]
+    if folder.name.lower() in BELOW:
+        stem = str(folder.parent / PurePosixPath(name).stem)
+        choices += [stem + suffix for suffix in images.SUFFIXES]
     return next((found for choice in choices if (found := storage.named(choice))), None)

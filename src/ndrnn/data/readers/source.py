@@ -90,9 +90,9 @@ class Reader(ABC):
     """Where relative paths start: this folder, or that of the environment variable NDRNN_DATA, or the current one."""
     channels: int = 0
     """Channels of a point: 1 grey, 2 grey and alpha, 3 colour, 4 colour and alpha; 0: as in the first file."""
-    scale: Literal["type", "sample"] = "type"
+    scale: Literal["type", "sample", "channel"] = "type"
     """0 to 1 is from 0 to the largest value of the file's integer type, of 8 or 16 bits (floating-point values stay), or
-    the range of each sample."""
+    the range of each sample, or of each of its channels, as for magnetic resonance of several kinds."""
     invert: bool = False
     """Whether dark becomes 1, as for ink on paper."""
     held_out: float = 0.1
