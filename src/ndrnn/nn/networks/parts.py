@@ -101,6 +101,9 @@ class PointNorm(nn.Module):
         self.norm = nn.LayerNorm(features) if kind == "layer" else nn.RMSNorm(features, eps=1e-5)
 
     def forward(self, x: Tensor, mask: Mask) -> Tensor:
+        if isinstance(self.norm, nn.RMSNorm) and torch.compiler.is_exporting():
+            # torch's own asks whether an extent is 1, which is not known where extents are free
+            return x * (x.square().mean(-1, keepdim=True) + self.norm.eps).rsqrt() * self.norm.weight
         normed: Tensor = self.norm(x)
         return normed
 
