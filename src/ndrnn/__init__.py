@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from . import density as density
     from . import learn as learn
     from . import nn as nn
+    from . import onnx as onnx
     from . import registry as registry
     from . import saving as saving
     from . import scan as scan
@@ -88,7 +89,7 @@ _HOMES = {
     **dict.fromkeys(("available_backends", "backend", "linear_scan", "release_memory"), "scan"),
     **dict.fromkeys(("load", "save"), "saving.models"),
 }
-_MODULES = {"data", "density", "learn", "nn", "registry", "saving", "scan", "tasks", "testing"}
+_MODULES = {"data", "density", "learn", "nn", "onnx", "registry", "saving", "scan", "tasks", "testing"}
 
 
 def __getattr__(name: str) -> Any:

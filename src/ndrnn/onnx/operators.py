@@ -74,8 +74,22 @@ def translations() -> dict[Any, Translation]:
     def unblocks(x: Any, block: Any, lattice: Any) -> Value:
         return rearranging.unblocks(nodes(), x, block, lattice)
 
+    def conv3d(
+        x: Any,
+        weight: Any,
+        bias: Any = None,
+        stride: Any = (1, 1, 1),
+        padding: Any = (0, 0, 0),
+        dilation: Any = (1, 1, 1),
+        groups: Any = 1,
+    ) -> Value:
+        # onnxscript 0.7 writes one without bias as one with a bias of two columns
+        around = {"strides": stride, "pads": [*padding, *padding], "dilations": dilation, "group": groups}
+        return nodes()("Conv", x, weight, *([] if bias is None else [bias]), **around)
+
     ours = torch.ops.ndrnn
     return {
+        torch.ops.aten.conv3d.default: conv3d,
         ours.scan.default: scan,
         ours.linear_layer.default: linear_layer,
         ours.linear_scan.default: linear_scan,
