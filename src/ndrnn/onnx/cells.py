@@ -8,12 +8,15 @@ be masked before the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from .nodes import Nodes, Value
+
+
+States = tuple[Value, ...]
 
 
 class Weights(NamedTuple):
@@ -35,22 +38,25 @@ class Weights(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What a cell has to know of a step; all (D, M, ...)."""
+    """What a cell has to know of a step."""
 
     a: Value
-    """The product of the gates' inputs with :func:`matrix`."""
-    h: Value
-    """Outputs of the predecessors, (D, M, n, H)."""
-    c: Value
-    """Their memories, (D, M, n, H); of a cell without memory their outputs."""
-    extra: Value | None
-    ndim: int
+    """The product of the gates' inputs with :func:`matrix`, (D, M, columns)."""
+    h: States
+    """Outputs of the predecessors along every axis, each (D, M, H)."""
+    c: States
+    """Their memories, likewise; empty for a cell without memory."""
+    peepholes: States
+    """Of i, f1 ... fn, o, each (D, 1, H)."""
     hidden: int
     limit: np.ndarray
     """At which states saturate, see :mod:`ndrnn.saturation`."""
 
+    def gates(self, g: Nodes, count: int) -> list[Value]:
+        """So many gates of the product, in the order of :meth:`ndrnn.cells.Cell.gates`, each (D, M, H)."""
+        return list(g.several(count, "Split", self.a, [self.hidden] * count, axis=2))
 
-States = tuple[Value, ...]
+
 Equations = Callable[[Nodes, Step], States]
 """From a step to h, and c if the cell has a memory, each (D, M, H)."""
 
@@ -104,25 +110,26 @@ def _rows(g: Nodes, tensor: Value) -> Value:
     return g("Shape", tensor, start=1, end=2)
 
 
-def _split(g: Nodes, values: Value, *parts: int, hidden: int) -> tuple[Value | None, ...]:
-    """Parts of the last axis, each so many units wide; None for one of no width."""
-    wide = [part * hidden for part in parts if part]
-    found = iter(g.several(len(wide), "Split", values, wide, axis=2))
-    return tuple(next(found) if part else None for part in parts)
-
-
-def _blocks(g: Nodes, values: Value, count: int, hidden: int) -> Value:
-    """(D, M, count*H) as (D, M, count, H)."""
-    return g("Reshape", values, [0, 0, count, hidden])
-
-
-def _over_axes(g: Nodes, values: Value) -> Value:
-    """The sum over the axes of (D, M, n, H)."""
-    return g("ReduceSum", values, 2, keepdims=0)
-
-
 def _limited(g: Nodes, values: Value, step: Step) -> Value:
-    return g("Clip", values, np.negative(step.limit, out=np.empty_like(step.limit)), step.limit)
+    lowest = np.negative(step.limit, out=np.empty_like(step.limit))
+    return g("Clip", values, lowest, step.limit)
+
+
+def _weighted(g: Nodes, shares: Sequence[Value], states: Sequence[Value], *start: Value) -> Value:
+    terms = [g("Mul", share, state) for share, state in zip(shares, states, strict=True)]
+    return g.total(*start, *terms)
+
+
+def _softmax(g: Nodes, logits: Sequence[Value], *, and_zero: bool = False) -> list[Value]:
+    """The shares of some logits, each (D, M, H), and with ``and_zero`` of one of 0 that follows them.
+
+    Over an axis that is not the last, the operator of ONNX Runtime is slow.
+    """
+    zero = [g("CastLike", np.zeros(1, np.float32), logits[0])] if and_zero else []
+    most = g("Max", *logits, *zero)
+    risen = [g("Exp", g("Sub", logit, most)) for logit in (*logits, *zero)]
+    total = g.total(*risen)
+    return [g("Div", one, total) for one in risen]
 
 
 def _rnn_tanh(g: Nodes, step: Step) -> States:
@@ -133,96 +140,83 @@ def _rnn_relu(g: Nodes, step: Step) -> States:
     return (_limited(g, g("Relu", step.a), step),)
 
 
-def _additive(g: Nodes, step: Step, *, output_first: bool, peepholes: bool = False) -> States:
-    """MDLSTM and SpatialLSTM, which differ in where the output gate acts."""
-    i, f, c, o = _split(g, step.a, 1, step.ndim, 1, 1, hidden=step.hidden)
-    f = _blocks(g, f, step.ndim, step.hidden)
-    if peepholes:
-        # the rows i, f1 ... fn, o, as (D, n + 2, H)
-        p_i, p_f, p_o = g.several(3, "Split", step.extra, [1, step.ndim, 1], axis=1)
-        i = g("Add", i, g("Mul", p_i, _over_axes(g, step.c)))
-        f = g("Add", f, g("Mul", g("Unsqueeze", p_f, 1), step.c))
-    new = g("Mul", g("Sigmoid", i), g("Tanh", c))
-    new = _limited(g, g("Add", new, _over_axes(g, g("Mul", g("Sigmoid", f), step.c))), step)
-    if peepholes:
-        o = g("Add", o, g("Mul", p_o, new))
-    o = g("Sigmoid", o)
-    return (g("Tanh", g("Mul", o, new)) if output_first else g("Mul", o, g("Tanh", new))), new
-
-
-def _mixed(g: Nodes, logits: Value | None, step: Step) -> Value:
-    """The convex mix of the predecessors' memories; the last one's logit is 0."""
-    if logits is None:
-        return g("Squeeze", step.c, 2)
-    padded = g("Pad", logits, np.array([0, 0, 0, 0, 0, step.hidden]))
-    shares = g("Softmax", _blocks(g, padded, step.ndim, step.hidden), axis=2)
-    return _over_axes(g, g("Mul", shares, step.c))
-
-
-def _stable(g: Nodes, step: Step) -> States:
-    i, f, m, c, o = _split(g, step.a, 1, 1, step.ndim - 1, 1, 1, hidden=step.hidden)
-    new = g("Mul", g("Sigmoid", i), g("Tanh", c))
-    new = g("Add", new, g("Mul", g("Sigmoid", f), _mixed(g, m, step)))
-    return g("Mul", g("Sigmoid", o), g("Tanh", new)), new
-
-
-def _leaky(g: Nodes, step: Step) -> States:
-    f, m, c, o1, o2 = _split(g, step.a, 1, step.ndim - 1, 1, 1, 1, hidden=step.hidden)
-    old, f = _mixed(g, m, step), g("Sigmoid", f)
-    fresh = g("Mul", g("Sub", np.ones(1, step.limit.dtype), f), g("Tanh", c))
-    new = g("Add", fresh, g("Mul", f, old))
-    o1, o2 = g("Sigmoid", o1), g("Sigmoid", o2)
-    return g("Tanh", g("Add", g("Mul", o1, new), g("Mul", o2, old))), new
-
-
-def _gru(g: Nodes, step: Step) -> States:
-    n, hidden = step.ndim, step.hidden
-    r, z, c, through = _split(g, step.a, n, n, 1, n, hidden=hidden)
-    reset = _blocks(g, g("Mul", g("Sigmoid", r), through), n, hidden)
-    c = g("Tanh", g("Add", c, _over_axes(g, reset)))
-    padded = g("Pad", z, np.array([0, 0, 0, 0, 0, hidden]))
-    shares = g("Softmax", _blocks(g, padded, n + 1, hidden), axis=2)
-    kept, fresh = g.several(2, "Split", shares, [n, 1], axis=2)
-    return (g("Add", g("Mul", g("Squeeze", fresh, 2), c), _over_axes(g, g("Mul", kept, step.h))),)
-
-
-def _linear(g: Nodes, step: Step, i: Value, f: Value, c: Value, o: Value) -> States:
-    new = g("Add", g("Mul", i, g("Tanh", c)), _over_axes(g, g("Mul", f, step.c)))
-    return g("Mul", g("Sigmoid", o), new), new
-
-
-def _linear_softmax(g: Nodes, step: Step) -> States:
-    logits, c, o = _split(g, step.a, step.ndim + 1, 1, 1, hidden=step.hidden)
-    shares = g("Softmax", _blocks(g, logits, step.ndim + 1, step.hidden), axis=2)
-    i, f = g.several(2, "Split", shares, [1, step.ndim], axis=2)
-    return _linear(g, step, g("Squeeze", i, 2), f, c, o)
-
-
-def _linear_even(g: Nodes, step: Step) -> States:
-    i, f, c, o = _split(g, step.a, 1, step.ndim, 1, 1, hidden=step.hidden)
-    f, axes = _blocks(g, f, step.ndim, step.hidden), np.array([step.ndim], step.limit.dtype)
-    # 1 minus the sum of the shares without its loss of digits
-    rest = g("Div", _over_axes(g, g("Sigmoid", g("Neg", f))), axes)
-    return _linear(g, step, g("Mul", g("Sigmoid", i), rest), g("Div", g("Sigmoid", f), axes), c, o)
+def _memory_of_lstm(g: Nodes, step: Step) -> tuple[Value, Value]:
+    """The memory, and the pre-activation of the output gate."""
+    i, *f, new, o = step.gates(g, len(step.c) + 3)
+    if step.peepholes:
+        p_i, *p_f, p_o = step.peepholes
+        i = g("Add", i, g("Mul", p_i, g.total(*step.c)))
+        f = [g("Add", f_k, g("Mul", p_k, c_k)) for f_k, p_k, c_k in zip(f, p_f, step.c, strict=True)]
+    start = g("Mul", g("Sigmoid", i), g("Tanh", new))
+    c = _limited(g, _weighted(g, [g("Sigmoid", f_k) for f_k in f], step.c, start), step)
+    return c, g("Add", o, g("Mul", p_o, c)) if step.peepholes else o
 
 
 def _lstm(g: Nodes, step: Step) -> States:
-    return _additive(g, step, output_first=False)
-
-
-def _lstm_peephole(g: Nodes, step: Step) -> States:
-    return _additive(g, step, output_first=False, peepholes=True)
+    c, o = _memory_of_lstm(g, step)
+    return g("Mul", g("Sigmoid", o), g("Tanh", c)), c
 
 
 def _spatial(g: Nodes, step: Step) -> States:
-    return _additive(g, step, output_first=True)
+    c, o = _memory_of_lstm(g, step)
+    return g("Tanh", g("Mul", g("Sigmoid", o), c)), c
+
+
+def _mixed(g: Nodes, logits: Sequence[Value], step: Step) -> Value:
+    """The convex mix of the predecessors' memories; the last one's logit is 0."""
+    return _weighted(g, _softmax(g, logits, and_zero=True), step.c) if logits else step.c[0]
+
+
+def _stable(g: Nodes, step: Step) -> States:
+    i, f, *m, new, o = step.gates(g, len(step.c) + 3)
+    kept = g("Mul", g("Sigmoid", f), _mixed(g, m, step))
+    c = g("Add", g("Mul", g("Sigmoid", i), g("Tanh", new)), kept)
+    return g("Mul", g("Sigmoid", o), g("Tanh", c)), c
+
+
+def _leaky(g: Nodes, step: Step) -> States:
+    f, *m, new, o1, o2 = step.gates(g, len(step.c) + 3)
+    old = _mixed(g, m, step)
+    # 1 - f without its loss of digits
+    fresh = g("Mul", g("Sigmoid", g("Neg", f)), g("Tanh", new))
+    c = g("Add", fresh, g("Mul", g("Sigmoid", f), old))
+    return g("Tanh", _weighted(g, [g("Sigmoid", o1), g("Sigmoid", o2)], [c, old])), c
+
+
+def _gru(g: Nodes, step: Step) -> States:
+    n = len(step.h)
+    gates = step.gates(g, 3 * n + 1)
+    r, z, new, through = gates[:n], gates[n : 2 * n], gates[2 * n], gates[2 * n + 1 :]
+    new = g("Tanh", _weighted(g, [g("Sigmoid", r_k) for r_k in r], through, new))
+    *kept, fresh = _softmax(g, z, and_zero=True)
+    return (_weighted(g, [fresh, *kept], [new, *step.h]),)
+
+
+def _linear(g: Nodes, step: Step, i: Value, f: Sequence[Value], new: Value, o: Value) -> States:
+    c = _weighted(g, [i, *f], [g("Tanh", new), *step.c])
+    return g("Mul", g("Sigmoid", o), c), c
+
+
+def _linear_softmax(g: Nodes, step: Step) -> States:
+    *logits, new, o = step.gates(g, len(step.c) + 3)
+    i, *f = _softmax(g, logits)
+    return _linear(g, step, i, f, new, o)
+
+
+def _linear_even(g: Nodes, step: Step) -> States:
+    i, *f, new, o = step.gates(g, len(step.c) + 3)
+    axes = np.array([len(f)], step.limit.dtype)
+    # 1 minus the sum of the shares without its loss of digits
+    rest = g("Div", g.total(*(g("Sigmoid", g("Neg", f_k)) for f_k in f)), axes)
+    shares = [g("Div", g("Sigmoid", f_k), axes) for f_k in f]
+    return _linear(g, step, g("Mul", g("Sigmoid", i), rest), shares, new, o)
 
 
 EQUATIONS: dict[str, Equations] = {
     "rnn_tanh": _rnn_tanh,
     "rnn_relu": _rnn_relu,
     "lstm": _lstm,
-    "lstm_peephole": _lstm_peephole,
+    "lstm_peephole": _lstm,
     "stable": _stable,
     "leaky": _leaky,
     "spatial": _spatial,

@@ -13,7 +13,7 @@ from onnxscript import evaluator
 
 from ..saturation import limit_of
 from . import rearranging
-from .cells import EQUATIONS, FEEDS_MEMORY, WITHOUT_MEMORY, Step, Weights, matrix
+from .cells import EQUATIONS, FEEDS_MEMORY, WITHOUT_MEMORY, States, Step, Weights, matrix
 from .nodes import Nodes, Value
 from .wavefronts import Wavefronts
 
@@ -144,22 +144,24 @@ def _scan(
     rows = g("Pad", g("Reshape", x, [-1, features]), np.array([0, 0, 0, 1]), np.array(1, dtype))
     limit = np.array(limit_of(_torch(dtype), kernel in FEEDS_MEMORY), dtype)
     product, memory = matrix(g, kernel, weights), kernel not in WITHOUT_MEMORY
+    peepholes: tuple[Value, ...] = ()
+    if kernel == "lstm_peephole":
+        assert extra is not None
+        peepholes = g.several(ndim + 2, "Split", extra, [1] * (ndim + 2), axis=1)
 
-    def step(b: Nodes, given: Value, before: tuple[Value, ...]) -> tuple[Value, ...]:
+    def step(b: Nodes, given: Value, before: list[States]) -> States:
         # h, then c; what does not enter is not carried
-        h, c = (before[0], before[-1])
+        h, c = before[0], before[-1] if memory else ()
         read = [given]
         if weight_hh is not None:
-            read.append(b("Reshape", h, [0, 0, ndim * hidden]))
+            read += h
         if kernel in FEEDS_MEMORY:
-            read.append(b("Reshape", c, [0, 0, ndim * hidden]))
+            read += c
         a = b("MatMul", read[0] if len(read) == 1 else b.joined(*read, axis=2), product)
-        return EQUATIONS[kernel](b, Step(a, h, c, extra, ndim, hidden, limit))
+        return EQUATIONS[kernel](b, Step(a, h, c, peepholes, hidden, limit))
 
-    def carried(states: tuple[Value, ...]) -> tuple[Value, ...]:
-        return states[1:] if weight_hh is None else states
-
-    swept = _sweep(g, order, order.enter(rows), step, carried, hidden, 1 if weight_hh is None else 1 + memory, dtype)
+    carried = (1,) if weight_hh is None else (0, 1) if memory else (0,)
+    swept = _sweep(g, order, order.enter(rows), step, carried, hidden, dtype)
     return order.leave(swept, hidden)
 
 
@@ -172,12 +174,11 @@ def _linear_scan(g: Nodes, z: Value, f: Value, sizes: Value | None, signs: Seque
     shares = g("Transpose", f, perm=[*range(1, ndim + 2), 0, ndim + 2])
     rows = g.joined(g("Reshape", z, [-1, hidden]), g("Reshape", shares, [-1, ndim * wide]), axis=1)
 
-    def step(b: Nodes, given: Value, before: tuple[Value, ...]) -> tuple[Value, ...]:
-        own, share = b.several(2, "Split", given, [hidden, ndim * wide], axis=2)
-        kept = b("Mul", b("Reshape", share, [0, 0, ndim, wide]), before[0])
-        return (b("Add", own, b("ReduceSum", kept, 2, keepdims=0)),)
+    def step(b: Nodes, given: Value, before: list[States]) -> States:
+        own, *shares = b.several(1 + ndim, "Split", given, [hidden, *[wide] * ndim], axis=2)
+        return (b.total(own, *(b("Mul", *pair) for pair in zip(shares, before[0], strict=True))),)
 
-    swept = _sweep(g, order, order.enter(rows), step, lambda states: states, hidden, 1, dtype)
+    swept = _sweep(g, order, order.enter(rows), step, (0,), hidden, dtype)
     return g("Squeeze", order.leave(swept, hidden), ndim + 1)
 
 
@@ -185,10 +186,9 @@ def _sweep(
     g: Nodes,
     order: Wavefronts,
     inputs: Value,
-    step: Callable[[Nodes, Value, tuple[Value, ...]], tuple[Value, ...]],
-    carried: Callable[[tuple[Value, ...]], tuple[Value, ...]],
+    step: Callable[[Nodes, Value, list[States]], States],
+    carried: Sequence[int],
     hidden: int,
-    states: int,
     dtype: np.dtype,
 ) -> Value:
     """A ``Scan`` over the wavefronts.
@@ -197,10 +197,10 @@ def _sweep(
         g: gets the nodes.
         order: of the points.
         inputs: (T, D, M, F).
-        step: from the inputs (D, M, F) of a step and the predecessors' states, each (D, M, n, H), to the new states.
-        carried: those of the new states that the next step sees.
+        step: from the inputs (D, M, F) of a step, and of each state that is carried those (D, M, H) of the predecessors
+            along every axis, to the new states.
+        carried: which of the new states the next step sees.
         hidden: units H.
-        states: how many states are carried.
         dtype: of the states.
 
     Returns:
@@ -209,27 +209,23 @@ def _sweep(
     inner: list[ir.Node] = []
     b = Nodes(inner, f"{g.name}_step")
     kind = ir.TensorType(ir.DataType.from_numpy(dtype))
-    places = [
-        ir.Value(name=f"{g.name}_state_{number}", type=kind, shape=ir.Shape([order.directions, None, hidden]))
-        for number in range(states)
-    ]
+    shape = ir.Shape([order.directions, None, hidden])
+    places = [ir.Value(name=f"{g.name}_state_{number}", type=kind, shape=shape) for number in carried]
     given = ir.Value(name=f"{g.name}_input", type=kind, shape=ir.Shape([order.directions, None, None]))
-    if order.ndim == 1:
-        before = tuple(b("Unsqueeze", place, 2) for place in places)
+    if order.ndim == 1:  # a row is its own predecessor
+        before = [(place,) for place in places]
     else:
         rows, nothing = order.predecessors(), np.zeros((order.directions, 1, hidden), dtype)
-        before = tuple(b("Gather", b.joined(b.value(nothing), place, axis=1), rows, axis=1) for place in places)
+        behind = [b.joined(b.value(nothing), place, axis=1) for place in places]
+        before = [tuple(b("Gather", states, row, axis=1) for row in rows) for states in behind]
     new = step(b, given, before)
-    # a graph's outputs are all different values
-    shown = b("Identity", new[0])
-    kept = carried(new)
-    for value in (*kept, shown):
-        value.type, value.shape = kind, ir.Shape([order.directions, None, hidden])
-    body = ir.Graph([*places, given], [*kept, shown], nodes=inner, name=f"{g.name}_step")
-    zeros = order.zeros(hidden, dtype)
-    *_, swept = g.several(
-        states + 1, "Scan", *(zeros for _ in range(states)), inputs, body=body, num_scan_inputs=1
-    )
+    # the outputs of a graph are all different values
+    outputs = [*(new[number] for number in carried), b("Identity", new[0])]
+    for value in outputs:
+        value.type, value.shape = kind, shape
+    body = ir.Graph([*places, given], outputs, nodes=inner, name=f"{g.name}_step")
+    zeros = [order.zeros(hidden, dtype)] * len(places)
+    *_, swept = g.several(len(outputs), "Scan", *zeros, inputs, body=body, num_scan_inputs=1)
     return swept
 
 

@@ -110,17 +110,16 @@ class Wavefronts:
         index = g("Reshape", g("Transpose", index, perm=[1, 3, 2, 0]), shape, allowzero=1)
         return g("Gather", g("Pad", features, np.array([0, 0, 1, 0])), index, axis=0)
 
-    def predecessors(self) -> Value:
-        """Of every row and axis the row of its predecessor in the step before, (M, n), counted from 1; 0 for none."""
+    def predecessors(self) -> list[Value]:
+        """For every axis the row of each row's predecessor in the step before, (M,), counted from 1; 0 for none."""
         g, found = self.g, []
         for axis in range(self.ndim):
             before = g("Sub", self._numbers, self._strides[axis])
             inner = g("Where", g("Greater", self._slot[axis], 0), before, -1)
             slot = g("Unsqueeze", g("Where", self._is_longest[axis], self._numbers, inner), 1)
             row = g.total(g("Mul", slot, self.batch), g.steps(self.batch), g.value(1))
-            row = g("Where", g("Less", slot, 0), 0, row)
-            found.append(g("Unsqueeze", row, 2))
-        return g("Reshape", g.joined(*found, axis=2), g.joined(self.rows, self.ndim), allowzero=1)
+            found.append(g("Reshape", g("Where", g("Less", slot, 0), 0, row), [-1]))
+        return found
 
     def leave(self, states: Value, hidden: int) -> Value:
         """States (T, D, M, H) of the steps as (N, D1, ..., Dn, D, H), zeros beyond the samples."""
