@@ -1,5 +1,5 @@
 """Layers and networks as ONNX files, which run without PyTorch and without this library."""
 
-from .exporting import export
+from .exporting import METADATA, OPSET, export
 
-__all__ = ["export"]
+__all__ = ["METADATA", "OPSET", "export"]
