@@ -13,7 +13,7 @@ import ndrnn
 PACKAGE = Path(ndrnn.__file__).parent
 
 # from the lowest; a module may import from its own package and from those before it
-ORDER = ["version", "later", "registry", "progress", "seeds", "saving", "lattice", "saturation", "cells", "scan", "nn", "inspect", "density", "data", "onnx", "learn", "tasks", "app"]  # fmt: skip
+ORDER = ["version", "later", "registry", "progress", "seeds", "saving", "hub", "lattice", "saturation", "cells", "scan", "nn", "inspect", "density", "data", "onnx", "learn", "tasks", "app"]  # fmt: skip
 # within density
 FLOORS_OF_DENSITY = ["mixture", "lattices", "ride", "use", "learn"]
 # what stands above all packages

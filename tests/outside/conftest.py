@@ -9,8 +9,6 @@ from torch import nn
 
 import ndrnn
 
-onnxruntime = pytest.importorskip("onnxruntime")
-pytest.importorskip("onnxscript")
 
 
 class Several(nn.Module):
@@ -26,6 +24,7 @@ class Several(nn.Module):
 
 
 def session_of(path):
+    onnxruntime = pytest.importorskip("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
@@ -56,6 +55,7 @@ def assert_same(session, module, x, sizes=None, tolerance=1e-5):
 @pytest.fixture
 def exported(tmp_path):
     """A session on the file of a module."""
+    pytest.importorskip("onnxscript")
 
     def make(module, **options):
         path = tmp_path / "model.onnx"

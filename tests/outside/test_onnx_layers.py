@@ -6,7 +6,6 @@ import random
 from itertools import product
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from torch import nn
@@ -18,6 +17,8 @@ from ndrnn.nn import ScanLayer, TimeFirst
 
 from .conftest import Several, assert_same, drawn
 
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
 pytestmark = pytest.mark.kernels
 
 KINDS = {

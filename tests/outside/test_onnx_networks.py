@@ -14,6 +14,7 @@ from ndrnn.tasks import Facts, build
 
 from .conftest import assert_same, drawn
 
+pytest.importorskip("onnxscript")
 pytestmark = pytest.mark.kernels
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
 

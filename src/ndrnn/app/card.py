@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
+from ..hub import card_text
 from ..learn.task import Task
 from ..registry import readers
 from ..tasks.use import use_of
@@ -54,7 +54,7 @@ def card(path: Path, license_: str = "") -> str:
     """
     model, _, file = load(path)
     if not isinstance(model, Task):
-        return _text({}, type(model).__name__, [f"Weights: {trainable(model):,}."], file.name, license_)
+        return card_text(type(model).__name__, [f"Weights: {trainable(model):,}."], license=license_)
     facts, purpose = model.facts, use_of(model).purpose
     kind = {1: "signals", 2: "images", 3: "volumes"}.get(facts.ndim, f"lattices of {facts.ndim} axes")
     lines = [
@@ -73,12 +73,4 @@ def card(path: Path, license_: str = "") -> str:
         rows = "\n".join(f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in found.items())
         lines.append(f"On held-out samples, at the best check:\n\n| metric | value |\n|---|---|\n{rows}")
     pipeline = {"pipeline_tag": _PIPELINES[purpose]} if facts.ndim == 2 and purpose in _PIPELINES else {}
-    return _text(pipeline, f"{type(model.model).__name__} to {purpose} {kind}", lines, file.name, license_)
-
-
-def _text(head: dict[str, Any], title: str, lines: list[str], file: str, license_: str) -> str:
-    told = {**({"license": license_} if license_ else {}), "library_name": "ndrnn", **head}
-    front = "\n".join(f"{key}: {value}" for key, value in told.items())
-    licensed = f"Licence of the weights: {license_}." if license_ else "The licence of the weights is not stated."
-    use = f'```python\nimport ndrnn\n\nmodel = ndrnn.load("{file}")  # or the folder with this card\n```'
-    return "\n\n".join([f"---\n{front}\n---", f"# {title}", *lines, licensed, use]) + "\n"
+    return card_text(f"{type(model.model).__name__} to {purpose} {kind}", lines, license=license_, head=pipeline)
