@@ -37,7 +37,10 @@ def read(path, told):
     height = told.get("height", 0)
     if height and height != len(values):
         size = max(1, round(values.shape[1] * height / len(values))), height
-        planes = [Image.fromarray(plane).resize(size, Image.Resampling.BILINEAR) for plane in values.transpose(2, 0, 1)]
+        planes = [
+            Image.fromarray(plane).resize(size, Image.Resampling.BILINEAR)
+            for plane in values.transpose(2, 0, 1)
+        ]
         values = np.rint(np.stack([np.asarray(plane) for plane in planes], -1))
     if told.get("scale") == "sample":
         values = (values - values.min()) / max(values.max() - values.min(), np.float32(1e-30))
@@ -49,7 +52,7 @@ def read(path, told):
 def text_of(log_probs, alphabet):
     """The text of the most probable path: repeats are merged, then blanks, number 0, removed."""
     path = log_probs.argmax(-1)
-    kept = [label for label, before in zip(path, [0, *path[:-1]]) if label and label != before]
+    kept = [label for label, before in zip(path, [0, *path[:-1]], strict=True) if label and label != before]
     return "".join(alphabet[label - 1] for label in kept)
 
 
@@ -76,7 +79,9 @@ def main():
         else:
             target = options.out / f"{path.stem}.labels.png"
             labels = found[0][0].argmax(-1)
-            Image.fromarray(labels.astype(np.uint8 if len(told["classes"]) <= 256 else np.uint16)).save(target)
+            Image.fromarray(labels.astype(np.uint8 if len(told["classes"]) <= 256 else np.uint16)).save(
+                target
+            )
             print(f"{path}: {target}")
 
 

@@ -113,18 +113,25 @@ def push_to_hub(
     return str(sent)
 
 
-def card_text(title: str, lines: Sequence[str], *, license: str = "", head: Mapping[str, str] | None = None) -> str:
+def card_text(
+    title: str, lines: Sequence[str], *, license: str = "", head: Mapping[str, str] | None = None
+) -> str:
     """A card: the head that the hub reads, a title, paragraphs, the licence, and how the model is loaded."""
     told = {**({"license": license} if license else {}), "library_name": "ndrnn", **(head or {})}
     front = "\n".join(f"{key}: {value}" for key, value in told.items())
-    licensed = f"Licence of the weights: {license}." if license else "The licence of the weights is not stated."
+    licensed = (
+        f"Licence of the weights: {license}." if license else "The licence of the weights is not stated."
+    )
     use = '```python\nimport ndrnn\n\nmodel = ndrnn.load("the folder of this card")\n```'
     return "\n\n".join([f"---\n{front}\n---", f"# {title}", *lines, licensed, use]) + "\n"
 
 
 def _card_of(model: nn.Module) -> str:
     weights = sum(weight.numel() for weight in model.parameters())
-    return card_text(name_of(model), [f"A model of ndrnn, recurrent networks over n-dimensional data; {weights:,} weights."])
+    return card_text(
+        name_of(model),
+        [f"A model of ndrnn, recurrent networks over n-dimensional data; {weights:,} weights."],
+    )
 
 
 def _hub() -> Any:

@@ -14,7 +14,6 @@ from PIL import Image
 
 from ndrnn import save
 from ndrnn.app.recipe import Recipe
-
 from ndrnn.data.readers.lines import Lines
 from ndrnn.data.readers.pairs import Masks
 from ndrnn.nn import MDGRU
@@ -43,7 +42,9 @@ def run_of(folder, task, settings, facts, data):
 @pytest.fixture
 def labelling(tmp_path):
     settings = Label(network=Network(hidden=(3,), blocks=("2x2",), layer="MDLSTM"))
-    return run_of(tmp_path / "run", "label", settings, Facts(classes=("a", "b", "c")), Masks(path="some/photos"))
+    return run_of(
+        tmp_path / "run", "label", settings, Facts(classes=("a", "b", "c")), Masks(path="some/photos")
+    )
 
 
 @pytest.fixture
@@ -60,7 +61,10 @@ def example(*words):
         f"sys.argv = sys.argv[:]; runpy.run_path({str(EXAMPLE)!r}, run_name='__main__')"
     )
     ran = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program, *map(str, words)], capture_output=True, text=True, check=False
+        [sys.executable, "-W", "error", "-c", program, *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout
@@ -156,7 +160,11 @@ def test_cards(ndrnn, labelling, tmp_path):
     assert ran.status == 0, ran.err
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     head, body = text.removeprefix("---\n").split("\n---\n", 1)
-    assert head.splitlines() == ["license: cc-by-4.0", "library_name: ndrnn", "pipeline_tag: image-segmentation"]
+    assert head.splitlines() == [
+        "license: cc-by-4.0",
+        "library_name: ndrnn",
+        "pipeline_tag: image-segmentation",
+    ]
     assert "Classes: a, b, c." in body
     assert "| miss | 0.2500 |" in body
     assert "Data: photos, read as masks." in body

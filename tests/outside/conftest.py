@@ -10,7 +10,6 @@ from torch import nn
 import ndrnn
 
 
-
 class Several(nn.Module):
     """Layers side by side over one input, as one file: what an export costs it costs once."""
 
@@ -49,7 +48,9 @@ def assert_same(session, module, x, sizes=None, tolerance=1e-5):
     assert len(found) == len(expected)
     for number, (one, other) in enumerate(zip(found, expected, strict=True)):
         scale = max(1.0, float(other.abs().max())) if other.numel() else 1.0
-        np.testing.assert_allclose(one, other.numpy(), rtol=0, atol=tolerance * scale, err_msg=f"output {number}")
+        np.testing.assert_allclose(
+            one, other.numpy(), rtol=0, atol=tolerance * scale, err_msg=f"output {number}"
+        )
 
 
 @pytest.fixture

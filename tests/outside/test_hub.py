@@ -27,7 +27,10 @@ def assert_equal(one, other):
 
 def test_a_folder(layer, tmp_path):
     hub.save_pretrained(layer, tmp_path / "a" / "model")
-    assert sorted(path.name for path in (tmp_path / "a/model").iterdir()) == ["README.md", "model.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "a/model").iterdir()) == [
+        "README.md",
+        "model.safetensors",
+    ]
     for load in (ndrnn.load, hub.from_pretrained):
         assert_equal(load(tmp_path / "a" / "model"), layer)
     assert_equal(hub.from_pretrained(tmp_path / "a" / "model" / "model.safetensors"), layer)
@@ -53,11 +56,13 @@ def test_the_folder_of_a_run_and_a_shipped_model(layer, tmp_path):
 
 
 def test_folders_without_weights_and_names_of_nothing(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no folder with weights \(model.safetensors, or best.safetensors"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no folder with weights \(model.safetensors, or best.safetensors"
+    ):
         ndrnn.load(tmp_path)
-    with pytest.raises(FileNotFoundError, match="nothing.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"nothing\.safetensors"):
         hub.from_pretrained("someone/nothing.safetensors")
-    with pytest.raises(ValueError, match="must end in .safetensors, or be one of the models that ship"):
+    with pytest.raises(ValueError, match=r"must end in \.safetensors, or be one of the models that ship"):
         hub.from_pretrained("nothing")
 
 

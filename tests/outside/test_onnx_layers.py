@@ -143,7 +143,9 @@ def test_linear_scans(exported):
 
 def test_layouts_stacks_and_double_precision(exported):
     torch.manual_seed(0)
-    first = drawn(ndrnn.ChannelsFirst(ndrnn.Stack(ndrnn.MDRNN(3, 2, merge="sum"), ndrnn.MDGRU(2, 2))).double())
+    first = drawn(
+        ndrnn.ChannelsFirst(ndrnn.Stack(ndrnn.MDRNN(3, 2, merge="sum"), ndrnn.MDGRU(2, 2))).double()
+    )
     session = exported(first)
     assert [value.shape for value in session.get_inputs()] == [["N", 3, "D1", "D2"], ["N", 2]]
     x, sizes = torch.randn(2, 3, 4, 6, dtype=torch.float64), torch.tensor([[4, 6], [3, 2]])
@@ -216,8 +218,16 @@ class WithStates(nn.Module):
     [
         (ndrnn.MCGSM(3), TypeError, "MCGSM is a density model"),
         (ScanLayer(Own(), 2, 3), TypeError, "the cell Own has no equations in ONNX"),
-        (ndrnn.MDGRU(2, 3).half(), TypeError, "weights must be float32 or float64, got torch.float16 for weight_ih"),
-        (nn.Linear(2, 3), TypeError, "must be a layer or network of ndrnn, or have .* ndim and input_size, got Linear"),
+        (
+            ndrnn.MDGRU(2, 3).half(),
+            TypeError,
+            "weights must be float32 or float64, got torch.float16 for weight_ih",
+        ),
+        (
+            nn.Linear(2, 3),
+            TypeError,
+            "must be a layer or network of ndrnn, or have .* ndim and input_size, got Linear",
+        ),
         (WithStates(), ValueError, "initial and final states are no part of an ONNX file"),
     ],
 )

@@ -84,7 +84,9 @@ def test_other_networks(exported, model):
 def test_networks_of_the_recipes(exported, path, tmp_path):
     recipe = read(path)
     ndim = 3 if "hippocampus" in path.stem else 2
-    facts = Facts(ndim=ndim, channels=3 if "camvid" in path.stem else 1, classes=("a", "b", "c"), alphabet="abc")
+    facts = Facts(
+        ndim=ndim, channels=3 if "camvid" in path.stem else 1, classes=("a", "b", "c"), alphabet="abc"
+    )
     model = build(recipe.config, facts).model.eval()
     if recipe.purpose == "density":
         with pytest.raises(TypeError, match="RIDE is a density model"):

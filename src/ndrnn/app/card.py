@@ -73,4 +73,6 @@ def card(path: Path, license_: str = "") -> str:
         rows = "\n".join(f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in found.items())
         lines.append(f"On held-out samples, at the best check:\n\n| metric | value |\n|---|---|\n{rows}")
     pipeline = {"pipeline_tag": _PIPELINES[purpose]} if facts.ndim == 2 and purpose in _PIPELINES else {}
-    return card_text(f"{type(model.model).__name__} to {purpose} {kind}", lines, license=license_, head=pipeline)
+    return card_text(
+        f"{type(model.model).__name__} to {purpose} {kind}", lines, license=license_, head=pipeline
+    )

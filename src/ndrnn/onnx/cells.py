@@ -1,9 +1,9 @@
 """The equations of the cells as nodes of ONNX, for all rows of a step at once.
 
 See :mod:`ndrnn.cells`, whose equations these are. A step multiplies everything that its gates read, laid side by side,
-with one matrix: the features and a 1 for the bias, then the outputs of the predecessors along every axis. A slot without
-a point has zeros there, the 1 included, and states of zero: every cell here then gives zero again, so that nothing has to
-be masked before the end.
+with one matrix: the features and a 1 for the bias, then the outputs of the predecessors along every axis. A slot that
+has no point yet has zeros there, the 1 included, and states of zero: every cell here then gives zero again, as the entry
+faces do. What a slot says after its last point no other reads. So nothing has to be masked before the end.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 
 from .nodes import Nodes, Value
-
 
 States = tuple[Value, ...]
 
@@ -27,6 +26,7 @@ class Weights(NamedTuple):
     bias: Value | None
     extra: Value | None
     directions: int
+    features: int
     ndim: int
     hidden: int
     gates: int
@@ -67,19 +67,17 @@ def matrix(g: Nodes, kernel: str, w: Weights) -> Value:
     above = g.joined(g("Transpose", w.weight_ih, perm=[0, 2, 1]), g.value(bias), axis=1)
     if w.weight_hh is None:
         return above
-    recurrent = [_by_axis(g, w.weight_hh, w)]
+    recurrent = [_by_axis(g, w.weight_hh)]
     if kernel == "gru":
         return _of_gru(g, above, recurrent[0], w)
     if kernel == "spatial_extended":
         assert w.extra is not None
-        recurrent.append(_by_axis(g, w.extra, w))
-    stacked = [
-        g("Reshape", each, [w.directions, w.ndim * w.hidden, w.gates]) for each in recurrent
-    ]
+        recurrent.append(_by_axis(g, w.extra))
+    stacked = [g("Reshape", each, [w.directions, w.ndim * w.hidden, w.gates]) for each in recurrent]
     return g.joined(above, *stacked, axis=1)
 
 
-def _by_axis(g: Nodes, weight: Value, w: Weights) -> Value:
+def _by_axis(g: Nodes, weight: Value) -> Value:
     """Weights (D, n, G*H, H) as (D, n, H, G*H)."""
     return g("Transpose", weight, perm=[0, 1, 3, 2])
 
@@ -90,10 +88,9 @@ def _of_gru(g: Nodes, above: Value, recurrent: Value, w: Weights) -> Value:
     logits = 2 * n * hidden
     of_logits, of_candidate = g.several(2, "Split", recurrent, [logits, hidden], axis=3)
     of_logits = g("Reshape", of_logits, [count, n * hidden, logits])
-    features = _rows(g, above)
-    # the candidate's part of the states comes axis by axis, each with a bias of its own
-    own_bias = w.zeros(count, 1, n * hidden) if w.extra is None else g("Reshape", w.extra, [count, 1, n * hidden])
-    own_rows = g("Pad", g.value(own_bias), g.joined(g.value([0]), g("Sub", features, 1), g.value([0, 0, 0, 0])))
+    # the candidate's part of the states comes axis by axis, each with a bias of its own, in the row of the 1
+    bias = w.zeros(count, 1, n * hidden) if w.extra is None else g("Reshape", w.extra, [count, 1, n * hidden])
+    own_rows = g("Pad", bias, np.array([0, w.features, 0, 0, 0, 0]))
     blocks = [
         g(
             "Pad",
@@ -104,10 +101,6 @@ def _of_gru(g: Nodes, above: Value, recurrent: Value, w: Weights) -> Value:
     ]
     left = g.joined(above, g("Pad", of_logits, np.array([0, 0, 0, 0, 0, hidden])), axis=1)
     return g.joined(left, g.joined(own_rows, *blocks, axis=1), axis=2)
-
-
-def _rows(g: Nodes, tensor: Value) -> Value:
-    return g("Shape", tensor, start=1, end=2)
 
 
 def _limited(g: Nodes, values: Value, step: Step) -> Value:

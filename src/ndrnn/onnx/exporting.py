@@ -31,9 +31,7 @@ try:
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] not in ("onnx", "onnxscript", "onnx_ir"):
         raise
-    raise ImportError(
-        "exporting to ONNX needs onnx and onnxscript: pip install 'ndrnn[onnx]'"
-    ) from error
+    raise ImportError("exporting to ONNX needs onnx and onnxscript: pip install 'ndrnn[onnx]'") from error
 
 OPSET = 18
 """The version of ONNX's operators that files are written for."""
@@ -131,7 +129,9 @@ def _check(module: nn.Module) -> tuple[int, int]:
         )
     ndim, features = getattr(module, "ndim", None), getattr(module, "input_size", None)
     if not isinstance(ndim, int) or not isinstance(features, int):
-        within = "; export its attribute model" if isinstance(getattr(module, "model", None), nn.Module) else ""
+        within = (
+            "; export its attribute model" if isinstance(getattr(module, "model", None), nn.Module) else ""
+        )
         raise TypeError(
             "module must be a layer or network of ndrnn, or have the numbers of its axes and features as ndim and "
             f"input_size, got {name}{within}"
@@ -144,7 +144,9 @@ def _check(module: nn.Module) -> tuple[int, int]:
     size = 0
     for name, weight in [*module.named_parameters(), *module.named_buffers()]:
         if weight.is_floating_point() and weight.dtype not in (torch.float32, torch.float64):
-            raise TypeError(f"weights must be float32 or float64, got {weight.dtype} for {name}; see module.float()")
+            raise TypeError(
+                f"weights must be float32 or float64, got {weight.dtype} for {name}; see module.float()"
+            )
         size += weight.numel() * weight.itemsize
     if size > _MOST_BYTES:
         raise ValueError(f"module must have less than 2 GiB of weights to be one file, got {size:,} bytes")
@@ -213,7 +215,10 @@ def _tidy(graph: ir.Graph, axes: Sequence[str]) -> None:
     for value in [*graph.inputs, *(value for node in graph for value in node.outputs)]:
         if value.shape is not None:
             value.shape = ir.Shape(
-                [names.get(str(size), str(size)) if isinstance(size, ir.SymbolicDim) else size for size in value.shape]
+                [
+                    names.get(str(size), str(size)) if isinstance(size, ir.SymbolicDim) else size
+                    for size in value.shape
+                ]
             )
     for node in graph.all_nodes():
         node.metadata_props.clear()

@@ -72,3 +72,10 @@ class Nodes:
         """0, 1, ... up to before ``end`` (1,), as (end,)."""
         zero, one = np.array(0, np.int64), np.array(1, np.int64)
         return self("Range", zero, self("Squeeze", end), one)
+
+
+def size_of(value: Value, axis: int) -> int:
+    """The size of a tensor along an axis on which it is known."""
+    size = None if value.shape is None else value.shape[axis]
+    assert isinstance(size, int)
+    return size

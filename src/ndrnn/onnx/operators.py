@@ -14,7 +14,7 @@ from onnxscript import evaluator
 from ..saturation import limit_of
 from . import rearranging
 from .cells import EQUATIONS, FEEDS_MEMORY, WITHOUT_MEMORY, States, Step, Weights, matrix
-from .nodes import Nodes, Value
+from .nodes import Nodes, Value, size_of
 from .wavefronts import Wavefronts
 
 Translation = Callable[..., Value | tuple[Value, ...]]
@@ -113,12 +113,6 @@ def _dtype(value: Value) -> np.dtype:
     return np.dtype(value.dtype.numpy())
 
 
-def _known(value: Value) -> tuple[int, ...]:
-    """The sizes of a tensor of weights."""
-    assert value.shape is not None
-    return tuple(map(int, value.shape.numpy()))
-
-
 def _scan(
     g: Nodes,
     x: Value,
@@ -135,10 +129,10 @@ def _scan(
     _refuse_states(*states)
     assert x.shape is not None
     ndim = len(x.shape) - 2
-    directions, gates, features = _known(weight_ih)
-    hidden = gates // (ndim + 3) if weight_hh is None else _known(weight_hh)[-1]
+    directions, gates, features = (size_of(weight_ih, axis) for axis in range(3))
+    hidden = gates // (ndim + 3) if weight_hh is None else size_of(weight_hh, -1)
     dtype = _dtype(weight_ih)
-    weights = Weights(weight_ih, weight_hh, bias, extra, directions, ndim, hidden, gates, dtype)
+    weights = Weights(weight_ih, weight_hh, bias, extra, directions, features, ndim, hidden, gates, dtype)
     order = Wavefronts(g, x, signs, ndim, sizes)
     # a 1 beside the features, for the bias
     rows = g("Pad", g("Reshape", x, [-1, features]), np.array([0, 0, 0, 1]), np.array(1, dtype))
@@ -167,9 +161,9 @@ def _scan(
 
 def _linear_scan(g: Nodes, z: Value, f: Value, sizes: Value | None, signs: Sequence[int]) -> Value:
     """c (N, D1, ..., Dn, H)."""
-    assert z.shape is not None and f.shape is not None
+    assert z.shape is not None
     ndim = len(z.shape) - 2
-    hidden, wide, dtype = int(z.shape[-1]), int(f.shape[-1]), _dtype(z)
+    hidden, wide, dtype = size_of(z, -1), size_of(f, -1), _dtype(z)
     order = Wavefronts(g, z, signs, ndim, sizes)
     shares = g("Transpose", f, perm=[*range(1, ndim + 2), 0, ndim + 2])
     rows = g.joined(g("Reshape", z, [-1, hidden]), g("Reshape", shares, [-1, ndim * wide]), axis=1)
@@ -213,7 +207,7 @@ def _sweep(
     places = [ir.Value(name=f"{g.name}_state_{number}", type=kind, shape=shape) for number in carried]
     given = ir.Value(name=f"{g.name}_input", type=kind, shape=ir.Shape([order.directions, None, None]))
     if order.ndim == 1:  # a row is its own predecessor
-        before = [(place,) for place in places]
+        before: list[States] = [(place,) for place in places]
     else:
         rows, nothing = order.predecessors(), np.zeros((order.directions, 1, hidden), dtype)
         behind = [b.joined(b.value(nothing), place, axis=1) for place in places]

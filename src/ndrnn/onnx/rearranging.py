@@ -7,13 +7,12 @@ from math import prod
 
 import numpy as np
 
-from .nodes import Nodes, Value
+from .nodes import Nodes, Value, size_of
 
 
 def blocks(g: Nodes, x: Value, block: Sequence[int], fill: np.ndarray) -> Value:
     """(N, D1, ..., Dn, C) to (N, ceil(D1/b1), ..., ceil(Dn/bn), b1*...*bn*C), with ``fill`` beyond the ends."""
-    assert x.shape is not None
-    n, features, step = len(block), int(x.shape[-1]), np.array(block)
+    n, features, step = len(block), size_of(x, -1), np.array(block)
     batch, lattice = g("Shape", x, start=0, end=1), g("Shape", x, start=1, end=n + 1)
     counts = g("Div", g("Add", lattice, step - 1), step)
     missing = g("Sub", g("Mul", counts, step), lattice)
@@ -27,8 +26,7 @@ def blocks(g: Nodes, x: Value, block: Sequence[int], fill: np.ndarray) -> Value:
 
 def unblocks(g: Nodes, x: Value, block: Sequence[int], lattice: Sequence[Value | int]) -> Value:
     """(N, d1, ..., dn, b1*...*bn*C) to (N, D1, ..., Dn, C)."""
-    assert x.shape is not None
-    n, features = len(block), int(x.shape[-1]) // prod(block)
+    n, features = len(block), size_of(x, -1) // prod(block)
     batch, counts = g("Shape", x, start=0, end=1), g("Shape", x, start=1, end=n + 1)
     x = g("Reshape", x, g.joined(batch, counts, g.value(list(block)), features))
     pairs = [axis for k in range(n) for axis in (1 + k, 1 + n + k)]

@@ -152,4 +152,3 @@ class Wavefronts:
         """The states before the first step, (D, M, H)."""
         shape = self.g.joined(self.directions, self.rows, hidden)
         return self.g("Expand", np.zeros(1, dtype), shape)
-

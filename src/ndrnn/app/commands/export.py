@@ -108,5 +108,5 @@ class _Read(_Said):
 
     def forward(self, x: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         scores: Tensor = self.model(x, sizes)
-        frames: Tensor = self.model.output_sizes(sizes)  # type: ignore[operator]
+        frames: Tensor = self.model.output_sizes(sizes)
         return scores.log_softmax(-1), frames[:, 0]
