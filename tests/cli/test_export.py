@@ -98,6 +98,7 @@ def test_labels_without_torch(ndrnn, labelling, tmp_path):
     assert len(seen) > 1
 
 
+@pytest.mark.slow
 def test_texts_without_torch(ndrnn, reading, text_folder, tmp_path):
     pytest.importorskip("onnxruntime")
     assert ndrnn("export", reading, "--out", tmp_path / "m.onnx").status == 0

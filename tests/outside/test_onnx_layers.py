@@ -135,6 +135,7 @@ class Walks(nn.Module):
         return tuple(walk(x, sizes) for walk in self.walks)
 
 
+@pytest.mark.slow
 def test_linear_scans(exported):
     session = exported(Walks())
     x = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(0))

@@ -34,6 +34,7 @@ def assert_network(exported, model, *, tolerance=1e-5):
         assert told.tolist() == model.output_sizes(sizes).tolist()
 
 
+@pytest.mark.slow
 def test_hierarchy(exported):
     options = {"hidden": (2, 3), "subsample": (4,), "blocks": ((2, 3), (2, 1)), "collapse": (0,)}
     assert_network(exported, drawn(ndrnn.Hierarchy(1, 3, **options)))
