@@ -22,6 +22,7 @@ from . import (
     linear,
     machine,
     memory,
+    onnx_runtime,
     products,
     recompute,
     ride,
@@ -31,7 +32,7 @@ from . import (
 from .measure import CLOCKS, Effort
 from .peers import COMPILED, KERAS, LOOP, TORCH_LSTM, WAVEFRONT, Peer
 from .table import Table, report, to_json
-from .workloads import CELLS, LINEAR, MAIN, OTHERS, RECOMPUTED, SEQUENCES, THREADS, TINY, Workload
+from .workloads import CELLS, EXPORTED, LINEAR, MAIN, OTHERS, RECOMPUTED, SEQUENCES, THREADS, TINY, Workload
 
 Progress = Callable[[str], None]
 
@@ -76,6 +77,7 @@ SECTIONS = (
     Section("likelihood", density.LIKELIHOODS, lambda *given: [density.table(*given)]),
     Section("training", ride.STEPS, lambda *given: [ride.training(*given)]),
     Section("sampling", ride.DRAWINGS, lambda *given: [ride.sampling(*given)]),
+    Section("onnx", EXPORTED, lambda *given: [onnx_runtime.table(*given)]),
     Section("compiled", MAIN, lambda *given: [speed.peer_table("MDLSTM", (COMPILED,), *given)]),
 )
 

@@ -131,4 +131,6 @@ LINEAR = (
     Workload("MDLSTM", 1, (256, 256), 64, 32),
 )
 
+EXPORTED = (MAIN[1], MAIN[2], CELLS[5], replace(LINEAR[0], batch=4, lattice=(64, 64)), OTHERS[0])
+
 TINY = Workload("MDLSTM", 1, (4, 4), 1, 4)

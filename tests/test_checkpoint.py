@@ -182,7 +182,7 @@ def test_files_that_are_none_are_named(saved, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"layer\.safetensors"):
         checkpoint.load(saved)
     saved.mkdir()
-    with pytest.raises(IsADirectoryError, match=r"layer\.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"layer\.safetensors: no folder with weights"):
         checkpoint.load(saved)
     with pytest.raises(
         ValueError,

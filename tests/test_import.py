@@ -13,14 +13,14 @@ import ndrnn
 PACKAGE = Path(ndrnn.__file__).parent
 
 # from the lowest; a module may import from its own package and from those before it
-ORDER = ["version", "later", "registry", "progress", "seeds", "saving", "lattice", "saturation", "cells", "scan", "nn", "inspect", "density", "data", "learn", "tasks", "app"]  # fmt: skip
+ORDER = ["version", "later", "registry", "progress", "seeds", "saving", "hub", "lattice", "saturation", "cells", "scan", "nn", "inspect", "density", "data", "onnx", "learn", "tasks", "app"]  # fmt: skip
 # within density
 FLOORS_OF_DENSITY = ["mixture", "lattices", "ride", "use", "learn"]
 # what stands above all packages
 TOP = {"ndrnn", "ndrnn.__main__", "ndrnn.builtin", "ndrnn.testing"}
 # where Lightning, the readers' libraries and the command line begin
 FIRST_WITH_LIBRARIES = "data"
-LIBRARIES = ["lightning", "torchmetrics", "tyro", "rich", "matplotlib", "sklearn", "skimage", "scipy", "PIL", "nibabel", "constriction", "tensorboard"]  # fmt: skip
+LIBRARIES = ["lightning", "torchmetrics", "tyro", "rich", "matplotlib", "sklearn", "skimage", "scipy", "PIL", "nibabel", "constriction", "tensorboard", "onnx", "onnxscript", "onnxruntime", "huggingface_hub"]  # fmt: skip
 
 
 def _name_of(path):

@@ -9,8 +9,10 @@ from .version import __version__ as __version__
 if TYPE_CHECKING:
     from . import data as data
     from . import density as density
+    from . import hub as hub
     from . import learn as learn
     from . import nn as nn
+    from . import onnx as onnx
     from . import registry as registry
     from . import saving as saving
     from . import scan as scan
@@ -88,7 +90,7 @@ _HOMES = {
     **dict.fromkeys(("available_backends", "backend", "linear_scan", "release_memory"), "scan"),
     **dict.fromkeys(("load", "save"), "saving.models"),
 }
-_MODULES = {"data", "density", "learn", "nn", "registry", "saving", "scan", "tasks", "testing"}
+_MODULES = {"data", "density", "hub", "learn", "nn", "onnx", "registry", "saving", "scan", "tasks", "testing"}
 
 
 def __getattr__(name: str) -> Any:

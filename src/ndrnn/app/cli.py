@@ -25,6 +25,8 @@ COMMANDS = {
     "compress": "images and volumes to few bytes without loss",
     "decompress": "the images that were compressed",
     "models": "the trained models that come with the package; with a name, what it learned from",
+    "export": "a trained model as an ONNX file, to be used without PyTorch",
+    "card": "what there is to know of a trained model, as a card to put beside its weights",
     "bench": "points a second of a layer on this machine",
 }
 
@@ -34,6 +36,8 @@ _EXTRAS = {
     **dict.fromkeys(("rich", "lightning", "torchmetrics", "matplotlib"), "train"),
     **dict.fromkeys(("PIL", "skimage", "scipy"), "vision"),
     "nibabel": "volumes",
+    **dict.fromkeys(("onnx", "onnxscript", "onnx_ir"), "onnx"),
+    "huggingface_hub": "hub",
 }
 
 

@@ -276,6 +276,40 @@ class Decompress:
 
 
 @dataclass(frozen=True)
+class Export:
+    """Write a trained model as an ONNX file, which runs without PyTorch and without this library. The file says how its
+    input is prepared and what its output means: task, classes or alphabet, channels and scaling of values, licence."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """A run's folder, or weights (.safetensors)."""
+    out: Path = Path("model.onnx")
+    """The file to write."""
+    license: str = ""
+    """Licence of the weights, by its SPDX name such as CC-BY-4.0; stands in the file."""
+    force: bool = False
+    """Write over a file that is there."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """Tell what there is to know of a trained model, as a card in Markdown to put beside its weights: task, network, data,
+    figures on held-out samples, licence. Its head is that of the hub of Hugging Face."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    """A run's folder, or weights (.safetensors)."""
+    out: Path | None = None
+    """The file to write, README.md for the hub; printed if not given."""
+    license: str = ""
+    """Licence of the weights, by its SPDX name such as CC-BY-4.0."""
+    force: bool = False
+    """Write over a file that is there."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclass(frozen=True)
 class Bench:
     """Time a layer on this machine, forward and in a training step, by every backend that is available for it."""
 

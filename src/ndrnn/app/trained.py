@@ -8,25 +8,21 @@ from typing import Any
 from torch import nn
 
 from ..data.readers.source import Reader
-from ..learn import BEST
 from ..registry import nearest
 from ..saving import models, shipped
 from .recipe import FILE, read
 
 
 def weights_of(path: Path) -> Path:
-    """The weights that ``path`` means: a file, the best of a run's folder, or a model that ships, by its name.
+    """The weights that ``path`` means: a file, the best of a run's folder, those of a folder with a model, or one that ships.
 
     Raises:
         FileNotFoundError: there are none.
     """
-    file = path / BEST if path.is_dir() else path
-    if not path.exists() and (ships := shipped.file_of(str(path))):
-        return ships
+    file = models.file_of(path)
     if not file.exists():
-        kind = "run's folder with weights" if path.is_dir() else "such model"
-        hint = "" if path.is_dir() or path.suffix else nearest(str(path), shipped.names())
-        raise FileNotFoundError(f"{file}: no {kind}{hint}")
+        hint = "" if path.suffix else nearest(str(path), shipped.names())
+        raise FileNotFoundError(f"{file}: no such model{hint}")
     return file
 
 

@@ -15,15 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-torch.library.define("ndrnn::blocks", "(Tensor x, int[] block) -> Tensor")
+torch.library.define("ndrnn::blocks", "(Tensor x, int[] block, float fill=0.0) -> Tensor")
 torch.library.define("ndrnn::unblocks", "(Tensor x, int[] block, SymInt[] lattice) -> Tensor")
 
 
-def to_blocks(x: Tensor, block: Sequence[int]) -> Tensor:
-    """(N, D1, ..., Dn, C) to (N, ceil(D1/b1), ..., ceil(Dn/bn), b1*...*bn*C), filled with zeros beyond the ends."""
+def to_blocks(x: Tensor, block: Sequence[int], fill: float = 0.0) -> Tensor:
+    """(N, D1, ..., Dn, C) to (N, ceil(D1/b1), ..., ceil(Dn/bn), b1*...*bn*C), with ``fill`` beyond the ends."""
     if torch.compiler.is_exporting():
-        return torch.ops.ndrnn.blocks(x, list(block))
-    return _to_blocks(x, block)
+        return torch.ops.ndrnn.blocks(x, list(block), fill)
+    return _to_blocks(x, block, fill)
 
 
 def from_blocks(x: Tensor, block: Sequence[int], lattice: Sequence[int]) -> Tensor:
@@ -33,12 +33,12 @@ def from_blocks(x: Tensor, block: Sequence[int], lattice: Sequence[int]) -> Tens
     return _from_blocks(x, block, lattice)
 
 
-def _to_blocks(x: Tensor, block: Sequence[int]) -> Tensor:
+def _to_blocks(x: Tensor, block: Sequence[int], fill: float = 0.0) -> Tensor:
     lattice, ndim = x.shape[1:-1], len(block)
     counts = [-(-extent // step) for extent, step in zip(lattice, block, strict=True)]
     missing = [count * step - size for count, step, size in zip(counts, block, lattice, strict=True)]
     if any(missing):
-        x = F.pad(x, (0, 0, *(amount for extra in reversed(missing) for amount in (0, extra))))
+        x = F.pad(x, (0, 0, *(amount for extra in reversed(missing) for amount in (0, extra))), value=fill)
     split = [number for pair in zip(counts, block, strict=True) for number in pair]
     x = x.reshape(x.shape[0], *split, x.shape[-1])
     outer, inner = range(1, 2 * ndim, 2), range(2, 2 * ndim + 1, 2)
@@ -57,8 +57,8 @@ def _from_blocks(x: Tensor, block: Sequence[int], lattice: Sequence[int]) -> Ten
 
 
 @torch.library.impl("ndrnn::blocks", "CompositeExplicitAutograd")
-def _run_blocks(x: Tensor, block: list[int]) -> Tensor:
-    return _to_blocks(x, block).clone(memory_format=torch.contiguous_format)
+def _run_blocks(x: Tensor, block: list[int], fill: float = 0.0) -> Tensor:
+    return _to_blocks(x, block, fill).clone(memory_format=torch.contiguous_format)
 
 
 @torch.library.impl("ndrnn::unblocks", "CompositeExplicitAutograd")
@@ -67,7 +67,7 @@ def _run_unblocks(x: Tensor, block: list[int], lattice: list[int]) -> Tensor:
 
 
 @torch.library.register_fake("ndrnn::blocks")  # type: ignore[untyped-decorator]
-def _blocks_shape(x: Tensor, block: list[int]) -> Tensor:
+def _blocks_shape(x: Tensor, block: list[int], fill: float = 0.0) -> Tensor:
     context = torch.library.get_ctx()
     counts = [
         -(-extent // step) if isinstance(extent, int) or step == 1 else context.new_dynamic_size()
@@ -82,7 +82,7 @@ def _unblocks_shape(x: Tensor, block: list[int], lattice: list[int]) -> Tensor:
 
 
 def _remember_blocks(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, ctx.block = inputs
+    x, ctx.block, *_ = inputs
     ctx.lattice = x.shape[1:-1]
 
 
@@ -91,7 +91,7 @@ def _remember_unblocks(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> Non
 
 
 def _differentiate_blocks(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return torch.ops.ndrnn.unblocks(grad, ctx.block, ctx.lattice), None
+    return torch.ops.ndrnn.unblocks(grad, ctx.block, ctx.lattice), None, None
 
 
 def _differentiate_unblocks(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:

@@ -38,6 +38,11 @@ except ModuleNotFoundError as error:
 
 Class = TypeVar("Class", bound=type[nn.Module])
 
+MODEL_FILE = "model.safetensors"
+"""The weights in a folder that holds a model."""
+RUN_FILE = "best.safetensors"
+"""Those in the folder of a run."""
+
 _FORMAT = "ndrnn-model-2"
 _KEYS = ("format", "ndrnn", "model", "config")
 _PAIR = 1  # the format of 0.1
@@ -79,18 +84,19 @@ def save(model: nn.Module, path: str | PathLike[str]) -> None:
 
 
 def load(path: str | PathLike[str], device: torch.device | str = "cpu") -> nn.Module:
-    """The model saved at ``path``, in evaluation mode, each tensor with the dtype it was saved with; or one that ships
-    with the package, by its name (:func:`ndrnn.saving.shipped.names`).
+    """The model saved at ``path``, in evaluation mode, each tensor with the dtype it was saved with.
+
+    ``path`` is a file, a folder that holds a model (:func:`ndrnn.hub.save_pretrained`) or a run, whose best weights it
+    stands for then, or the name of a model that ships with the package (:func:`ndrnn.saving.shipped.names`).
 
     No memory is taken for weights before the file is known to hold them, and no random number is drawn.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        IsADirectoryError: it is a folder.
+        FileNotFoundError: there is no such file, or no weights in the folder.
         ValueError: it is truncated, foreign, or its weights do not fit its configuration; the message names the file,
             and the key or the tensor.
     """
-    path = _checked(shipped.file_of(str(path)) or path)
+    path = _checked(file_of(path))
     metadata, tensors = _read(path)
     content, where = _described(path, metadata)
     cls, config = _class_of(content, where)
@@ -110,6 +116,21 @@ def load(path: str | PathLike[str], device: torch.device | str = "cpu") -> nn.Mo
             model = make()
     fill(model, tensors)
     return model.to(device).eval()
+
+
+def file_of(path: str | PathLike[str]) -> Path:
+    """The file of weights that ``path`` means: itself, that of a folder with a model or a run, or one that ships.
+
+    Raises:
+        FileNotFoundError: it is a folder without weights.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path if path.exists() else shipped.file_of(str(path)) or path
+    for name in (MODEL_FILE, RUN_FILE):
+        if (path / name).exists():
+            return path / name
+    raise FileNotFoundError(f"{path}: no folder with weights ({MODEL_FILE}, or {RUN_FILE} of a run)")
 
 
 def _checked(path: str | PathLike[str]) -> Path:

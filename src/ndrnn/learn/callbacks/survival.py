@@ -27,7 +27,7 @@ from .record import Record
 
 LAST = "last.ckpt"
 """File of the training state: Lightning's, read with torch's restricted loader that runs no code."""
-BEST = "best.safetensors"
+BEST = checkpoint.RUN_FILE
 """File of the task whose held-out data had the lowest value of its monitor so far."""
 
 

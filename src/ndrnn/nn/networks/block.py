@@ -50,7 +50,7 @@ class ScanBlock(nn.Module):
         super().__init__()
         self._config = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         Style(layer, directions, norm, False, dropout, stochastic_depth, recompute)  # looks at them
-        self.ndim = ndim
+        self.ndim, self.input_size, self.output_size = ndim, features, features
         # a layer of a user's own need not know of recomputation
         options: dict[str, Any] = {"recompute": recompute} if recompute else {}
         self.norm = make_norm(features, norm)

@@ -157,6 +157,11 @@ class LatticeNetwork(nn.Module):
         """The constructor's arguments, for :mod:`ndrnn.saving.models`."""
         return dict(self._config)
 
+    @property
+    def input_size(self) -> int:
+        """Features C of a point of the input."""
+        return self.encoder.input_size
+
     def standardize(self, mean: Tensor, std: Tensor) -> None:
         """Set the centre and scale (C,) of each feature; a feature that never varies keeps its scale."""
         self.input.set(mean, std)
@@ -168,8 +173,8 @@ class LatticeNetwork(nn.Module):
             x: the features.
             sizes: true extent (N, n) of each sample, int64, or (n,) unbatched.
         """
-        form = f"{', '.join(f'D{axis + 1}' for axis in range(self.ndim))}, {self.encoder.input_size})"
-        if x.dim() not in (self.ndim + 1, self.ndim + 2) or x.shape[-1] != self.encoder.input_size:
+        form = f"{', '.join(f'D{axis + 1}' for axis in range(self.ndim))}, {self.input_size})"
+        if x.dim() not in (self.ndim + 1, self.ndim + 2) or x.shape[-1] != self.input_size:
             raise ValueError(f"x must have shape (N, {form}, or ({form} unbatched, got {tuple(x.shape)}")
         x, sizes, unbatched = add_batch(x, sizes, self.ndim)
         if sizes is not None:

@@ -17,6 +17,7 @@ from ..layers import Directions
 from .ragged import Mask, cleared
 
 NormKind = Literal["layer", "rms", "batch"]
+_EPSILON = 1e-5
 
 
 class Options(TypedDict, total=False):
@@ -98,9 +99,12 @@ class PointNorm(nn.Module):
 
     def __init__(self, features: int, kind: Literal["layer", "rms"]) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(features) if kind == "layer" else nn.RMSNorm(features, eps=1e-5)
+        self.norm = nn.LayerNorm(features) if kind == "layer" else nn.RMSNorm(features, eps=_EPSILON)
 
     def forward(self, x: Tensor, mask: Mask) -> Tensor:
+        if isinstance(self.norm, nn.RMSNorm) and torch.compiler.is_exporting():
+            # torch's own asks whether an extent is 1, which is not known where extents are free
+            return x * (x.square().mean(-1, keepdim=True) + _EPSILON).rsqrt() * self.norm.weight
         normed: Tensor = self.norm(x)
         return normed
 

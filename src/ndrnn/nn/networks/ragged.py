@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...lattice import inside
+from ..rearranging import to_blocks
 
 Mask = Tensor | None
 
@@ -43,6 +44,10 @@ def largest(x: Tensor, block: Sequence[int], mask: Mask) -> Tensor:
         return x
     if mask is not None:
         x = x.masked_fill(~mask, -torch.inf)
+    if torch.compiler.is_exporting():
+        # a free extent may be covered by one block, which views of torch would forbid
+        points = to_blocks(x, block, -torch.inf)
+        return points.unflatten(-1, (prod(block), -1)).amax(-2)
     lattice = x.shape[1:-1]
     missing = [-extent % step for extent, step in zip(lattice, block, strict=True)]
     x = F.pad(x, (0, 0, *(amount for extra in reversed(missing) for amount in (0, extra))), value=-torch.inf)
