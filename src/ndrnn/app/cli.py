@@ -24,6 +24,7 @@ COMMANDS = {
     "inpaint": "fill in what a mask hides",
     "compress": "images and volumes to few bytes without loss",
     "decompress": "the images that were compressed",
+    "serve": "a page in the browser that shows trained models at work",
     "models": "the trained models that come with the package; with a name, what it learned from",
     "bench": "points a second of a layer on this machine",
 }
@@ -34,6 +35,7 @@ _EXTRAS = {
     **dict.fromkeys(("tyro", "rich", "lightning", "torchmetrics", "matplotlib"), "train"),
     **dict.fromkeys(("PIL", "skimage", "scipy"), "vision"),
     "nibabel": "volumes",
+    **dict.fromkeys(("starlette", "uvicorn", "anyio"), "serve"),
 }
 
 

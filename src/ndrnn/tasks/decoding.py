@@ -104,6 +104,46 @@ def collapsed(path: Sequence[int]) -> Labelling:
     )
 
 
+def aligned(log_probs: Tensor, labels: Sequence[int]) -> list[tuple[int, int]]:
+    """For each label the first and the last frame that the most probable path of this labelling gives it.
+
+    Args:
+        log_probs: (T, L).
+        labels: without blanks.
+
+    Raises:
+        ValueError: there are too few frames for the labels.
+    """
+    if len(log_probs) < frames_needed(labels):
+        raise ValueError(
+            f"labels must need at most the {len(log_probs)} frames that there are, got {frames_needed(labels)}"
+        )
+    if not labels:
+        return []
+    # blank, label, blank, ..., label, blank: a path stays, goes on by one, or leaves out a blank between others
+    states = [BLANK, *(state for label in labels for state in (label, BLANK))]
+    skips = np.array(
+        [place > 1 and state != BLANK and state != states[place - 2] for place, state in enumerate(states)]
+    )
+    frames = log_probs.detach().cpu().double().numpy()[:, states]
+    best = np.full(len(states), -np.inf)
+    best[:2] = frames[0, :2]
+    steps = np.zeros(frames.shape, np.int64)
+    for number, frame in enumerate(frames[1:], start=1):
+        choices = np.full((3, len(states)), -np.inf)
+        choices[0], choices[1, 1:], choices[2, 2:] = best, best[:-1], best[:-2]
+        choices[2, ~skips] = -np.inf
+        steps[number] = choices.argmax(0)
+        best = choices.max(0) + frame
+    place = len(states) - (1 if best[-1] >= best[-2] else 2)
+    found: dict[int, tuple[int, int]] = {}
+    for number in range(len(frames) - 1, -1, -1):
+        if place % 2:
+            found[place // 2] = (number, found.get(place // 2, (0, number))[1])
+        place -= int(steps[number, place])
+    return [found[index] for index in range(len(labels))]
+
+
 def frames_needed(labels: Sequence[int] | str) -> int:
     """How many frames a labelling needs at least: one a label, and one blank between equal neighbours."""
     return len(labels) + sum(left == right for left, right in pairwise(labels))

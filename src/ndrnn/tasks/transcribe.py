@@ -15,7 +15,7 @@ from ..learn.task import Task
 from ..nn.hierarchy import Hierarchy
 from ..nn.networks import LineReader
 from .configuration import Transcribe
-from .decoding import BLANK, Labelling, beam_search, frames_needed, greedy
+from .decoding import BLANK, Labelling, aligned, beam_search, frames_needed, greedy
 
 
 class Transcribed(NamedTuple):
@@ -26,6 +26,28 @@ class Transcribed(NamedTuple):
     text: str
     confidence: float
     """The probability of this text, in the eyes of the network."""
+
+
+class Character(NamedTuple):
+    """A character that a network reads, and where."""
+
+    character: str
+    first: int
+    """The first frame that it covers on the most probable path of the whole text."""
+    last: int
+    confidence: float
+    """The largest probability that one of these frames gives it."""
+
+
+class Aligned(NamedTuple):
+    """What a network reads in a sample, with the place of every character."""
+
+    name: str
+    """Where the sample comes from."""
+    text: str
+    confidence: float
+    """The probability of this text, in the eyes of the network."""
+    characters: tuple[Character, ...]
 
 
 class TranscribeTask(Task):
@@ -119,6 +141,29 @@ class TranscribeTask(Task):
         with torch.no_grad():
             read = self._read(*self._log_probs(batch))
         return [Transcribed(name, *found) for name, found in zip(names, read, strict=True)]
+
+    def align(self, batch: TranscribeBatch) -> list[Aligned]:
+        """The text of each sample with the frames of its characters; its ``target`` is not looked at."""
+        names = batch.names or ("",) * len(batch.x)
+        with torch.no_grad():
+            log_probs, frames = self._log_probs(batch)
+        found = []
+        for name, sample, available in zip(names, log_probs.cpu(), frames.tolist(), strict=True):
+            text, confidence = self._read_one(sample[:available])
+            labels = self.encode(text)
+            characters = tuple(
+                Character(character, *place, float(sample[place[0] : place[1] + 1, label].max().exp()))
+                for character, label, place in zip(
+                    text, labels, aligned(sample[:available], labels), strict=True
+                )
+            )
+            found.append(Aligned(name, text, confidence, characters))
+        return found
+
+    def frame_width(self) -> int:
+        """Over how many points of the last axis a frame stretches."""
+        far = 1 << 24
+        return round(far / int(self.frames(torch.full((1, self.facts.ndim), far))))
 
     def _log_probs(self, batch: TranscribeBatch) -> tuple[Tensor, Tensor]:
         """(N, T, L) in nats, and the frames (N,) of each sample."""
