@@ -59,16 +59,6 @@ def as_density(task: Any, file: Path) -> Any:
     return task
 
 
-def check_colour(picture: np.ndarray, channels: int, where: str) -> None:
-    """Refuse a picture (H, W, C) in colour for a model of grey ones, which would come back grey."""
-    colour = picture.shape[-1] >= 3 and bool((picture[..., 1:3] != picture[..., :1]).any())
-    if channels < 3 and colour:
-        raise BadFile(
-            where,
-            "is in colour and the model is of grey images: give it a grey copy, or train a model with --data.channels 3",
-        )
-
-
 def as_continuous(features: Tensor, levels: int, generator: torch.Generator) -> Tensor:
     """Features 0 ... 1 as the continuous values that a density is of: with noise, if they have so many levels."""
     if not levels:

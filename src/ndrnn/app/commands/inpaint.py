@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from ...data.faults import BadFile
@@ -9,7 +10,6 @@ from ...data.formats import images
 from ..density_model import (
     as_continuous,
     as_stored,
-    check_colour,
     kept,
     load_density,
     overflow_of,
@@ -19,6 +19,16 @@ from ..inputs import Loader, find
 from ..options import Inpaint
 from ..output import Output
 from ..outputs import Outputs
+
+
+def _check_colour(picture: np.ndarray, channels: int, where: str) -> None:
+    """Refuse a picture (H, W, C) in colour for a model of grey ones, which would come back grey."""
+    colour = picture.shape[-1] >= 3 and bool((picture[..., 1:3] != picture[..., :1]).any())
+    if channels < 3 and colour:
+        raise BadFile(
+            where,
+            "is in colour and the model is of grey images: give it a grey copy, or train a model with --data.channels 3",
+        )
 
 
 def run(options: Inpaint) -> int:
@@ -31,7 +41,7 @@ def run(options: Inpaint) -> int:
     (file,), (hidden,) = find([options.image]), find([options.mask])
     values, data = loader.read(file)
     picture = images.decode(data, file.where)
-    check_colour(picture, task.facts.channels, file.where)
+    _check_colour(picture, task.facts.channels, file.where)
     mask = images.decode_mask(hidden.storage.read(hidden.name), hidden.where) != 0
     if mask.shape != values.shape[:-1]:
         expected, got = (" x ".join(map(str, shape)) for shape in (values.shape[:-1], mask.shape))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import tempfile
+import threading
 import webbrowser
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from ..page.work import Worker
 def run(options: Serve) -> int:
     """Run the command until it is interrupted; returns the exit status."""
     out = Output(False)
+    _end_in_order()
     models = open_models(options.models, options.device)
     with (
         _listening(options.host, options.port) as listener,
@@ -45,6 +48,18 @@ def run(options: Serve) -> int:
         finally:
             worker.close()
     return 0
+
+
+def _end_in_order() -> None:
+    """Let other signals end the command as Ctrl-C does, so that the temporary folder goes too."""
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):  # the second is not everywhere
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), end)
 
 
 def _server(app: object) -> uvicorn.Server:

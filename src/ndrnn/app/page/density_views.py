@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from ...data.faults import BadFile
 from ...data.formats import images
+from ...data.formats.channels import to_channels
 from ...density.ride.model import RideModel
 from ...density.use.growth import AT_LIMIT, Growth
 from ...nn.tiled import tiles
 from ...tasks.density import NOT_FINITE
-from ..density_model import as_continuous, as_stored, check_colour, kept, overflow_of
-from .pictures import Picture
+from ..density_model import as_continuous, as_stored, kept, overflow_of
+from .pictures import Picture, eight_bits
 from .served import Served
 from .work import Job, View
 
@@ -40,7 +41,7 @@ def surprise(served: Served, picture: Picture, wanted: Mapping[str, Any], job: J
     features = served.loader.features(values, picture.file)
     known = as_continuous(features, served.task.levels, torch.Generator().manual_seed(0))
     lattice = tuple(known.shape[:-1])
-    bits, looked = np.full(lattice, np.nan, np.float32), np.zeros(lattice, bool)
+    bits = np.full(lattice, np.nan, np.float32)
     done, model = 0, _Bits(served.model, served.task.levels)
     with torch.no_grad(), Growth(served.model) as growth:
         for place, found in tiles(
@@ -69,8 +70,8 @@ def fill(served: Served, picture: Picture, wanted: Mapping[str, Any], job: Job) 
     sweeps, seed = _whole(wanted, "sweeps", 50, 1, SWEEPS), _whole(wanted, "seed", 0, 0, 2**31)
     window = _around(mask)
     values, data = served.loader.read(picture.file)
-    pixels = images.decode(data, picture.name)
-    check_colour(pixels, served.task.facts.channels, picture.name)
+    # a grey model sees a picture in colour as a grey one, and so does who looks at the page
+    pixels = to_channels(images.decode(data, picture.name), served.task.facts.channels)
     generator = torch.Generator().manual_seed(seed)
     features = served.loader.features(values, picture.file)[window].unsqueeze(0)
     known = as_continuous(features, served.task.levels, generator).to(served.device)
@@ -81,7 +82,9 @@ def fill(served: Served, picture: Picture, wanted: Mapping[str, Any], job: Job) 
 
     def shown(found: Any) -> View:
         stored = as_stored(found.best[0], served.task.levels, served.loader.intensities.invert)
-        patch = _eight_bits(kept(stored, pixels[window], mask[window]))
+        # what has the depth of the picture is shown as the picture is
+        span = picture.span if stored.dtype == pixels.dtype else (0.0, float(np.iinfo(stored.dtype).max))
+        patch = eight_bits(kept(stored, pixels[window], mask[window]), span)
         told = {
             "corner": corner,
             "sweeps": done,
@@ -109,7 +112,7 @@ def draw(served: Served, wanted: Mapping[str, Any], job: Job) -> View:
     with torch.no_grad(), overflow_of(served.name):
         drawn = served.model.sample(1, height, width, generator=torch.Generator().manual_seed(seed))
         stored = as_stored(drawn[0], served.task.levels, served.loader.intensities.invert)
-    return View({"seed": seed}, {"picture": _eight_bits(stored)})
+    return View({"seed": seed}, {"picture": eight_bits(stored, (0.0, float(np.iinfo(stored.dtype).max)))})
 
 
 def hole_of(runs: Any, height: int, width: int) -> np.ndarray:
@@ -152,13 +155,6 @@ def _whole(wanted: Mapping[str, Any], name: str, default: int, least: int, most:
     if type(value) is not int or not least <= value <= most:
         raise ValueError(f"{name} must be a whole number from {least} to {most}, got {value!r}")
     return value
-
-
-def _eight_bits(stored: np.ndarray) -> np.ndarray:
-    """What is shown of stored pixels (H, W, C): (H, W, 1) or (H, W, 3), uint8."""
-    if stored.dtype == np.uint16:
-        stored = (stored >> 8).astype(np.uint8)
-    return np.ascontiguousarray(stored[..., :1] if stored.shape[-1] < 3 else stored[..., :3])
 
 
 def _predicted(ride: RideModel, lattice: tuple[int, ...]) -> np.ndarray:

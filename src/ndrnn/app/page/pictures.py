@@ -16,6 +16,7 @@ from PIL import Image
 from ...data.faults import BadFile, printable
 from ...data.formats import images
 from ...data.formats.channels import to_channels
+from ...data.formats.intensities import Span
 from ...data.readers.pictures import is_volume
 from ..inputs import Input, find
 
@@ -35,6 +36,8 @@ class Picture:
     width: int
     shown: bytes
     """PNG of 8 bits, grey or colour, upright."""
+    span: Span
+    """The range over which deeper values were stretched to be shown."""
 
 
 class Pictures:
@@ -72,7 +75,8 @@ class Pictures:
             file = replace(file, where=name)  # errors call it as the person does, who knows of no folder
             pixels = images.decode(data, name)
             height, width = pixels.shape[:2]
-            picture = Picture(key, name, file, height, width, _png(_shown(pixels, name)))
+            span = _span(pixels, name)
+            picture = Picture(key, name, file, height, width, _png(eight_bits(pixels, span)), span)
         except BaseException:
             shutil.rmtree(path.parent)
             raise
@@ -112,19 +116,26 @@ def _plain(name: str) -> str:
     return f"{stem or 'picture'}{suffix if suffix.lower() != '.zip' else ''}"
 
 
-def _shown(pixels: np.ndarray, name: str) -> np.ndarray:
-    """A picture (H, W, C) in 8 bits, (H, W) or (H, W, 3): what is deeper is stretched over its own range."""
+def eight_bits(pixels: np.ndarray, span: Span | None = None) -> np.ndarray:
+    """What is shown of pixels (H, W, C): (H, W, 1) or (H, W, 3) uint8, deeper ones stretched over a range, or over their
+    own."""
+    pixels = to_channels(pixels, 1 if pixels.shape[-1] < 3 else 3)
+    if pixels.dtype == np.uint8:
+        return np.ascontiguousarray(pixels)
+    values = pixels.astype(np.float32)
+    low, high = span or (float(values.min()), float(values.max()))
+    return np.rint(((values - low) * (255 / (high - low) if high > low else 0)).clip(0, 255)).astype(np.uint8)
+
+
+def _span(pixels: np.ndarray, name: str) -> Span:
+    """The range of a picture's colours."""
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise BadFile(name, "has values that are NaN or infinite")
-    pixels = to_channels(pixels, 1 if pixels.shape[-1] < 3 else 3)
-    if pixels.dtype != np.uint8:
-        values = pixels.astype(np.float32)
-        low, high = float(values.min()), float(values.max())
-        pixels = np.rint((values - low) * (255 / (high - low) if high > low else 0)).astype(np.uint8)
-    return pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+    colours = pixels[..., : 1 if pixels.shape[-1] < 3 else 3]
+    return float(colours.min()), float(colours.max())
 
 
 def _png(pixels: np.ndarray) -> bytes:
     to = io.BytesIO()
-    Image.fromarray(pixels).save(to, "PNG", compress_level=1)
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(to, "PNG", compress_level=1)
     return to.getvalue()

@@ -59,6 +59,7 @@ class Served:
             "name": self.name,
             "purpose": self.purpose,
             "about": self.about,
+            "channels": self.task.facts.channels,
             "views": VIEWS[self.purpose],
             "classes": classes,
             "colours": palette(len(classes)).tolist(),

@@ -22,9 +22,11 @@ from .served import Served
 from .work import Job, View
 
 TILE = 512
-"""Larger pictures than TILE x TILE points are labelled in tiles; of what layers remember the middle of so many is shown."""
+"""Larger pictures than TILE x TILE points are labelled in tiles."""
 OVERLAP = 64
 """Points by which tiles overlap where states cannot be handed from one to the next."""
+REMEMBERED = 1 << 25
+"""Of what a layer remembers so many numbers are looked at: of a larger picture those of its middle."""
 
 Act = Callable[[Served, Picture, Mapping[str, Any], Job], View]
 
@@ -106,10 +108,13 @@ def memory(served: Served, picture: Picture, wanted: Mapping[str, Any], job: Job
         raise ValueError(f"by must be mean or component, got {by!r}")
     x = _features(served, picture)
     whole = x.shape[:-1]
-    edges = edges_of(whole, (1,) * len(whole), TILE**2)
+    numbers = known[layer].hidden_size * len(known[layer].directions)
+    edges = edges_of(whole, (1,) * len(whole), REMEMBERED // numbers)
     corner = [(size - edge) // 2 for size, edge in zip(whole, edges, strict=True)]
     x = x[tuple(slice(begin, begin + edge) for begin, edge in zip(corner, edges, strict=True))]
     states = hidden_states(served.model, layer, _run(served, x.unsqueeze(0)))[0].cpu()
+    if known[layer].ndim == 1:  # along the columns, where the rows have become one
+        states = states.unsqueeze(0)
     if not bool(states.isfinite().all()):
         raise BadFile(picture.name, NOT_FINITE)
     shares: list[float] = []
