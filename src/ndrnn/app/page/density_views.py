@@ -85,12 +85,7 @@ def fill(served: Served, picture: Picture, wanted: Mapping[str, Any], job: Job) 
         # what has the depth of the picture is shown as the picture is
         span = picture.span if stored.dtype == pixels.dtype else (0.0, float(np.iinfo(stored.dtype).max))
         patch = eight_bits(kept(stored, pixels[window], mask[window]), span)
-        told = {
-            "corner": corner,
-            "sweeps": done,
-            "pixels": int(mask.sum()),
-            "nats": float(found.log_prob.max()),
-        }
+        told = {"corner": corner, "sweeps": done, "pixels": int(mask.sum())}
         return View(told, {"patch": patch, "hole": mask[window].astype(np.uint8)})
 
     job.report(0.0, "drawing a first filling")

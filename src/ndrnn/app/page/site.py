@@ -146,6 +146,7 @@ class Site:
         job = self.worker.find(request.path_params["key"])
         if job is None:
             raise HTTPException(404, "this result is no longer here: ask for it again")
+        job.looked_at()
         return job
 
     def _state(self, job: Job) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import sys
 import threading
+import time
 import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
@@ -17,6 +18,8 @@ State = Literal["waiting", "running", "done", "failed", "cancelled"]
 
 WAITING = 16
 """Pieces of work that may wait; more are refused."""
+FORGOTTEN = 300.0
+"""Seconds after which work that nobody asks about any more is given up: the page was closed."""
 KEPT = 8
 """Results that are kept for the page to fetch; older ones are forgotten."""
 
@@ -51,6 +54,7 @@ class Job:
         self.version = 0
         """Grows with every view."""
         self._unwanted = threading.Event()
+        self.looked_at()
 
     def report(self, share: float, text: str = "", view: View | None = None) -> None:
         """Tell how much is done, and show what there is so far.
@@ -61,8 +65,12 @@ class Job:
         self.share, self.text = share, text
         if view is not None:
             self.show(view)
-        if self._unwanted.is_set():
+        if self._unwanted.is_set() or time.monotonic() > self._looked_at + FORGOTTEN:
             raise Cancelled
+
+    def looked_at(self) -> None:
+        """Somebody asked how it stands."""
+        self._looked_at = time.monotonic()
 
     def show(self, view: View) -> None:
         self.view = view

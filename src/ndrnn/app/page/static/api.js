@@ -6,6 +6,7 @@ export async function call(path, { method = "GET", body, json, signal } = {}) {
     answer = await fetch(path, {
       method,
       signal,
+      keepalive: method === "DELETE", // also when the page is being closed
       headers: { "x-ndrnn": "page" },
       body: json === undefined ? body : JSON.stringify(json),
     });
