@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ndrnn.tasks.decoding import beam_search, collapsed, frames_needed, greedy
+from ndrnn.tasks.decoding import aligned, beam_search, collapsed, frames_needed, greedy
 
 
 def every_labelling(log_probs: torch.Tensor) -> dict[tuple[int, ...], float]:
@@ -120,3 +120,30 @@ def test_frames_needed_is_where_torchs_loss_becomes_finite():
 def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("frames", "labels"), [(1, 3), (4, 3), (5, 4), (6, 2)])
+def test_labels_are_aligned_along_the_most_probable_path(seed, frames, labels):
+    generator = torch.Generator().manual_seed(seed)
+    log_probs = (2 * torch.randn(frames, labels, generator=generator, dtype=torch.float64)).log_softmax(-1)
+    best: dict[tuple[int, ...], tuple[float, tuple[int, ...]]] = {}
+    for path in product(range(labels), repeat=frames):
+        value = float(sum(log_probs[t, label] for t, label in enumerate(path)))
+        merged = collapsed(path)
+        best[merged] = max(best.get(merged, (-np.inf, ())), (value, path))
+    for merged, (_, path) in best.items():
+        expected, before = [], 0
+        for t, label in enumerate(path):
+            if label and label != before:
+                expected.append((t, t))
+            elif label:
+                expected[-1] = (expected[-1][0], t)
+            before = label
+        assert aligned(log_probs, merged) == expected
+
+
+def test_labels_that_need_more_frames_are_not_aligned():
+    log_probs = torch.zeros(2, 3).log_softmax(-1)
+    with pytest.raises(ValueError, match="at most the 2 frames that there are, got 3"):
+        aligned(log_probs, (1, 1))
