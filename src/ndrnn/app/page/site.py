@@ -101,7 +101,7 @@ class Site:
             )
         served = self.models[number]
         views = served.described()["views"]
-        if view not in views:
+        if not isinstance(view, str) or view not in views:
             raise HTTPException(
                 400, f"view must be one of {', '.join(views)} for {served.name}, got {view!r}"
             )

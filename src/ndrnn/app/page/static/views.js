@@ -271,8 +271,8 @@ export class Memory {
       const frame = make("div", { className: "map" }, make("p", { textContent: `${ARROWS[key] ?? ""} ${begins}${variance}` }));
       this.page.stage.append(frame);
       const stage = new Stage(frame, `What the scan ${begins} remembers.`);
-      stage.paint = (g) => {
-        g.imageSmoothingEnabled = false;
+      stage.paint = (g, scale) => {
+        g.imageSmoothingEnabled = scale < 1;
         g.drawImage(map, left - seenLeft, top - seenTop, wide, high);
       };
       stage.size(Math.round(seenHeight), Math.round(seenWidth));
