@@ -65,6 +65,14 @@ def test_what_is_no_model_is_told(tmp_path, capfd):
     assert "must be a model of images, got one of 3 axes" in capfd.readouterr().err
 
 
+def test_what_is_not_installed_is_told(monkeypatch, capfd):
+    for name in ("ndrnn.app.commands.serve", "uvicorn"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "ndrnn.app.commands.serve")
+    assert main(["serve", "photographs-grey"]) == 1
+    assert "uvicorn is missing: pip install 'ndrnn[serve]'" in capfd.readouterr().err
+
+
 def test_models_have_names_of_their_own(tmp_path):
     options = ("--task", "classify", "--data.format", "classes", "--network.hidden", "2")
     facts = Facts(2, 1, ("a", "b"))

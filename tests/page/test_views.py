@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import time
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 pytest.importorskip("starlette")
 pytest.importorskip("httpx2")
 
 import ndrnn
+from ndrnn.app.options import Train
 from ndrnn.app.page import density_views, views
-from ndrnn.data.batches import TranscribeBatch
+from ndrnn.app.page.served import open_models
+from ndrnn.app.recipe import parse
+from ndrnn.data.batches import DensityBatch, TranscribeBatch
 from ndrnn.density.lattices.images import dequantize
 from ndrnn.saving import models
+from ndrnn.tasks import Facts, build
 
-from .conftest import plane, smooth, wait
+from .conftest import make_run, plane, smooth, wait
 
 LABEL, CLASSIFY, TRANSCRIBE, DENSITY = range(4)
 
@@ -279,3 +285,88 @@ def test_what_is_no_request_is_refused(client):
     assert client.delete("/api/jobs/none").status_code == 404
     assert client.get("/api/pictures/none").status_code == 404
     assert client.get("/nothing").status_code == 404
+
+
+@pytest.fixture
+def of_one(client):
+    """Lets the page show one more model; gives its number."""
+
+    def of_one(path):
+        client.site.models.extend(open_models([path], "cpu"))
+        return len(client.site.models) - 1
+
+    return of_one
+
+
+def test_a_run_of_a_density_in_colour(upload, ask, of_one, tmp_path):
+    recipe, _ = parse(
+        ("--task", "density", "--data.format", "images", "--data.path", "x", "--hidden", "4"),
+        Train,
+        "ndrnn train",
+    )
+    image = smooth(40, 44, 3)
+    task = build(recipe.config, Facts(2, 3))
+    task.prepare([DensityBatch(features(image).unsqueeze(0))])
+    models.save(task, tmp_path / "colours.safetensors")
+    number = of_one(tmp_path / "colours.safetensors")
+    key = upload(image)
+    told, planes = ask(number, "surprise", key)
+    (expected,) = models.load(tmp_path / "colours.safetensors").predict_step(
+        DensityBatch(features(image).unsqueeze(0))
+    )
+    # the noise within the levels is another
+    assert told["bits_per_pixel"] == pytest.approx(expected.bits_per_pixel, abs=0.05)
+    assert np.nanmean(planes["bits"]) == pytest.approx(3 * expected.bits_per_pixel, abs=0.15)
+    mask = np.zeros((40, 44), bool)
+    mask[18:20, 20:23] = True
+    _, planes = ask(number, "fill", key, hole=runs_of(mask), sweeps=1)
+    assert np.array_equal(planes["patch"][~mask], image[~mask])
+    assert ask(number, "draw", height=8, width=9)[1]["picture"].shape == (8, 9, 3)
+    assert ask(number, "memory", key)[1]["maps"].shape[0] == 1
+
+
+def test_a_deep_picture_is_filled_as_it_is_shown(client, upload, ask, of_one, tmp_path):
+    """16 bits are stretched to be seen, and so is what is filled in."""
+    recipe, _ = parse(
+        ("--task", "density", "--data.format", "images", "--data.path", "x", "--hidden", "4"),
+        Train,
+        "ndrnn train",
+    )
+    deep = smooth(36, 36).astype(np.uint16) * 40
+    task = build(recipe.config, Facts(2, 1, levels=65536))
+    task.prepare([DensityBatch(torch.tensor(deep / np.float32(65535))[None, ..., None])])
+    models.save(task, tmp_path / "deep.safetensors")
+    mask = np.zeros((36, 36), bool)
+    mask[10:12, 10:12] = True
+    key = upload(deep)
+    _, planes = ask(of_one(tmp_path / "deep.safetensors"), "fill", key, hole=runs_of(mask), sweeps=1)
+    with Image.open(io.BytesIO(client.get(f"/api/pictures/{key}").content)) as shown:
+        assert np.array_equal(planes["patch"][~mask][:, 0], np.asarray(shown)[~mask])
+
+
+def test_a_run_that_learned_from_pages_reads_a_line(upload, ask, of_one, tmp_path, runs):
+    facts = Facts(2, 1, alphabet="ab c")
+    options = (
+        "--data.height",
+        "8",
+        "--network.hidden",
+        "4",
+        "5",
+        "--network.blocks",
+        "2x1",
+        "2x2",
+        "--network.subsample",
+    )
+    run = make_run(tmp_path / "pages", facts, "--task", "transcribe", "--data.format", "pages", *options)
+    image = np.random.default_rng(0).integers(0, 256, (16, 200), np.uint8)
+    told, _ = ask(of_one(run), "text", upload(image))
+    assert told["text"]
+    assert all(found["to"] <= 200 for found in told["characters"])
+
+
+def test_numbers_that_are_none_are_told_of_the_picture(client, upload, ask, of_one, runs):
+    number, key = of_one(runs["label"]), upload(smooth(9, 9, 3), "tree.png")
+    with torch.no_grad():
+        client.site.models[number].model.layers[0].weight_ih.fill_(torch.nan)
+    for view in ("labels", "memory"):
+        assert ask(number, view, key, state="failed")["error"].startswith("tree.png: ")
