@@ -30,6 +30,7 @@ export class Labels {
       this.read.tell(classes[label], `${percent(sure)} sure, row ${pixel.y}, column ${pixel.x}`, css(colours[label], label));
     };
     this.legend = make("ul", { className: "bars" });
+    this.scale = make("div", { hidden: true }, ramp(MUCH), make("div", { className: "ends" }, make("span", { textContent: "0 % sure" }), make("span", { textContent: "100 %" })));
     page.panel.append(
       this.read.output,
       choice("Shown", [["labels", "Labels"], ["confidence", "Confidence"]], this.what, (what) => {
@@ -40,10 +41,9 @@ export class Labels {
         this.strength = value / 100;
         this.stage.draw();
       }),
+      this.scale,
       this.legend,
     );
-    this.scale = make("div", { hidden: true }, ramp(MUCH), make("div", { className: "ends" }, make("span", { textContent: "0 % sure" }), make("span", { textContent: "100 %" })));
-    page.panel.append(this.scale);
   }
 
   show(told, planes) {
