@@ -20,7 +20,7 @@ FLOORS_OF_DENSITY = ["mixture", "lattices", "ride", "use", "learn"]
 TOP = {"ndrnn", "ndrnn.__main__", "ndrnn.builtin", "ndrnn.testing"}
 # where Lightning, the readers' libraries and the command line begin
 FIRST_WITH_LIBRARIES = "data"
-LIBRARIES = ["lightning", "torchmetrics", "tyro", "rich", "matplotlib", "sklearn", "skimage", "scipy", "PIL", "nibabel", "constriction", "tensorboard", "onnx", "onnxscript", "onnxruntime", "huggingface_hub"]  # fmt: skip
+LIBRARIES = ["lightning", "torchmetrics", "tyro", "rich", "matplotlib", "sklearn", "skimage", "scipy", "PIL", "nibabel", "constriction", "tensorboard", "onnx", "onnxscript", "onnxruntime", "huggingface_hub", "starlette", "uvicorn"]  # fmt: skip
 
 
 def _name_of(path):

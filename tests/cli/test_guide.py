@@ -66,6 +66,9 @@ def test_commands_of_the_guide_are_understood(words, tmp_path, monkeypatch):
         words = list(rest)
         recipe.load_named(words)
         assert tyro.cli(MODEL_COMMANDS[command], args=words).model == Path(rest[0])
+    elif command == "serve":
+        runs = [Path(word) for word in rest if not word.startswith("-")]
+        assert list(tyro.cli(options.Serve, args=rest).models) == runs
     elif command in FILE_COMMANDS:
         parsed = tyro.cli(FILE_COMMANDS[command], args=rest)
         assert parsed.inputs == (Path(rest[0]),)

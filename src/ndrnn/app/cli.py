@@ -24,6 +24,7 @@ COMMANDS = {
     "inpaint": "fill in what a mask hides",
     "compress": "images and volumes to few bytes without loss",
     "decompress": "the images that were compressed",
+    "serve": "a page in the browser that shows trained models at work",
     "models": "the trained models that come with the package; with a name, what it learned from",
     "export": "a trained model as an ONNX file, to be used without PyTorch",
     "card": "what there is to know of a trained model, as a card to put beside its weights",
@@ -38,6 +39,7 @@ _EXTRAS = {
     "nibabel": "volumes",
     **dict.fromkeys(("onnx", "onnxscript", "onnx_ir"), "onnx"),
     "huggingface_hub": "hub",
+    **dict.fromkeys(("starlette", "uvicorn", "anyio"), "serve"),
 }
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
 from ..data.batches import Facts
 from ..data.faults import BadFile
+from ..density.lattices.images import dequantize
 from ..density.ride.model import RideModel
 from ..saving.atomic import replacing
 from ..tasks.use import use_of
@@ -36,6 +38,15 @@ def load_density(path: Path) -> tuple[Any, Any]:
         ValueError: the model is for something else.
     """
     task, reader, file = load(path)
+    return as_density(task, file), reader
+
+
+def as_density(task: Any, file: Path) -> Any:
+    """A task of the density of images, or what looks like one of a model alone.
+
+    Raises:
+        ValueError: what was loaded from ``file`` is for something else.
+    """
     if isinstance(task, RideModel):
         task = ModelAlone(task, Facts(ndim=task.ndim, channels=task.channels))
     elif (purpose := use_of(task).purpose) != "density":
@@ -45,7 +56,21 @@ def load_density(path: Path) -> tuple[Any, Any]:
             f"{file}: must be a model of images, got one of {task.facts.ndim} axes, "
             "which in Python is ndrnn.load(FILE).model"
         )
-    return task, reader
+    return task
+
+
+def as_continuous(features: Tensor, levels: int, generator: torch.Generator) -> Tensor:
+    """Features 0 ... 1 as the continuous values that a density is of: with noise, if they have so many levels."""
+    if not levels:
+        return features
+    return dequantize((features * (levels - 1)).round().long(), levels=levels, generator=generator)
+
+
+def kept(filled: np.ndarray, picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Filled pixels where the mask is True, and the picture's own elsewhere where both have one form."""
+    if filled.shape != picture.shape or filled.dtype != picture.dtype:
+        return filled
+    return np.where(mask[..., None], filled, picture)
 
 
 @contextmanager

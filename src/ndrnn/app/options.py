@@ -310,6 +310,37 @@ class Card:
 
 
 @dataclass(frozen=True)
+class Serve:
+    """Show trained models at work on a page in the browser: drop a picture and see labels, classes, texts and where they
+    stand, the bits that pixels cost, holes filled, and what the layers remember. Only this machine reaches the page
+    unless --host says otherwise; nothing is sent elsewhere, and what is dropped is deleted at the end."""
+
+    models: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
+    """Runs' folders, weights (.safetensors), or names of models that come with the package."""
+    host: str = "127.0.0.1"
+    """Where to listen; 0.0.0.0 lets other machines in, without a password."""
+    port: int = 8765
+    """The port; 0 takes a free one."""
+    open: bool = False
+    """Open the page in the browser."""
+    max_megabytes: float = 32.0
+    """The largest file that is taken, in MB of 1,048,576 bytes."""
+    max_megapixels: float = 4.0
+    """The largest picture that is taken, in millions of pixels."""
+    device: str = "cpu"
+    """Where the networks run."""
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise ValueError("RUN must name at least one run, file of weights or model, got none")
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port must lie in [0, 65535], got {self.port}")
+        for name in ("max_megabytes", "max_megapixels"):
+            if not 0 < getattr(self, name) < 1e6:
+                raise ValueError(f"{name} must lie between 0 and a million, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
 class Bench:
     """Time a layer on this machine, forward and in a training step, by every backend that is available for it."""
 

@@ -36,6 +36,8 @@ class Transcribed(NamedTuple):
     """The confidence in each character of the text: the highest probability that the network gives to it in any of the
     frames in which it stands on the most probable path of this text. What may be missing between them does not count."""
     words: tuple[Word, ...] = ()
+    frames: tuple[tuple[int, int], ...] = ()
+    """The frames, first and last + 1, in which each character of the text stands on that path."""
 
 
 class TranscribeTask(Task):
@@ -138,6 +140,11 @@ class TranscribeTask(Task):
             found = self._labellings(*self._log_probs(batch))
         return [self._transcribed(name, *one) for name, one in zip(names, found, strict=True)]
 
+    def frame_width(self) -> int:
+        """Over how many points of the last axis a frame stretches."""
+        far = 1 << 24
+        return round(far / int(self.frames(torch.full((1, self.facts.ndim), far))))
+
     def _log_probs(self, batch: TranscribeBatch) -> tuple[Tensor, Tensor]:
         """(N, T, L) in nats, and the frames (N,) of each sample."""
         x = batch.x
@@ -183,6 +190,8 @@ class TranscribeTask(Task):
         ]
         text, order = self._in_order(self._spelled(labels))
         confidences = tuple(sure[place] for place in order)
-        places = [tuple(frame / len(log_probs) for frame in spans[place]) for place in order]
-        words = words_of(text, confidences, places)  # type: ignore[arg-type]
-        return Transcribed(name, text, mean_confidence(confidences), -float(loss), confidences, words)
+        frames = tuple(spans[place] for place in order)
+        words = words_of(
+            text, confidences, [(first / len(log_probs), last / len(log_probs)) for first, last in frames]
+        )
+        return Transcribed(name, text, mean_confidence(confidences), -float(loss), confidences, words, frames)

@@ -7,8 +7,14 @@ import torch
 
 from ...data.faults import BadFile
 from ...data.formats import images
-from ...density.lattices.images import dequantize
-from ..density_model import as_stored, load_density, overflow_of, write_image
+from ..density_model import (
+    as_continuous,
+    as_stored,
+    kept,
+    load_density,
+    overflow_of,
+    write_image,
+)
 from ..inputs import Loader, find
 from ..options import Inpaint
 from ..output import Output
@@ -23,13 +29,6 @@ def _check_colour(picture: np.ndarray, channels: int, where: str) -> None:
             where,
             "is in colour and the model is of grey images: give it a grey copy, or train a model with --data.channels 3",
         )
-
-
-def _kept(filled: np.ndarray, picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Filled pixels where the mask is True, and the picture's own elsewhere where both have one form."""
-    if filled.shape != picture.shape or filled.dtype != picture.dtype:
-        return filled
-    return np.where(mask[..., None], filled, picture)
 
 
 def run(options: Inpaint) -> int:
@@ -48,9 +47,7 @@ def run(options: Inpaint) -> int:
         expected, got = (" x ".join(map(str, shape)) for shape in (values.shape[:-1], mask.shape))
         raise BadFile(hidden.where, f"mask must be {expected} like its image, got {got}")
     generator = torch.Generator().manual_seed(options.seed)
-    known = loader.features(values, file).unsqueeze(0)
-    if levels := task.levels:
-        known = dequantize((known * (levels - 1)).round().long(), levels=levels, generator=generator)
+    known = as_continuous(loader.features(values, file).unsqueeze(0), task.levels, generator)
     with out.others(), overflow_of(file.where):
         found = task.model.inpaint(
             known,
@@ -64,7 +61,7 @@ def run(options: Inpaint) -> int:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with overflow_of(file.where):
         stored = as_stored(found.best[0], task.levels, loader.intensities.invert)
-    write_image(_kept(stored, picture, mask), options.out)
+    write_image(kept(stored, picture, mask), options.out)
     out.say(str(options.out))
     out.result(
         {

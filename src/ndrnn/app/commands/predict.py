@@ -11,16 +11,12 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from ...data.batches import ClassifyBatch, DensityBatch, LabelBatch, TranscribeBatch
 from ...data.faults import BadFile, Faults
 from ...data.pipeline.grouping import group_by_size
-from ...data.pipeline.samples import pad
 from ...density.use.growth import AT_LIMIT
 from ...learn.task import NOT_FINITE
-from ...nn.tiled import tiles
 from ...tasks.density import NOT_FINITE as NO_DENSITY
 from ...tasks.use import use_of
 from ..inputs import Input, Loaded, Loader, find
@@ -28,6 +24,7 @@ from ..labelled import TABLE, Labelling, refuse_others
 from ..options import Predict
 from ..output import Output
 from ..outputs import Outputs
+from ..prediction import label_tiles, predicted
 from ..trained import load
 from ..transcripts import Transcripts
 
@@ -220,36 +217,24 @@ class _Use:
         kind = np.uint8 if len(self.task.facts.classes) <= 256 else np.uint16
         labels, sure = np.zeros(lattice, kind), 0.0
         each = np.zeros(lattice, np.float32) if self._labelling.whole_confidence else None
-        window = self.loader.window(values, file)
-        with torch.no_grad():
-            for place, scores in tiles(
-                self.task.model,
-                lattice,
-                lambda part: window(part).unsqueeze(0).to(self.options.device),
-                self.options.tile**2,
-                overlap=self.options.overlap,
-            ):
-                confidence, best = scores[0].softmax(-1).max(-1)
-                labels[place] = best.cpu().numpy()
-                sure += float(confidence.sum())
-                if each is not None:
-                    each[place] = confidence.cpu().numpy()
+        for place, best, confidence in label_tiles(
+            self.task,
+            lattice,
+            self.loader.window(values, file),
+            self.options.tile**2,
+            overlap=self.options.overlap,
+            device=self.options.device,
+        ):
+            labels[place] = best.numpy()
+            sure += float(confidence.sum())
+            if each is not None:
+                each[place] = confidence.numpy()
         mean = sure / labels.size
         _check_finite(file, mean)
         return self._labelling.write(file, labels, mean, each, loaded)
 
     def _predict(self, xs: Sequence[Tensor]) -> list[Any]:
-        x, sizes = pad(xs, self.task.facts.ndim)
-        x = x.to(self.options.device)
-        sizes = None if sizes is None else sizes.to(self.options.device)
-        count, nothing = len(xs), x.new_zeros(0)
-        if self.purpose == "label":
-            return self.task.predict_step(LabelBatch(x, nothing, sizes))
-        if self.purpose == "classify":
-            return self.task.predict_step(ClassifyBatch(x, nothing, sizes))
-        if self.purpose == "transcribe":
-            return self.task.predict_step(TranscribeBatch(x, ("",) * count, sizes))
-        return self.task.predict_step(DensityBatch(x, sizes))
+        return predicted(self.task, xs, self.options.device)
 
     def _label(self, file: Input, one: Any, loaded: Loaded) -> dict[str, Any]:
         assert self._labelling is not None

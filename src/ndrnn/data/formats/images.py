@@ -46,6 +46,16 @@ def decode_turned(data: bytes, file: str = "image") -> tuple[np.ndarray, int]:
         return values, pictures.turn
 
 
+def size_of(data: bytes, file: str = "image") -> tuple[int, int]:
+    """The rows and columns of an image as it is stored, of several pictures the first; its pixels are not unfolded.
+
+    Raises:
+        BadFile: the bytes are no image, or announce more than may be read.
+    """
+    with opened(data, file) as pictures:
+        return pictures.size
+
+
 def decode_mask(
     data: bytes, file: str = "mask", *, stacked: bool = False, colours: bool = False
 ) -> np.ndarray:

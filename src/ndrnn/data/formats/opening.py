@@ -52,6 +52,12 @@ class Pictures:
         """How the picture that was loaded last is to be turned, EXIF's number from 1 (not at all) to 8."""
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns of the picture at which the file stands, the first before any was loaded."""
+        width, height = self._image.size
+        return height, width
+
+    @property
     def count(self) -> str:
         """How many there are, in words."""
         return f"more than {MOST}" if len(self.frames) > MOST else str(len(self.frames))
