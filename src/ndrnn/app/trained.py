@@ -15,14 +15,17 @@ from .recipe import FILE, read
 
 
 def weights_of(path: Path) -> Path:
-    """The weights that ``path`` means: a file, the best of a run's folder, or a model that ships, by its name.
+    """The weights that ``path`` means: those of a model that ships, by its name, a file, or the best of a run's folder.
+
+    What a model that ships is called means that model, in every folder: a file or a folder of the same name is meant by
+    a longer path.
 
     Raises:
         FileNotFoundError: there are none.
     """
-    file = path / BEST if path.is_dir() else path
-    if not path.exists() and (ships := shipped.file_of(str(path))):
+    if ships := shipped.file_of(str(path)):
         return ships
+    file = path / BEST if path.is_dir() else path
     if not file.exists():
         kind = "run's folder with weights" if path.is_dir() else "such model"
         hint = "" if path.is_dir() or path.suffix else nearest(str(path), shipped.names())

@@ -83,7 +83,7 @@ def compress(
         alpha=alpha,
         bits=bits,
         transform=transform,
-        block=_even_blocks(samples.shape[:-1]) if block is None else tuple(map(int, block)),
+        block=even_blocks(samples.shape[:-1]) if block is None else tuple(map(int, block)),
         model=name,
         fingerprint=networks.fingerprint,
         chunks=dict(chunks or {}),
@@ -236,7 +236,7 @@ def _samples(image: Image, axes: int) -> tuple[Samples, bool]:
     return (array if channel_axis else array[..., None]), channel_axis
 
 
-def _even_blocks(size: Sequence[int]) -> tuple[int, ...]:
+def even_blocks(size: Sequence[int]) -> tuple[int, ...]:
     """As many blocks along every axis as come nearest to the usual edge, none much smaller than the others."""
     edge = _EDGES[len(size)]
     return tuple(-(-extent // max(1, round(extent / edge))) for extent in size)
