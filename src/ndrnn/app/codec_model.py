@@ -14,11 +14,12 @@ from .trained import load
 
 
 class CodingModel(NamedTuple):
-    """A model, what to call it, and whether it learned from negatives."""
+    """A model, what to call it, whether it learned from negatives, and whether it ships."""
 
     model: nn.Module
     name: str
     negative: bool
+    ships: bool = False
 
     def for_signed(self) -> nn.Module:
         """The model of the integers of a signed type after they were moved up by half of its range, or of their
@@ -42,8 +43,9 @@ def coding_model(name: str) -> CodingModel:
         fingerprint(model)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
-    label = name if name in shipped.names() else file.parent.name if path.is_dir() else file.stem
-    return CodingModel(model, label, reader is not None and reader.invert)
+    ships = name in shipped.names()
+    label = name if ships else file.parent.name if path.is_dir() else file.stem
+    return CodingModel(model, label, reader is not None and reader.invert, ships)
 
 
 class CodingModels:

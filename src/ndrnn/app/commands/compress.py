@@ -17,7 +17,7 @@ from ..inputs import Input, find
 from ..options import Compress
 from ..output import Output
 from ..outputs import Outputs
-from ..samples import ARRAY, Samples, moved, negative, parts, read
+from ..samples import ARRAY, Samples, full_range, moved, negative, parts, read
 
 SUFFIX = ".ndrnn"
 
@@ -69,6 +69,8 @@ def _one(models: CodingModels, file: Input, options: Compress, outputs: Outputs)
     original = file.storage.read(file.name)
     samples = read(original, file.name, file.where)
     coding = models.of(samples.axes, samples.channels - samples.alpha)
+    if coding.ships:
+        samples = full_range(samples)
     if coding.negative:
         samples = negative(samples)
     model = coding.for_signed() if moved(samples.chunks, samples.bits) else coding.model

@@ -47,6 +47,13 @@ def negative(samples: Samples) -> Samples:
     return replace(samples, values=values, chunks={**samples.chunks, NEGATIVE: b""})
 
 
+def full_range(samples: Samples) -> Samples:
+    """With no more bits than the values need, of more than 8: those of a camera of 12 bits are 0 to 4095, and to a model
+    of pictures of another depth they are to be all from black to white."""
+    needed = max(9, int(samples.values.max(initial=0)).bit_length())
+    return replace(samples, bits=min(samples.bits, needed))
+
+
 def unsigned(stored: np.ndarray) -> tuple[np.ndarray, int]:
     """Integers of at most 16 bits as unsigned ones, and how many bits they need: those of a signed type without the
     sign's if none is negative, and else all, moved up by half of their range."""
