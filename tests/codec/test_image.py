@@ -153,6 +153,31 @@ def test_mixing_helps_where_a_density_does_not() -> None:
     assert mixed < plain
 
 
+def test_noise_of_a_tenth_of_a_megapixel_grows_by_no_more_than_a_thousandth() -> None:
+    """Head, checksums and blocks counted, whatever the model says of it."""
+    for bits, shape in (
+        (8, (400, 390)),
+        (8, (317, 316)),
+        (8, (330, 330, 3)),
+        (16, (330, 330)),
+        (11, (260, 400)),
+    ):
+        kind = np.uint8 if bits <= 8 else np.uint16
+        noise = np.random.default_rng(1).integers(0, 1 << bits, shape).astype(kind)
+        data = compress(RIDE_2D, noise, bits=bits, name="a model of noise")
+        assert 8 * len(data) <= 1.001 * noise.size * bits
+    assert np.array_equal(decompress(RIDE_2D, data).numpy(), noise)
+
+
+def test_drawings_have_larger_blocks() -> None:
+    """What repeats is learned once for all of a block; noise beside the drawing does not change that."""
+    drawing = np.zeros((400, 410), np.uint8)
+    drawing[::9] = drawing[:, ::11] = 255
+    drawing[:100, :100] = np.random.default_rng(0).integers(0, 256, (100, 100))
+    assert read_header(compress(RIDE_2D, drawing)).block == (400, 410)
+    assert read_header(compress(RIDE_2D, picture((600, 500)))).block == (300, 250)
+
+
 def test_noise_is_stored() -> None:
     for bits, kind in ((8, np.uint8), (12, np.uint16)):
         noise = np.random.default_rng(0).integers(0, 1 << bits, (120, 110)).astype(kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from ..samples import ARRAY, Samples, full_range, moved, negative, parts, read
 
 SUFFIX = ".ndrnn"
 
+Tell = Callable[[int, int], None]
+"""Is told how many blocks of how many are done."""
+
 
 def run(options: Compress) -> int:
     """Run the command; returns the exit status: 1 if a file could not be compressed."""
@@ -31,7 +35,8 @@ def run(options: Compress) -> int:
     outputs = Outputs(force=options.force, originals=[file.path for file in found], folder=options.out)
     for file in out.progress(found, "compressing", len(found)):
         try:
-            done.append(_one(models, file, options, outputs))
+            with out.steps("compressing", shown=len(found) == 1) as tell:
+                done.append(_one(models, file, options, outputs, tell))
         except BadFile as error:
             faults.add(error)
         except ValueError as error:  # the model does not fit, for one
@@ -63,7 +68,9 @@ def run(options: Compress) -> int:
     return 1 if faults else 0
 
 
-def _one(models: CodingModels, file: Input, options: Compress, outputs: Outputs) -> dict[str, Any]:
+def _one(
+    models: CodingModels, file: Input, options: Compress, outputs: Outputs, tell: Tell
+) -> dict[str, Any]:
     start = time.perf_counter()
     target = outputs.claim(_target(file, options.out), file.where)
     original = file.storage.read(file.name)
@@ -86,9 +93,10 @@ def _one(models: CodingModels, file: Input, options: Compress, outputs: Outputs)
         name=coding.name,
         chunks=samples.chunks,
         threads=options.threads,
+        progress=lambda done, count: tell(done, count * (1 + options.verify)),
     )
     if options.verify:
-        _verify(model, data, samples, file, options)
+        _verify(model, data, samples, file, options, tell)
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as path:
         path.write_bytes(data)
@@ -112,8 +120,12 @@ def _block(samples: Samples, axes: int, edge: int) -> tuple[int, ...] | None:
     )
 
 
-def _verify(model: nn.Module, data: bytes, samples: Samples, file: Input, options: Compress) -> None:
-    back = decode(model, data, threads=options.threads)
+def _verify(
+    model: nn.Module, data: bytes, samples: Samples, file: Input, options: Compress, tell: Tell
+) -> None:
+    back = decode(
+        model, data, threads=options.threads, progress=lambda done, count: tell(count + done, 2 * count)
+    )
     if not np.array_equal(back.image.numpy(), samples.values) or back.header.chunks != dict(samples.chunks):
         raise BadFile(file.where, "what was written does not decode to the image; nothing was kept")
 

@@ -17,7 +17,7 @@ from ..options import Decompress
 from ..output import Output
 from ..outputs import Outputs
 from ..samples import Samples, cut, moved, parts, write
-from .compress import SUFFIX
+from .compress import SUFFIX, Tell
 
 Region = Sequence[tuple[int, int]]
 
@@ -30,7 +30,8 @@ def run(options: Decompress) -> int:
     outputs = Outputs(force=options.force, originals=[file for file, _ in found], folder=options.out)
     for file, target in out.progress(found, "decompressing", len(found)):
         try:
-            result = _one(file, target, options, models, outputs)
+            with out.steps("decompressing", shown=len(found) == 1) as tell:
+                result = _one(file, target, options, models, outputs, tell)
         except ValueError as error:
             faults.add(error if isinstance(error, BadFile) else BadFile(str(file), str(error)))
             continue
@@ -66,7 +67,7 @@ def _found(options: Decompress) -> Iterator[tuple[Path, Path]]:
 
 
 def _one(
-    file: Path, target: Path, options: Decompress, models: CodingModels, outputs: Outputs
+    file: Path, target: Path, options: Decompress, models: CodingModels, outputs: Outputs, tell: Tell
 ) -> dict[str, Any]:
     data = file.read_bytes()
     name = options.model or read_header(data).model
@@ -76,7 +77,7 @@ def _one(
         raise ValueError(
             f"was made with the model {name!r}, which does not come with the package: name it by --model"
         )
-    samples, damaged = _decoded(data, models, name, options)
+    samples, damaged = _decoded(data, models, name, options, tell)
     target = outputs.claim(target.with_name(target.name + samples.suffix), str(file))
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as path:
@@ -84,7 +85,9 @@ def _one(
     return {"file": str(target), "shape": list(samples.values.shape), "damaged": damaged}
 
 
-def _decoded(data: bytes, models: CodingModels, name: str, options: Decompress) -> tuple[Samples, list[str]]:
+def _decoded(
+    data: bytes, models: CodingModels, name: str, options: Decompress, tell: Tell
+) -> tuple[Samples, list[str]]:
     """The samples of a file, or of the region of it, and what is wrong with them."""
     header, coding = read_header(data), models.named(name)
     model, count = coding.model, parts(header.chunks)
@@ -99,6 +102,7 @@ def _decoded(data: bytes, models: CodingModels, name: str, options: Decompress) 
             salvage=options.salvage,
             threads=options.threads,
             most_samples=options.most_samples,
+            progress=tell,
         )
         for one in (_of_parts(region, header.size[0] // count, count) if region else [None])
     ]
