@@ -20,6 +20,8 @@ class CodingModel(NamedTuple):
     name: str
     negative: bool
     ships: bool = False
+    note: str = ""
+    """What speaks against it, if anything does."""
 
     def for_signed(self) -> nn.Module:
         """The model of the integers of a signed type after they were moved up by half of its range, or of their
@@ -45,7 +47,10 @@ def coding_model(name: str) -> CodingModel:
         raise ValueError(f"{file}: {error}") from error
     ships = name in shipped.names()
     label = name if ships else file.parent.name if path.is_dir() else file.stem
-    return CodingModel(model, label, reader is not None and reader.invert, ships)
+    note = ""
+    if reader is not None and reader.scale == "sample":
+        note = f"{name} learned each sample on a scale of its own, and knows nothing of stored values: files will be large"
+    return CodingModel(model, label, reader is not None and reader.invert, ships, note)
 
 
 class CodingModels:

@@ -14,8 +14,11 @@ from torch import Tensor
 
 from ..data.batches import Facts
 from ..data.faults import BadFile
-from ..density.ride.model import RideModel
+from ..density.rides import RIDE
+from ..learn.task import Task
 from ..saving.atomic import replacing
+from ..tasks import Density
+from ..tasks.density import DensityTask
 from ..tasks.use import use_of
 from .trained import load
 
@@ -24,7 +27,7 @@ from .trained import load
 class ModelAlone:
     """A model of images of 8 bits without a task around it, such as those that ship."""
 
-    model: RideModel
+    model: RIDE
     facts: Facts
     levels: int = 256
 
@@ -36,8 +39,9 @@ def load_density(path: Path) -> tuple[Any, Any]:
         ValueError: the model is for something else.
     """
     task, reader, file = load(path)
-    if isinstance(task, RideModel):
-        task = ModelAlone(task, Facts(ndim=task.ndim, channels=task.channels))
+    if not isinstance(task, Task):
+        model = _alone(task, file)
+        task = ModelAlone(model, Facts(ndim=model.ndim, channels=model.channels))
     elif (purpose := use_of(task).purpose) != "density":
         raise ValueError(f"{file}: must be a model of density, got one to {purpose}")
     if task.facts.ndim != 2:
@@ -46,6 +50,26 @@ def load_density(path: Path) -> tuple[Any, Any]:
             "which in Python is ndrnn.load(FILE).model"
         )
     return task, reader
+
+
+def as_task(model: Any, file: Path) -> Task:
+    """A trained task as it is; a task of density around a model alone, such as those that ship.
+
+    Raises:
+        ValueError: it is a model of another kind.
+    """
+    if isinstance(model, Task):
+        return model
+    ride = _alone(model, file)
+    task = DensityTask(Density(), Facts(ndim=ride.ndim, channels=ride.channels, levels=ModelAlone.levels))
+    task.model = ride
+    return task.eval()
+
+
+def _alone(model: Any, file: Path) -> RIDE:
+    if not isinstance(model, RIDE):
+        raise ValueError(f"{file}: must be a trained task or a RIDE, got {type(model).__name__}")
+    return model
 
 
 @contextmanager

@@ -30,6 +30,8 @@ def run(options: Compress) -> int:
     """Run the command; returns the exit status: 1 if a file could not be compressed."""
     out = Output(options.json)
     models = CodingModels(options.model)
+    if options.model and (note := models.named(options.model).note):
+        out.warn(note)
     faults, done = Faults(strict=False), []
     found = find(options.inputs, faults=faults)
     outputs = Outputs(force=options.force, originals=[file.path for file in found], folder=options.out)

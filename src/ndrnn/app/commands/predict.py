@@ -25,6 +25,7 @@ from ...learn.task import NOT_FINITE
 from ...nn.tiled import tiles
 from ...tasks.density import NOT_FINITE as NO_DENSITY
 from ...tasks.use import use_of
+from ..density_model import as_task
 from ..inputs import OVERLAY, Input, Loader, find
 from ..options import Predict
 from ..output import Output
@@ -38,7 +39,8 @@ LINES = "predictions.jsonl"
 def run(options: Predict) -> int:
     """Run the command; returns the exit status: 1 if a file could not be used."""
     out = Output(options.json)
-    task, reader, _ = load(options.model)
+    task, reader, weights = load(options.model)
+    task = as_task(task, weights)
     task.to(options.device)
     purpose = use_of(task).purpose
     if purpose == "label" and options.out is None:
