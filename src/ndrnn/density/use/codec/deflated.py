@@ -18,8 +18,8 @@ def deflated(samples: Samples, bits: int, room: int) -> bytes | None:
 
     A fast try of each set of axes decides which is taken, and whether it is worth a thorough one.
     """
-    axes, kind = samples.ndim - 1, _kind(bits)
-    chosen, parts = bytearray(), []
+    axes, channels, kind = samples.ndim - 1, samples.shape[-1], _kind(bits)
+    chosen, parts, quick = bytearray(), [], 0
     for channel in np.moveaxis(samples, -1, 0):
         tries = [
             _differences(channel, chosen_axes, bits).astype(kind).tobytes()
@@ -29,7 +29,8 @@ def deflated(samples: Samples, bits: int, room: int) -> bytes | None:
         best = int(np.argmin(lengths))
         chosen.append(best)
         parts.append(tries[best])
-        if min(lengths) > _WORTH * room:
+        quick += min(lengths)
+        if quick * channels > _WORTH * room * len(parts):  # the other channels are taken to be alike
             return None
     result = bytes(chosen) + zlib.compress(b"".join(parts), 9)
     return result if len(result) < room else None
