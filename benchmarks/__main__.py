@@ -16,6 +16,7 @@ from ndrnn.saving.atomic import replacing
 
 from . import (
     builds,
+    codec_speed,
     conformance,
     density,
     launch,
@@ -78,6 +79,7 @@ SECTIONS = (
     Section("training", ride.STEPS, lambda *given: [ride.training(*given)]),
     Section("sampling", ride.DRAWINGS, lambda *given: [ride.sampling(*given)]),
     Section("onnx", EXPORTED, lambda *given: [onnx_runtime.table(*given)]),
+    Section("codec", codec_speed.CODINGS, lambda *given: [codec_speed.table(*given)]),
     Section("compiled", MAIN, lambda *given: [speed.peer_table("MDLSTM", (COMPILED,), *given)]),
 )
 

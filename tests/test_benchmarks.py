@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 from benchmarks import __main__ as command
-from benchmarks import codec, conformance, density, ride, table
+from benchmarks import codec, codec_classes, codec_speed, conformance, density, ride, table
 from benchmarks.measure import Effort, Times
 from benchmarks.scaling import exponent
 from benchmarks.workloads import MAIN, Workload
 from PIL import Image
 
 from ndrnn import RIDE
+from ndrnn.density.use.codec.network import network_of
 
 
 def test_operations_of_a_workload():
@@ -49,6 +50,46 @@ def test_a_coder_is_measured_only_if_the_picture_comes_back(tmp_path, monkeypatc
     monkeypatch.setitem(codec.CODERS, "PNG", lambda _: (write, lambda data: np.zeros((8, 10), np.uint8)))
     with pytest.raises(RuntimeError, match="did not come back"):
         codec.measure_one(order)
+
+
+def test_operations_of_coding_a_point():
+    """A leaky layer of 64 units on 12 neighbours, 32 components of 4 scales, 32 features; 8 decisions."""
+    model = RIDE(64, 1, cell="leaky", num_components=32, num_scales=4, num_features=32)
+    with torch.no_grad():
+        model.mcgsm.linear.zero_()
+    found = codec_speed.operations(network_of(model), 8)
+    products = 12 * 12 + 12 + 5 * 64 * (12 + 2 * 64) + 32 * 64 + 32 * 32 + 32 * 64
+    functions = 64 * 6 * 20 + 32 * 4 * 20
+    assert found == 2 * products + functions + 32 * 4 * (2 + 8 * (5 + 40))
+    assert codec_speed.bytes_moved(network_of(model), 8) > 4 * 8 * 32 * 4
+
+
+def test_the_codec_is_measured(monkeypatch):
+    small = codec_speed.Coding("grey", (24, 36), 2)
+    monkeypatch.setattr(codec_speed, "GREY", small)
+    volume = codec_speed.Coding("volume", (4, 5, 6), 3)
+    found = codec_speed.table((small, volume), Effort(0.0, 1, 0.0), lambda text: None)
+    assert [row[0] for row in found.rows] == ["grey; 24 x 36", "volume; 4 x 5 x 6"]
+    assert found.rows[0][-1] == 1
+    assert all(isinstance(value, float) and value > 0 for row in found.rows for value in row[1:])
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "I;16"])
+def test_every_coder_takes_every_kind_of_picture(mode):
+    values = np.random.default_rng(0).integers(0, 256, (9, 12, 3)).astype(np.uint8)
+    image = Image.fromarray(values).convert("L" if mode == "I;16" else mode)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+    for coder in codec.installed(["PNG", "JPEG-LS", "JPEG XL 7", "ndrnn"] + ["WebP"] * (mode != "I;16")):
+        assert codec.measure(image, coder, "")["bits"] > 0
+
+
+def test_classes_of_pictures(monkeypatch):
+    monkeypatch.setattr(codec_classes, "SIZE", (120, 700))
+    values = np.random.default_rng(0).integers(0, 256, (80, 100, 3)).astype(np.uint8)
+    found = [*codec_classes.drawn(), *codec_classes.of_photograph(Image.fromarray(values))]
+    assert len({name for name, _ in found}) == len(found) == 20
+    assert {image.mode for _, image in found} == {"1", "L", "P", "RGB", "I;16"}
 
 
 def test_share_and_ratio_are_medians_over_rounds():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,8 +13,9 @@ import torch
 from PIL import Image
 
 import ndrnn as library
-from ndrnn.app import codec_model, samples
-from ndrnn.density import RIDE, CausalNeighborhood
+from ndrnn.app import codec_model, samples, trained
+from ndrnn.density import RIDE, CausalNeighborhood, PlaneModel
+from ndrnn.density.use.codec import fingerprint, read_header
 from ndrnn.saving import shipped
 from ndrnn.scan.operators import kernels
 
@@ -100,7 +102,7 @@ def test_volumes_are_the_same_file_again():
 def test_a_model_of_negatives_codes_negatives(model, ndrnn, tmp_path, monkeypatch):
     whole = codec_model.load
     monkeypatch.setattr(
-        codec_model, "load", lambda path: (whole(path)[0], SimpleNamespace(invert=True), path)
+        codec_model, "load", lambda path: (whole(path)[0], SimpleNamespace(invert=True, scale="type"), path)
     )
     pictures = write_pictures(tmp_path / "in")
     assert ndrnn("compress", tmp_path / "in", "--model", model, "--out", tmp_path / "small").status == 0
@@ -190,6 +192,141 @@ def test_models_by_name(model, ndrnn, tmp_path, monkeypatch):
     ran = ndrnn("decompress", grey.with_suffix(".ndrnn"), "--out", tmp_path / "out", "--force")
     assert ran.status == 1
     assert "grey.ndrnn: data were compressed with another model, small" in ran.err
+
+
+def ship(folder: Path, name: str, model: torch.nn.Module, channels: list[int]) -> None:
+    """As one that comes with the package."""
+    folder.mkdir(exist_ok=True)
+    library.save(model, folder / f"{name}.safetensors")
+    (folder / f"{name}.toml").write_text(f'summary = "tiny"\nchannels = {channels}\n', encoding="utf-8")
+
+
+def small_ride(seed: int, seen: int = 0) -> RIDE:
+    torch.manual_seed(seed)
+    window = CausalNeighborhood.window(3, observed=seen > 0)
+    return RIDE(3, 1, window, num_components=2, num_scales=1, num_features=2, observed_channels=seen)
+
+
+def test_each_image_has_the_model_for_its_channels(ndrnn, tmp_path, monkeypatch):
+    """Opacity is none of them; without one for colour, it is that of grey images."""
+    folder = tmp_path / "ship"
+    monkeypatch.setattr(shipped, "FOLDER", folder)
+    ship(folder, "greys", small_ride(0), [1])
+    ship(folder, "labels", small_ride(3), [])
+    pictures = write_pictures(tmp_path / "in")
+    colour = {"deep/colour", "opacity"}
+    for name in ("greys", "colours"):
+        if name == "colours":
+            ship(folder, name, PlaneModel([small_ride(plane, plane) for plane in range(3)]), [3, 4])
+        ran = ndrnn("compress", tmp_path / "in", "--out", tmp_path / "small", "--json", "--force")
+        assert ran.status == 0, ran.err
+        for row in ran.json["files"]:
+            stem = str(Path(row["file"]).relative_to(tmp_path / "small").with_suffix(""))
+            assert row["model"] == (name if stem in colour else "greys"), stem
+        ran = ndrnn("decompress", tmp_path / "small", "--out", tmp_path / "out", "--force")
+        assert ran.status == 0, ran.err
+        for stem, image in pictures.items():
+            with Image.open(tmp_path / "out" / f"{stem}.png") as back:
+                assert np.array_equal(np.asarray(back), np.asarray(image))
+
+
+def test_a_model_of_samples_on_their_own_scale_is_told_of(model, ndrnn, tmp_path, monkeypatch):
+    whole = codec_model.load
+    reader = SimpleNamespace(invert=False, scale="sample")
+    monkeypatch.setattr(codec_model, "load", lambda path: (whole(path)[0], reader, path))
+    Image.fromarray(np.zeros((4, 5), np.uint8)).save(tmp_path / "a.png")
+    ran = ndrnn("compress", tmp_path / "a.png", "--model", model)
+    assert ran.status == 0
+    assert "learned each sample on a scale of its own" in ran.err
+
+
+def test_few_bits_of_sixteen_are_all_of_them_to_a_model_that_ships(ndrnn, tmp_path, monkeypatch):
+    """To one's own they are what it has learned."""
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "ship")
+    ship(tmp_path / "ship", "greys", small_ride(0), [1])
+    library.save(small_ride(0), tmp_path / "own.safetensors")
+    for name, most, words, bits in (
+        ("twelve", 4095, (), 12),
+        ("dark", 3, (), 9),
+        ("whole", 65535, (), 16),
+        ("own", 4095, ("--model", tmp_path / "own.safetensors"), 16),
+    ):
+        values = np.random.default_rng(0).integers(0, most, (5, 6)).astype(np.uint16)
+        values[0, 0] = most
+        Image.fromarray(values).save(tmp_path / f"{name}.png")
+        assert ndrnn("compress", tmp_path / f"{name}.png", *words).status == 0
+        assert read_header((tmp_path / f"{name}.ndrnn").read_bytes()).bits == bits
+        out = tmp_path / "out"
+        assert ndrnn("decompress", tmp_path / f"{name}.ndrnn", "--out", out, *words).status == 0
+        with Image.open(out / f"{name}.png") as back:
+            assert back.mode == "I;16"
+            assert np.array_equal(np.asarray(back), values)
+
+
+def test_models_of_planes_are_for_compression_alone(ndrnn, tmp_path, monkeypatch):
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "ship")
+    ship(tmp_path / "ship", "colours", PlaneModel([small_ride(plane, plane) for plane in range(3)]), [3])
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "a.png")
+    assert ndrnn("info", "colours").status == 0
+    for words in (
+        ("sample", "colours", "--out", tmp_path / "drawn"),
+        ("predict", "colours", tmp_path / "a.png"),
+    ):
+        ran = ndrnn(*words)
+        assert ran.status == 2
+        assert "must be a trained task or a RIDE, got PlaneModel" in ran.err
+
+
+def test_a_model_alone_predicts(ndrnn, tmp_path):
+    """As many bits as its own log-density says, with noise within the levels."""
+    library.save(small_ride(0), tmp_path / "own.safetensors")
+    values = np.random.default_rng(0).integers(0, 256, (9, 8)).astype(np.uint8)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    ran = ndrnn("predict", tmp_path / "own.safetensors", tmp_path / "a.png")
+    assert ran.status == 0, ran.err
+    floats = torch.from_numpy((values + 0.5) / 256).float()[None, ..., None]
+    with torch.no_grad():
+        bits = 8 - float(library.load(tmp_path / "own.safetensors").log_prob(floats).mean()) / np.log(2)
+    assert json.loads(ran.out)["bits_per_pixel"] == pytest.approx(bits, abs=0.05)
+
+
+def test_no_model_that_ships_is_for_volumes_and_signals(ndrnn, tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    nibabel.save(nibabel.Nifti1Image(np.zeros((3, 4, 5), np.uint8), np.eye(4)), tmp_path / "v.nii")
+    np.save(tmp_path / "s.npy", np.zeros(9, np.uint8))
+    ran = ndrnn("compress", tmp_path / "v.nii", tmp_path / "s.npy")
+    assert ran.status == 1
+    assert "v.nii: no model that ships codes volumes: train one by ndrnn train --task density" in ran.err
+    assert "s.npy: no model that ships codes signals" in ran.err
+    ran = ndrnn("compress", tmp_path / "v.nii", "--model", "photographs-grey")
+    assert ran.status == 1
+    assert "v.nii: has 3 axes, the model photographs-grey is for 2" in ran.err
+
+
+def test_a_name_that_ships_means_that_model_everywhere(ndrnn, tmp_path, monkeypatch):
+    """Whatever lies in the current folder; a longer path means what lies there."""
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "ship")
+    ship(tmp_path / "ship", "small", small_ride(0), [1])
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    (here / "small").mkdir()
+    library.save(small_ride(1).double(), here / "small" / "best.safetensors")
+    for name, wanted in (
+        ("small", tmp_path / "ship" / "small.safetensors"),
+        ("small/best.safetensors", here / "small" / "best.safetensors"),
+        (str(here / "small"), here / "small" / "best.safetensors"),
+    ):
+        assert trained.weights_of(Path(name)).resolve() == wanted
+    ran = ndrnn("info", "small", "--json")
+    assert Path(ran.json["file"]) == tmp_path / "ship" / "small.safetensors"
+    Image.fromarray(np.zeros((4, 5), np.uint8)).save(here / "a.png")
+    for words in ((), ("--model", "small"), ("--model", here / "small")):
+        assert ndrnn("compress", "a.png", "--force", *words).status == 0
+        mine = library.load(here / "small" / "best.safetensors")
+        used = read_header((here / "a.ndrnn").read_bytes())
+        assert used.model == "small"
+        assert (used.fingerprint == fingerprint(mine)) == (len(words) == 2 and words[1] != "small")
 
 
 def test_files_that_cannot_be_compressed_are_named_and_the_others_done(model, ndrnn, tmp_path):

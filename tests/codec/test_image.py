@@ -141,8 +141,9 @@ def test_a_file_takes_little_more_than_the_model_says(residual: bool) -> None:
     ride = make_ride(cell="leaky", hidden=4, layers=1 + residual, residual=residual)
     image = picture((330, 330), 7)
     logs = ride.log_prob_discrete(torch.from_numpy(image.astype(np.int64))[None], levels=256)
-    data = compress(ride, image, mixing=False, chunks={"EXIF": b"camera"})
-    assert 8 * len(data) / image.size < -1.01 * float(logs.double().mean()) / log(2)
+    for mixing in (False, True):
+        data = compress(ride, image, mixing=mixing, chunks={"EXIF": b"camera"})
+        assert 8 * len(data) / image.size < -1.01 * float(logs.double().mean()) / log(2)
 
 
 def test_mixing_helps_where_a_density_does_not() -> None:
@@ -151,6 +152,30 @@ def test_mixing_helps_where_a_density_does_not() -> None:
     ride = make_ride()
     plain, mixed = (len(compress(ride, label, mixing=mixing)) for mixing in (False, True))
     assert mixed < plain
+
+
+def test_noise_of_a_tenth_of_a_megapixel_grows_by_no_more_than_a_thousandth() -> None:
+    """Head, checksums and blocks counted, whatever the model says of it."""
+    for bits, shape in (
+        (8, (400, 390)),
+        (8, (330, 330, 3)),
+        (16, (330, 330)),
+        (11, (260, 400)),
+    ):
+        kind = np.uint8 if bits <= 8 else np.uint16
+        noise = np.random.default_rng(1).integers(0, 1 << bits, shape).astype(kind)
+        data = compress(RIDE_2D, noise, bits=bits, name="a model of noise")
+        assert 8 * len(data) <= 1.001 * noise.size * bits
+    assert np.array_equal(decompress(RIDE_2D, data).numpy(), noise)
+
+
+def test_drawings_have_larger_blocks() -> None:
+    """What repeats is learned once for all of a block; noise beside the drawing does not change that."""
+    drawing = np.zeros((400, 410), np.uint8)
+    drawing[::9] = drawing[:, ::11] = 255
+    drawing[:100, :100] = np.random.default_rng(0).integers(0, 256, (100, 100))
+    assert read_header(compress(RIDE_2D, drawing)).block == (400, 410)
+    assert read_header(compress(RIDE_2D, picture((600, 500)))).block == (300, 250)
 
 
 def test_noise_is_stored() -> None:

@@ -68,6 +68,7 @@ GREY = pictured((37, 29), 8)
 COLOUR = pictured((24, 31, 3), 8)
 DEEP = pictured((21, 20, 2), 12)
 DRAWING = np.where(np.indices((40, 50)).sum(0) % 23 < 5, 200, 31).astype(np.uint8)
+TILES = np.tile(pictured((7, 11), 12) * 37 % 4096, (9, 8))
 PLANES = ("leaky", 2, 0), ("stable", 1, 1), ("spatial", 1, 2)
 
 FILES = {
@@ -75,6 +76,7 @@ FILES = {
     "2-colour": (lambda: PlaneModel([made(*plane) for plane in PLANES], "ycocg"), COLOUR, {}),
     "2-deep": (lambda: made("gru", 1, 0), DEEP, {"bits": 12, "alpha": True}),
     "2-drawing": (lambda: made("gru", 1, 0), DRAWING, {}),
+    "2-tiles": (lambda: made("leaky", 1, 0), TILES, {"bits": 12, "block": (40, 88)}),
     "2-residual": (lambda: made("leaky", 3, 0, residual=True), GREY, {"block": (37, 20)}),
 }
 

@@ -1,5 +1,6 @@
 """Densities of files by the command line: 8 and 16 bits, volumes, signals."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ndrnn.app.cli import main
 from ndrnn.data.batches import Facts
 from ndrnn.data.formats.intensities import Intensities
 from ndrnn.data.formats.volumes import write
+from ndrnn.density.use.codec import read_header
 from ndrnn.tasks import Density
 from ndrnn.tasks.density import DensityTask
 
@@ -165,3 +167,22 @@ def test_signals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (task.facts.ndim, task.levels) == (1, 0)
     entropy = 0.5 * np.log2(2 * np.pi * np.e * 0.05**2)
     assert entropy - 0.3 < measured(tmp_path, capsys) < entropy + 0.3
+
+
+def test_a_series_of_volumes_is_learned_apart_and_compressed(tmp_path: Path) -> None:
+    """Two volumes of int16 a file; the run codes them without a bit for the sign, as two channels."""
+    nibabel = pytest.importorskip("nibabel")
+    (tmp_path / "series").mkdir()
+    for number, values in enumerate(noise(6, (8, 9, 7, 2), 1000, 1016, np.int16)):
+        nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / f"series/{number}.nii.gz")
+    where = ("--data.format", "images", "--data.path", tmp_path / "series")
+    task = trained(tmp_path, *where, "--apart", "--training.batch-size", 2)
+    assert (task.facts.channels, task.model.channels) == (2, 1)
+    file, small, model = tmp_path / "series/0.nii.gz", tmp_path / "small", ("--model", tmp_path / "run")
+    assert run("compress", file, *model, "--out", small) == 0
+    data = (small / "0.ndrnn").read_bytes()
+    header = read_header(data)
+    assert (header.size, header.channels, header.bits) == ((8, 9, 7), 2, 15)
+    assert len(data) < 700  # 504 at 4 bits each, and the heads
+    assert run("decompress", small, *model, "--out", tmp_path / "again") == 0
+    assert (tmp_path / "again/0.nii").read_bytes() == gzip.decompress(file.read_bytes())

@@ -171,3 +171,17 @@ def test_the_cell_of_a_new_model_is_bounded() -> None:
     assert {
         part.cell for pair in (MultiscaleRIDE(), LumaChromaRIDE()) for part in (pair.first, pair.second)
     } == {"leaky"}
+
+
+def test_channels_that_are_apart_are_images_of_their_own() -> None:
+    """With equal weights an image costs the mean of what its channels cost alone."""
+    many, one = small_task(3, levels=0, apart=True), small_task(1, levels=0)
+    one.load_state_dict(many.state_dict())
+    x, sizes = torch.rand(2, 9, 8, 3), torch.tensor([[9, 8], [7, 6]])
+    each = [one.predict_step(DensityBatch(x[..., [c]], sizes=sizes)) for c in range(3)]
+    for index, found in enumerate(many.predict_step(DensityBatch(x, sizes=sizes))):
+        assert found.bits_per_pixel == pytest.approx(sum(alone[index].bits_per_pixel for alone in each) / 3)
+        assert found.bits.shape == each[0][index].bits.shape
+    patches = many.augmented(DensityBatch(x, sizes=sizes)).x
+    assert patches.shape == (2 * many.settings.patches * 3, *[many.settings.patch] * 2, 1)
+    assert all(float((x[..., c] == patches[c, 0, 0, 0]).sum()) for c in range(3))

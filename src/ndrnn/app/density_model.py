@@ -16,8 +16,11 @@ from torch import Tensor
 from ..data.batches import Facts
 from ..data.faults import BadFile
 from ..density.lattices.images import dequantize
-from ..density.ride.model import RideModel
+from ..density.rides import RIDE
+from ..learn.task import Task
 from ..saving.atomic import replacing
+from ..tasks import Density
+from ..tasks.density import DensityTask
 from ..tasks.use import use_of
 from .trained import load
 
@@ -26,7 +29,7 @@ from .trained import load
 class ModelAlone:
     """A model of images of 8 bits without a task around it, such as those that ship."""
 
-    model: RideModel
+    model: RIDE
     facts: Facts
     levels: int = 256
 
@@ -47,8 +50,9 @@ def as_density(task: Any, file: Path) -> Any:
     Raises:
         ValueError: what was loaded from ``file`` is for something else.
     """
-    if isinstance(task, RideModel):
-        task = ModelAlone(task, Facts(ndim=task.ndim, channels=task.channels))
+    if not isinstance(task, Task):
+        model = _alone(task, file)
+        task = ModelAlone(model, Facts(ndim=model.ndim, channels=model.channels))
     elif (purpose := use_of(task).purpose) != "density":
         raise ValueError(f"{file}: must be a model of density, got one to {purpose}")
     if task.facts.ndim != 2:
@@ -71,6 +75,26 @@ def kept(filled: np.ndarray, picture: np.ndarray, mask: np.ndarray) -> np.ndarra
     if filled.shape != picture.shape or filled.dtype != picture.dtype:
         return filled
     return np.where(mask[..., None], filled, picture)
+
+
+def as_task(model: Any, file: Path) -> Task:
+    """A trained task as it is; a task of density around a model alone, such as those that ship.
+
+    Raises:
+        ValueError: it is a model of another kind.
+    """
+    if isinstance(model, Task):
+        return model
+    ride = _alone(model, file)
+    task = DensityTask(Density(), Facts(ndim=ride.ndim, channels=ride.channels, levels=ModelAlone.levels))
+    task.model = ride
+    return task.eval()
+
+
+def _alone(model: Any, file: Path) -> RIDE:
+    if not isinstance(model, RIDE):
+        raise ValueError(f"{file}: must be a trained task or a RIDE, got {type(model).__name__}")
+    return model
 
 
 @contextmanager

@@ -220,9 +220,10 @@ class Compress:
     is written is read again and compared before it gets its name. Nothing is ever deleted."""
 
     inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE [FILE ...]")]
-    """Images, volumes, folders, zip archives."""
-    model: str = "photographs-grey"
-    """A model that ships with the package, a run's folder, or weights (.safetensors). Decompressing needs it."""
+    """Images, volumes, arrays (.npy), folders, zip archives."""
+    model: str = ""
+    """A model that ships with the package, a run's folder, or weights (.safetensors). Decompressing needs it. If not
+    given, each image gets the one that ships for its channels, or that for grey ones."""
     out: Path | None = None
     """Folder for the results, where the tree of the given folders is kept; beside the files if not given."""
     force: bool = False
@@ -230,7 +231,7 @@ class Compress:
     verify: bool = True
     """Decode every result and compare it before it is kept."""
     block: int = 0
-    """Edge of the blocks that are coded alone; near 256 for images and 64 for volumes if 0. Larger ones cost memory, save a
+    """Edge of the blocks that are coded alone; near 256 for images, 1024 for drawings and 64 for volumes if 0. Larger ones cost memory, save a
     few per thousand, and leave less to work on at the same time."""
     threads: int | None = None
     """Blocks at a time; as many as there are threads if not given."""
@@ -246,7 +247,7 @@ class Compress:
 
 @dataclass(frozen=True)
 class Decompress:
-    """Make the images again of which compress made files: PNG, and NIfTI of volumes. Nothing is ever deleted."""
+    """Make again of what compress made files: images as PNG, volumes as NIfTI, arrays as .npy. Nothing is ever deleted."""
 
     inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE [FILE ...]")]
     """Compressed files, or folders of them."""
@@ -256,7 +257,8 @@ class Decompress:
     out: Path | None = None
     """Folder for the results, where the tree of the given folders is kept; beside the files if not given."""
     region: str = ""
-    """Only this part, such as 0:100,50:150: first and last + 1 row, then column. The rest is not decoded."""
+    """Only this part, such as 0:100,50:150: first and last + 1 row, then column. The rest is not decoded. Signals have one
+    such range, volumes three, in the order of their axes."""
     salvage: bool = False
     """Go on where blocks are damaged; their samples become 0, and the status is 1."""
     force: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from math import isfinite
 from typing import Any, TypeVar
@@ -63,6 +63,20 @@ class Output:
                 yield item
                 if progress.is_bar or (number % step == 0 and number < count):
                     progress.update(number, f"{number:,} of {count:,}")
+
+    @contextmanager
+    def steps(self, what: str, *, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
+        """Gives a function to tell how many steps of how many are done: a bar on a terminal, lines of many steps elsewhere."""
+        with Progress(what, 1.0, shown=shown and not self.as_json, transient=True) as progress:
+
+            def tell(done: int, count: int) -> None:
+                if progress.is_bar or count >= _MANY:
+                    progress.update(done / count)
+
+            yield tell
+
+
+_MANY = 100
 
 
 def _plain(value: Any) -> Any:

@@ -14,7 +14,7 @@ from .recipe import FILE, read
 
 
 def weights_of(path: Path) -> Path:
-    """The weights that ``path`` means: a file, the best of a run's folder, those of a folder with a model, or one that ships.
+    """The weights that ``path`` means, as :func:`ndrnn.load` has it.
 
     Raises:
         FileNotFoundError: there are none.

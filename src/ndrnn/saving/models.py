@@ -119,14 +119,20 @@ def load(path: str | PathLike[str], device: torch.device | str = "cpu") -> nn.Mo
 
 
 def file_of(path: str | PathLike[str]) -> Path:
-    """The file of weights that ``path`` means: itself, that of a folder with a model or a run, or one that ships.
+    """The file of weights that ``path`` means: a model that ships, by its name, itself, or that of a folder with a model
+    or a run.
+
+    What a model that ships is called means that model, in every folder: a file or a folder of the same name is meant by
+    a longer path.
 
     Raises:
         FileNotFoundError: it is a folder without weights.
     """
+    if ships := shipped.file_of(str(path)):
+        return ships
     path = Path(path)
     if not path.is_dir():
-        return path if path.exists() else shipped.file_of(str(path)) or path
+        return path
     for name in (MODEL_FILE, RUN_FILE):
         if (path / name).exists():
             return path / name

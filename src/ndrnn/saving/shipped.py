@@ -1,7 +1,8 @@
 """Trained models that come with the package, by name.
 
 Each is two files in ``ndrnn/models``: ``NAME.safetensors`` and its card ``NAME.toml``, which says what the model is for,
-whose pictures it learned from and under which licences, the command that made it, and how well it does.
+whose pictures it learned from and under which licences, the command that made it, and how well it does. One that pictures
+are compressed with where no other is named says of how many channels they are, opacity apart: ``channels = [3]``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,13 @@ def names() -> list[str]:
 def file_of(name: str) -> Path | None:
     """The weights of a model that ships, or None if none has this name."""
     return FOLDER / f"{name}.safetensors" if name in names() else None
+
+
+def coder(channels: int) -> str | None:
+    """The name of the model that pictures of so many channels, opacity apart, are coded with: one for such pictures, or
+    for grey ones, plane by plane; None if there is neither."""
+    fits = {name: card(name).get("channels", []) for name in names()}
+    return next((name for wanted in (channels, 1) for name, own in fits.items() if wanted in own), None)
 
 
 def card(name: str) -> dict[str, Any]:

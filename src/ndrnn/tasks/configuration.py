@@ -108,6 +108,8 @@ class Density:
     levels: int | None = None
     """Grey levels; uniform noise within a level makes values continuous. None: as many as the type of the files holds,
     256 of 8 bits and 65536 of 16. 0: the values are continuous already."""
+    apart: bool = False
+    """Whether each channel is an image of its own, as the volumes of a series are; ``compress`` needs such a model."""
     flip: bool = True
     """Whether half of the patches of images are mirrored; those of signals and volumes never are."""
     training: Options = field(default_factory=lambda: Options(batch_size=8, learning_rate=3e-3))

@@ -77,7 +77,7 @@ class DensityTask(Task):
             num_components=s.components,
             num_scales=s.scales,
             num_features=s.features,
-            channels=self.facts.channels,
+            channels=1 if self.settings.apart else self.facts.channels,
             cell=s.cell,
             residual=s.residual,
         )
@@ -113,7 +113,7 @@ class DensityTask(Task):
     def check(self, batch: DensityBatch) -> None:
         with self._growth() as growth:
             log_prob, predicted = self._evaluated(batch)
-        self.saturated += [_name(batch, index) for index in growth.reached] if growth else []
+        self.saturated += [_name(batch, index) for index in self._reached(growth)] if growth else []
         good = (log_prob.isfinite() | ~predicted).flatten(1).all(1)
         if not bool(good.all()) and not self._learning:
             first = int((~good).nonzero()[0])
@@ -121,6 +121,11 @@ class DensityTask(Task):
         # in training the number that is none stays, and counts as the worst
         self._nats -= float(log_prob[predicted].double().sum())
         self._pixels += int(predicted.sum())
+
+    def _reached(self, growth: Growth) -> list[int]:
+        """The images of a batch on which a memory is at its limit."""
+        each = self.facts.channels if self.settings.apart else 1
+        return sorted({index // each for index in growth.reached})
 
     def _growth(self) -> AbstractContextManager[Growth | None]:
         """A look at the memories; a training does without, it takes too long."""
@@ -157,12 +162,13 @@ class DensityTask(Task):
             bits = self._bits(-log_prob[index][own]).cpu()
             mean = float(bits.double().mean()) / self.facts.channels
             name = batch.names[index] if batch.names else ""
-            found.append(Surprise(name, mean, bits, index in growth.reached))
+            found.append(Surprise(name, mean, bits, index in self._reached(growth)))
         return found
 
     def _evaluated(self, batch: DensityBatch) -> tuple[Tensor, Tensor]:
         """Log-densities in nats (N, H', W') of whole images, and which of them are within each image."""
-        log_prob = self.model.log_prob(self._dequantized(batch.x, self._noise))
+        log_prob = self.model.log_prob(self._single(self._dequantized(batch.x, self._noise)))
+        log_prob = log_prob.unflatten(0, (len(batch.x), -1)).sum(1)  # of the channels, if they are apart
         lattice = log_prob.shape[1:]
         whole = torch.tensor(batch.x.shape[1:-1])
         lost = whole - torch.tensor(lattice)
@@ -182,7 +188,7 @@ class DensityTask(Task):
         return ((x * (self.levels - 1)).round() + noise) / self.levels
 
     def _patches(self, batch: DensityBatch, generator: torch.Generator | None) -> Tensor:
-        """Random patches (N * patches, patch, ..., patch, C)."""
+        """Random patches (N * patches, patch, ..., patch, C), of which channels that are apart are more of one channel."""
         size, patches = self.settings.patch, []
         for index, image in enumerate(batch.x):
             own = tuple(image.shape[:-1]) if batch.sizes is None else batch.sizes[index].tolist()
@@ -192,7 +198,11 @@ class DensityTask(Task):
             for _ in range(self.settings.patches):
                 corner = [int(torch.randint(n - size + 1, (), generator=generator)) for n in own]
                 patches.append(image[tuple(slice(begin, begin + size) for begin in corner)])
-        return torch.stack(patches)
+        return self._single(torch.stack(patches))
+
+    def _single(self, x: Tensor) -> Tensor:
+        """Images (N, ..., C), or their channels (N C, ..., 1) if they are images of their own."""
+        return x.movedim(-1, 1).flatten(0, 1).unsqueeze(-1) if self.settings.apart else x
 
 
 def _name(batch: DensityBatch, index: int) -> str:

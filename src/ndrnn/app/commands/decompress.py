@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...data.faults import BadFile, Faults
-from ...density.use.codec import decode, read_header
+from ...density.use.codec import decode, fingerprint, read_header
 from ...saving import shipped
 from ...saving.atomic import replacing
-from ..codec_model import coding_model
+from ..codec_model import CodingModels
 from ..options import Decompress
 from ..output import Output
 from ..outputs import Outputs
-from ..samples import VOLUME, Samples, write
-from .compress import SUFFIX
+from ..samples import Samples, cut, moved, parts, write
+from .compress import SUFFIX, Tell
+
+Region = Sequence[tuple[int, int]]
 
 
 def run(options: Decompress) -> int:
     """Run the command; returns the exit status: 1 if a file could not be read as a whole."""
     out = Output(options.json)
     found, faults, done = list(_found(options)), Faults(strict=False), []
-    models: dict[str, Any] = {}
-    if options.model:  # before any file: a model that cannot be used is no file's fault
-        models[options.model] = coding_model(options.model).model
+    models = CodingModels(options.model)
     outputs = Outputs(force=options.force, originals=[file for file, _ in found], folder=options.out)
     for file, target in out.progress(found, "decompressing", len(found)):
         try:
-            result = _one(file, target, options, models, outputs)
+            with out.steps("decompressing", shown=len(found) == 1) as tell:
+                result = _one(file, target, options, models, outputs, tell)
         except ValueError as error:
             faults.add(error if isinstance(error, BadFile) else BadFile(str(file), str(error)))
             continue
@@ -64,7 +67,7 @@ def _found(options: Decompress) -> Iterator[tuple[Path, Path]]:
 
 
 def _one(
-    file: Path, target: Path, options: Decompress, models: dict[str, Any], outputs: Outputs
+    file: Path, target: Path, options: Decompress, models: CodingModels, outputs: Outputs, tell: Tell
 ) -> dict[str, Any]:
     data = file.read_bytes()
     name = options.model or read_header(data).model
@@ -74,25 +77,62 @@ def _one(
         raise ValueError(
             f"was made with the model {name!r}, which does not come with the package: name it by --model"
         )
-    if name not in models:
-        models[name] = coding_model(name).model
-    region = (
-        [tuple(map(int, part.split(":"))) for part in options.region.split(",")] if options.region else None
-    )
-    result = decode(
-        models[name],
-        data,
-        region=region,  # type: ignore[arg-type]
-        salvage=options.salvage,
-        threads=options.threads,
-        most_samples=options.most_samples,
-    )
-    chunks = dict(result.header.chunks)
-    if region is not None and VOLUME in chunks:
-        raise ValueError("--region of a volume would need another header; use ndrnn.density.use.codec.decode")
-    samples = Samples(result.image.numpy(), result.header.bits, result.header.alpha, chunks)
+    samples, damaged = _decoded(data, models, name, options, tell)
     target = outputs.claim(target.with_name(target.name + samples.suffix), str(file))
     target.parent.mkdir(parents=True, exist_ok=True)
     with replacing(target) as path:
         path.write_bytes(write(samples))
-    return {"file": str(target), "shape": list(result.image.shape), "damaged": list(result.damaged)}
+    return {"file": str(target), "shape": list(samples.values.shape), "damaged": damaged}
+
+
+def _decoded(
+    data: bytes, models: CodingModels, name: str, options: Decompress, tell: Tell
+) -> tuple[Samples, list[str]]:
+    """The samples of a file, or of the region of it, and what is wrong with them."""
+    header, coding = read_header(data), models.named(name)
+    model, count = coding.model, parts(header.chunks)
+    if moved(header.chunks, header.bits) and fingerprint(model) != header.fingerprint:
+        model = coding.for_signed()
+    region = _region(options.region, (header.size[0] // count, *header.size[1:]))
+    decoded = [
+        decode(
+            model,
+            data,
+            region=one,
+            salvage=options.salvage,
+            threads=options.threads,
+            most_samples=options.most_samples,
+            progress=tell,
+        )
+        for one in (_of_parts(region, header.size[0] // count, count) if region else [None])
+    ]
+    values = np.concatenate([one.image.numpy() for one in decoded])
+    samples = Samples(values, header.bits, header.alpha, dict(header.chunks), len(header.size))
+    damaged = {reason for one in decoded for reason in one.damaged}
+    return (cut(samples, region) if region else samples), sorted(damaged)
+
+
+def _region(text: str, size: Sequence[int]) -> Region | None:
+    """First and last + 1 along each axis.
+
+    Raises:
+        ValueError: it is none within an image of this size.
+    """
+    if not text:
+        return None
+    ranges = [tuple(map(int, part.split(":"))) for part in text.split(",")]
+    region = [(first, last) for first, last in ranges]
+    shown = " x ".join(map(str, size))
+    if len(region) != len(size):
+        raise ValueError(f"--region must have {len(size)} ranges for {shown} points, got {text}")
+    if not all(first < last <= extent for (first, last), extent in zip(region, size, strict=True)):
+        raise ValueError(
+            f"--region must lie within {shown} points, and hold some along each axis, got {text}"
+        )
+    return region
+
+
+def _of_parts(region: Region, extent: int, count: int) -> list[Region]:
+    """The same region of each of the volumes that lie one after the other along the first axis."""
+    (first, last), *others = region
+    return [[(part * extent + first, part * extent + last), *others] for part in range(count)]

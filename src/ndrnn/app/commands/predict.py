@@ -19,6 +19,7 @@ from ...density.use.growth import AT_LIMIT
 from ...learn.task import NOT_FINITE
 from ...tasks.density import NOT_FINITE as NO_DENSITY
 from ...tasks.use import use_of
+from ..density_model import as_task
 from ..inputs import Input, Loaded, Loader, find
 from ..labelled import TABLE, Labelling, refuse_others
 from ..options import Predict
@@ -35,7 +36,8 @@ LINES = "predictions.jsonl"
 def run(options: Predict) -> int:
     """Run the command; returns the exit status: 1 if a file could not be used."""
     out = Output(options.json)
-    task, reader, _ = load(options.model)
+    task, reader, weights = load(options.model)
+    task = as_task(task, weights)
     task.to(options.device)
     purpose = use_of(task).purpose
     refuse_others(options, purpose)

@@ -73,19 +73,52 @@ def space(data: bytes, file: str = "volume") -> Space:
     Raises:
         BadFile: it is no header of a NIfTI volume.
     """
-    header, shape, _ = _header(Unfolded(data, file), file)
+    head, shape, _ = header(Unfolded(data, file), file)
     with naming(file, "damaged volume"):
-        affine = np.asarray(header.get_best_affine(), np.float64)
+        affine = np.asarray(head.get_best_affine(), np.float64)
         if not np.isfinite(affine).all():
             raise BadFile(file, "damaged volume (its affine is not finite)")
         edges = np.linalg.norm(affine[:3, : min(len(shape), 3)], axis=0)
-        spacing = tuple(float(edge) * _MILLIMETRES.get(int(header["xyzt_units"]) & 7, 1.0) for edge in edges)
-        return Space(affine, bool(header["sform_code"] > 0 or header["qform_code"] > 0), spacing)
+        spacing = tuple(float(edge) * _MILLIMETRES.get(int(head["xyzt_units"]) & 7, 1.0) for edge in edges)
+        return Space(affine, bool(head["sform_code"] > 0 or head["qform_code"] > 0), spacing)
 
 
 def affine(data: bytes, file: str = "volume") -> np.ndarray:
     """Where the voxels lie in space, (4, 4)."""
     return space(data, file).affine
+
+
+def header(content: Unfolded, file: str = "volume") -> tuple[Any, tuple[int, ...], int]:
+    """The header as nibabel's object, the sizes of the axes, and where the numbers begin.
+
+    Raises:
+        BadFile: it is no header of a NIfTI volume of real numbers.
+    """
+    nibabel = _nibabel()
+    with naming(file, "damaged volume"):
+        beginning = content.upto(_HEAD)
+        for kind, magic in ((nibabel.Nifti1Header, b"n+1"), (nibabel.Nifti2Header, b"n+2")):
+            if not kind.may_contain_header(beginning):
+                continue
+            found = kind(beginning[: kind.template_dtype.itemsize], check=False)
+            if not bytes(found["magic"]).startswith(magic):
+                raise BadFile(file, "holds a header alone; volumes of one file are read, .nii or .nii.gz")
+            break
+        else:
+            raise BadFile(file, "not a NIfTI volume")
+        shape = tuple(int(extent) for extent in found.get_data_shape())
+        stored = found.get_data_dtype()
+        start = float(found["vox_offset"])
+    if not (len(shape) in (2, 3, 4) or (len(shape) == 5 and shape[3] == 1)) or min(shape) < 1:
+        raise BadFile(
+            file,
+            f"must have two or three axes of space, and after three perhaps one of channels, got shape {shape}",
+        )
+    if stored.kind not in "iuf":
+        raise BadFile(file, f"must hold real numbers, got {stored}")
+    if not (found.template_dtype.itemsize <= start <= 2**31 and start == int(start)):
+        raise BadFile(file, f"damaged volume (its numbers begin at byte {start})")
+    return found, shape, int(start)
 
 
 def distance(one: np.ndarray, other: np.ndarray, shape: Sequence[int]) -> float:
@@ -126,15 +159,15 @@ def write(
     if like is None:
         image = nibabel.Nifti1Image(values.astype(kind), np.eye(4) if affine is None else affine)
     else:
-        header = _header(Unfolded(like, str(path)), str(path))[0].copy()
-        header.set_data_dtype(kind)
-        header.set_data_shape(values.shape)
-        header.set_data_offset(0)
+        head = header(Unfolded(like, str(path)), str(path))[0].copy()
+        head.set_data_dtype(kind)
+        head.set_data_shape(values.shape)
+        head.set_data_offset(0)
         for name in ("scl_slope", "scl_inter", "cal_min", "cal_max", "intent_p1", "intent_p2", "intent_p3"):
-            header[name] = 0
-        header["intent_code"], header["intent_name"] = 0, b""
-        of_two = isinstance(header, nibabel.Nifti2Header)
-        image = (nibabel.Nifti2Image if of_two else nibabel.Nifti1Image)(values.astype(kind), None, header)
+            head[name] = 0
+        head["intent_code"], head["intent_name"] = 0, b""
+        of_two = isinstance(head, nibabel.Nifti2Header)
+        image = (nibabel.Nifti2Image if of_two else nibabel.Nifti1Image)(values.astype(kind), None, head)
     with replacing(path) as temporary:
         # nibabel goes by the ending, which the temporary name hides
         data = image.to_bytes()
@@ -148,11 +181,11 @@ def write(
 def _array(data: bytes, file: str, *, exact: bool) -> np.ndarray:
     """The values (D1, D2, D3, C) or (D1, D2, C); those that are scaled or no integers are float64 if ``exact``."""
     content = Unfolded(data, file)
-    header, shape, start = _header(content, file)
-    kind = header.get_data_dtype()
+    head, shape, start = header(content, file)
+    kind = head.get_data_dtype()
     end = start + math.prod(shape) * kind.itemsize
     with naming(file, "damaged volume"):
-        slope, intercept = header.get_slope_inter()
+        slope, intercept = head.get_slope_inter()
     slope, intercept = 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
     scaled = (slope, intercept) != (1, 0)
     # 16 bits that are moved by no more than their own range keep all their steps in the 24 of float32
@@ -175,35 +208,6 @@ def _array(data: bytes, file: str, *, exact: bool) -> np.ndarray:
         array = array[:, :, :, 0]  # NIfTI keeps vectors on its fifth axis
     array = array.astype(array.dtype.newbyteorder("="), order="C")
     return array if array.ndim == 4 else array[..., None]
-
-
-def _header(content: Unfolded, file: str) -> tuple[Any, tuple[int, ...], int]:
-    """The header, the sizes of the axes, and where the numbers begin."""
-    nibabel = _nibabel()
-    with naming(file, "damaged volume"):
-        head = content.upto(_HEAD)
-        for kind, magic in ((nibabel.Nifti1Header, b"n+1"), (nibabel.Nifti2Header, b"n+2")):
-            if not kind.may_contain_header(head):
-                continue
-            header = kind(head[: kind.template_dtype.itemsize], check=False)
-            if not bytes(header["magic"]).startswith(magic):
-                raise BadFile(file, "holds a header alone; volumes of one file are read, .nii or .nii.gz")
-            break
-        else:
-            raise BadFile(file, "not a NIfTI volume")
-        shape = tuple(int(extent) for extent in header.get_data_shape())
-        stored = header.get_data_dtype()
-        start = float(header["vox_offset"])
-    if not (len(shape) in (2, 3, 4) or (len(shape) == 5 and shape[3] == 1)) or min(shape) < 1:
-        raise BadFile(
-            file,
-            f"must have two or three axes of space, and after three perhaps one of channels, got shape {shape}",
-        )
-    if stored.kind not in "iuf":
-        raise BadFile(file, f"must hold real numbers, got {stored}")
-    if not (header.template_dtype.itemsize <= start <= 2**31 and start == int(start)):
-        raise BadFile(file, f"damaged volume (its numbers begin at byte {start})")
-    return header, shape, int(start)
 
 
 def _nibabel() -> Any:

@@ -4,8 +4,8 @@ image -> planes -> blocks -> probabilities of values by a compiled network -> ar
 is described in docs/codec.md.
 """
 
-from .image import MOST_SAMPLES, Decoded, compress, decode, decompress, fingerprint, read_header
-from .model import PlaneModel, training_planes
+from .image import MOST_SAMPLES, Decoded, compress, decode, decompress, even_blocks, fingerprint, read_header
+from .model import PlaneModel, rescaled, rides_of, training_planes
 
 __all__ = [
     "MOST_SAMPLES",
@@ -14,7 +14,10 @@ __all__ = [
     "compress",
     "decode",
     "decompress",
+    "even_blocks",
     "fingerprint",
     "read_header",
+    "rescaled",
+    "rides_of",
     "training_planes",
 ]

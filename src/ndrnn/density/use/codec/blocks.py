@@ -10,11 +10,12 @@ from zlib import crc32
 import numpy as np
 
 from .alphabet import describe, parse
+from .deflated import deflated, inflated
 from .kernels import Network, decode, encode
 from .planes import Samples, join, plane_bits, split
 from .reading import Reader
 
-_RAW, _CODED = 0, 1
+_RAW, _CODED, _DEFLATED = 0, 1, 2
 _MIXED, _WAYS = 1, 2  # bits of a plane's first byte: whether it was mixed, and the way of its alphabet above
 
 
@@ -31,18 +32,24 @@ class Planes:
 
     def encode(self, samples: Samples) -> bytes:
         """The bytes of samples (\\*lattice, C)."""
-        content = self._content(samples)
-        raw = _packed(samples, self.bits)
-        left = len(raw)
+        kind, best = _RAW, _packed(samples, self.bits)
+        if (coded := self._coded(samples, len(best))) is not None:
+            kind, best = _CODED, coded
+        if (other := deflated(samples, self.bits, len(best))) is not None:
+            kind, best = _DEFLATED, other
+        return struct.pack("<BI", kind, self._content(samples)) + best
+
+    def _coded(self, samples: Samples, room: int) -> bytes | None:
+        """The planes, one after the other, or None if ``room`` bytes do not hold them."""
         planes = split(samples, self.bits, self.transform)
         parts: list[bytes] = []
         for plane, bits in enumerate(plane_bits(self.bits, len(planes), self.transform)):
-            part = self._encode_plane(planes, plane, bits, left)
+            part = self._encode_plane(planes, plane, bits, room)
             if part is None:
-                return struct.pack("<BI", _RAW, content) + raw
+                return None
             parts.append(part)
-            left -= len(part)
-        return struct.pack("<BI", _CODED, content) + b"".join(parts)
+            room -= len(part)
+        return b"".join(parts)
 
     def decode(self, data: bytes, shape: Sequence[int], what: str) -> Samples:
         """The samples (\\*lattice, C) of a lattice of this shape.
@@ -60,6 +67,8 @@ class Planes:
             for plane, bits in enumerate(plane_bits(self.bits, channels, self.transform)):
                 planes.append(self._decode_plane(reader, planes, plane, bits, shape))
             samples = join(planes, self.bits, self.transform)
+        elif kind == _DEFLATED:
+            samples = inflated(reader, (*shape, channels), self.bits)
         else:
             raise ValueError(f"{what}: of an unknown kind {kind}")
         if reader.left:

@@ -28,6 +28,7 @@ Result = TypeVar("Result")
 
 MOST_SAMPLES = 1 << 30
 _EDGES = {1: 1 << 16, 2: 256, 3: 64}
+_DRAWN_EDGE = 1024  # of drawings: what repeats is learned once for all of a block
 _TYPES = (np.uint8, np.uint16)
 
 
@@ -53,7 +54,8 @@ def compress(
         bits: of a sample; those of the image's type if not given.
         alpha: whether the last channel is opacity.
         transform: of three or four channels: ``"ycocg"``, ``"green"`` or ``"none"``; the model's if not given.
-        block: points of a block along each axis; near 256 x 256, 64 x 64 x 64 or 65536 if not given, all much alike.
+        block: points of a block along each axis; near 256 x 256, 64 x 64 x 64 or 65536 if not given, all much alike, and
+            near 1024 x 1024 for drawings, where most points are like the one before.
         mixing: whether the model's probabilities are mixed with those of counters that adapt to the image.
         name: the model's name, for whoever has to find it.
         chunks: what belongs to the image, by names of four letters.
@@ -83,7 +85,7 @@ def compress(
         alpha=alpha,
         bits=bits,
         transform=transform,
-        block=_even_blocks(samples.shape[:-1]) if block is None else tuple(map(int, block)),
+        block=_usual_blocks(samples) if block is None else tuple(map(int, block)),
         model=name,
         fingerprint=networks.fingerprint,
         chunks=dict(chunks or {}),
@@ -236,9 +238,16 @@ def _samples(image: Image, axes: int) -> tuple[Samples, bool]:
     return (array if channel_axis else array[..., None]), channel_axis
 
 
-def _even_blocks(size: Sequence[int]) -> tuple[int, ...]:
+def _usual_blocks(samples: Samples) -> tuple[int, ...]:
+    """Larger ones where most points of an image are like the one before: of a drawing, a screenshot, a map of labels."""
+    size = samples.shape[:-1]
+    drawn = len(size) == 2 and float((samples[:, 1:] == samples[:, :-1]).all(-1).sum()) > 0.5 * prod(size)
+    return even_blocks(size, _DRAWN_EDGE if drawn else None)
+
+
+def even_blocks(size: Sequence[int], edge: int | None = None) -> tuple[int, ...]:
     """As many blocks along every axis as come nearest to the usual edge, none much smaller than the others."""
-    edge = _EDGES[len(size)]
+    edge = edge or _EDGES[len(size)]
     return tuple(-(-extent // max(1, round(extent / edge))) for extent in size)
 
 

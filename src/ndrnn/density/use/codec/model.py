@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from math import log
 from typing import Any, Self
 
 import numpy as np
@@ -81,6 +83,30 @@ def training_planes(
     ]
     empty = values[0][..., :0]
     return [(noise, torch.cat([empty, *centres[:p]], -1)) for p, noise in enumerate(noisy)]
+
+
+def rescaled(ride: RideModel, factor: float, shift: float) -> RideModel:
+    """The model of y of which ``ride`` is that of x = factor y + shift; its numbers are the same on every machine.
+
+    What learned from int16 voxels, x from -1 to 1, is coded as the one of unsigned numbers, y from 0 to 1, by
+    ``rescaled(ride, 2, -1)``.
+
+    Raises:
+        ValueError: it observes other channels, which may have another scale.
+    """
+    if ride.observed_channels:
+        raise ValueError(f"ride must observe no channels to be rescaled, got {ride.observed_channels}")
+    result = deepcopy(ride)
+    whitening = result.whitening
+    with torch.no_grad():
+        for mean in whitening.input_mean, whitening.output_mean:
+            mean.copy_((mean.double() - shift) / factor)
+        for transform in whitening.input_transform, whitening.output_transform:
+            transform.copy_(transform.double() * factor)
+        for inverse in whitening.input_inverse, whitening.output_inverse:
+            inverse.copy_(inverse.double() / factor)
+        whitening.log_jacobian.add_(ride.channels * log(factor))
+    return result
 
 
 def rides_of(model: nn.Module) -> list[RideModel]:

@@ -31,7 +31,7 @@ def network_of(ride: RideModel) -> Network:
     if ride.channels != 1:
         raise ValueError(
             "planes are coded one after the other, each by a model of one channel that may observe the ones before, "
-            f"got channels={ride.channels}"
+            f"got channels={ride.channels}; ndrnn train --task density --apart makes one of files with several"
         )
     if ride.pad:
         raise ValueError("a model of patches, pad=True, cannot code images")
