@@ -1,17 +1,40 @@
 # Kernels are written in Triton's language, which has no annotations and no starred tuples.
 # mypy: ignore-errors
 # ruff: noqa: RUF005
-"""The scan forward: one launch for all directions, samples and wavefronts."""
+"""The scan forward: one launch for all directions, samples and wavefronts, cut in strips or in wavefronts."""
+
+from typing import NamedTuple
 
 import triton
 import triton.language as tl
 
-from . import direct, gates, products, tiles, walk
+from . import direct, fronts, gates, products, tiles, walk
 
 # Ten numbers rather than a tuple of them: those in a tuple are specialized one by one, whatever is asked for.
 GEOMETRY = (
     "backward_axes", "directions", "batch", "extent0", "extent1", "extent2", "group", "groups", "rows", "strips",
 )  # fmt: skip
+
+
+class Weights(NamedTuple):
+    """Where the weights of a direction are."""
+
+    p_hh: object
+    p_extra: object
+    resident: tuple
+
+
+class Places(NamedTuple):
+    """Where a scan finds its inputs and leaves what it computes; shapes are those of the kernels' parameters."""
+
+    p_gates: object
+    p_parts: object
+    p_y: object
+    p_state: object
+    p_h0: object
+    p_s0: object
+    p_hn: object
+    p_sn: object
 
 
 @triton.jit
@@ -158,6 +181,52 @@ def store_exits(p_hn, p_sn, b_h, b_s, strip, points, tile, CELL: tl.constexpr):
             direct.store(p_sn + o_f, b_s, leaving, CELL.hidden)
 
 
+@triton.jit
+def weights_of(p_hh, p_extra, strip, CELL: tl.constexpr, GIVEN: tl.constexpr, CUT: tl.constexpr):
+    """Those of the direction, the slice's in shared memory if they stay there."""
+    p_hh += strip.i_direction.to(tl.int64) * CELL.weights
+    if CELL.feeds or CELL.peepholes or GIVEN.biased:
+        p_extra += strip.i_direction.to(tl.int64) * CELL.extras
+    resident = load_resident(p_hh, strip, CELL, CUT) if CUT.resident else ()
+    return Weights(p_hh, p_extra, resident)
+
+
+@triton.jit
+def compute_tile(
+    places, weights, strip, points, first_unit, seen, needed, seen_own, needed_own,
+    CELL: tl.constexpr, GIVEN: tl.constexpr, CUT: tl.constexpr, MATH: tl.constexpr,
+):  # fmt: skip
+    """Some units of some points of a wavefront, as soon as others have got far enough: how far is known then."""
+    outputs, states_of = (
+        tiles.Field(places.p_y, places.p_h0),
+        tiles.Field(places.p_state, places.p_s0),
+    )
+    tile = tiles.tile_of(points, first_unit, CELL.hidden, CUT.BU)
+    a = load_inputs(places.p_gates, weights.p_extra, points, tile, CELL, GIVEN, CUT, MATH)
+    seen = walk.wait_for(strip.p_neighbour, seen, needed)
+    if CUT.slices > 1 and not CUT.fronts:
+        seen_own = walk.wait_for(strip.p_own, seen_own, needed_own)
+    states = tiles.load_states(states_of, strip, points, tile, CELL, GIVEN, MATH) if CELL.states else ()
+    sums = add_products(
+        a, outputs, states_of, weights.p_hh, weights.p_extra, weights.resident, first_unit, strip, points,
+        CELL, GIVEN, CUT, MATH,
+    )  # fmt: skip
+    extra = tiles.load_peepholes(weights.p_extra, tile, CELL, MATH) if CELL.peepholes else ()
+    b_h, b_s, kept = gates.forward(sums, states, extra, CELL, MATH)
+    # outside a ragged sample the output is 0, and so are what the products of the way back will meet
+    b_h = tl.where(tile.mask, b_h, 0.0)
+    b_s = tl.where(tile.mask, b_s, 0.0)
+    o_s = tiles.at(points.o_row, tile.o_unit, CELL.hidden, 1)
+    direct.store(places.p_y + o_s, b_h, tile.alive, CELL.hidden)
+    if GIVEN.apart:
+        direct.store(places.p_state + o_s, b_s, tile.alive, CELL.hidden)
+    if GIVEN.keep:
+        store_kept(places.p_gates, places.p_parts, kept, points, tile, CELL)
+    if GIVEN.exit:
+        store_exits(places.p_hn, places.p_sn, b_h, b_s, strip, points, tile, CELL)
+    return seen, seen_own
+
+
 @triton.jit(do_not_specialize=GEOMETRY)
 def forward_kernel(
     p_gates,  # (N, P, D, G*H): W x + b; becomes what the backward pass wants if kept
@@ -180,11 +249,8 @@ def forward_kernel(
         p_counters, (extent0, extent1, extent2), backward_axes, directions, batch, group, groups, rows, strips,
         False, CELL, CUT,
     )  # fmt: skip
-    p_hh += strip.i_direction.to(tl.int64) * CELL.weights
-    if CELL.feeds or CELL.peepholes or GIVEN.biased:
-        p_extra += strip.i_direction.to(tl.int64) * CELL.extras
-    outputs, states_of = tiles.Field(p_y, p_h0), tiles.Field(p_state, p_s0)
-    resident = load_resident(p_hh, strip, CELL, CUT) if CUT.resident else ()
+    weights = weights_of(p_hh, p_extra, strip, CELL, GIVEN, CUT)
+    places = Places(p_gates, p_parts, p_y, p_state, p_h0, p_s0, p_hn, p_sn)
 
     seen = 0
     seen_own = 0
@@ -196,33 +262,56 @@ def forward_kernel(
         while first < (end - begin) * strip.samples:
             points = walk.points_of(p_order, p_sizes, strip, t, begin, end, first, CELL, GIVEN, CUT)
             for u in range(0, SPAN, BU):
-                tile = tiles.tile_of(points, strip.first_unit + u, CELL.hidden, BU)
-                a = load_inputs(p_gates, p_extra, points, tile, CELL, GIVEN, CUT, MATH)
-                seen = walk.wait_for(strip.p_neighbour, seen, needed)
-                if CUT.slices > 1:
-                    seen_own = walk.wait_for(strip.p_own, seen_own, t * CUT.slices)
-                states = (
-                    tiles.load_states(states_of, strip, points, tile, CELL, GIVEN, MATH)
-                    if CELL.states
-                    else ()
-                )
-                sums = add_products(
-                    a, outputs, states_of, p_hh, p_extra, resident, strip.first_unit + u, strip, points,
+                seen, seen_own = compute_tile(
+                    places, weights, strip, points, strip.first_unit + u, seen, needed, seen_own, t * CUT.slices,
                     CELL, GIVEN, CUT, MATH,
                 )  # fmt: skip
-                extra = tiles.load_peepholes(p_extra, tile, CELL, MATH) if CELL.peepholes else ()
-                b_h, b_s, kept = gates.forward(sums, states, extra, CELL, MATH)
-                # outside a ragged sample the output is 0, and so are what the products of the way back will meet
-                b_h = tl.where(tile.mask, b_h, 0.0)
-                b_s = tl.where(tile.mask, b_s, 0.0)
-                o_s = tiles.at(points.o_row, tile.o_unit, CELL.hidden, 1)
-                direct.store(p_y + o_s, b_h, tile.alive, CELL.hidden)
-                if GIVEN.apart:
-                    direct.store(p_state + o_s, b_s, tile.alive, CELL.hidden)
-                if GIVEN.keep:
-                    store_kept(p_gates, p_parts, kept, points, tile, CELL)
-                if GIVEN.exit:
-                    store_exits(p_hn, p_sn, b_h, b_s, strip, points, tile, CELL)
             first += CUT.M
         t += 1
         direct.release(strip.p_own)
+
+
+@triton.jit(do_not_specialize=GEOMETRY)
+def forward_fronts_kernel(  # as the one above, whole wavefronts instead of strips; see fronts.py
+    p_gates,
+    p_parts,
+    p_y,
+    p_state,
+    p_h0, p_s0,
+    p_hn, p_sn,
+    p_hh,
+    p_extra,
+    p_sizes,
+    p_order,
+    p_counters,
+    backward_axes, directions, batch, extent0, extent1, extent2, group, groups, rows, strips,
+    CELL: tl.constexpr, GIVEN: tl.constexpr, CUT: tl.constexpr, MATH: tl.constexpr,
+):  # fmt: skip
+    SPAN: tl.constexpr = CUT.span
+    BU: tl.constexpr = CUT.BU
+    extents = (extent0, extent1, extent2)
+    crew = fronts.join(p_counters, directions, groups, CUT)
+    whole = fronts.whole(crew, extents, backward_axes, directions, batch, CELL)
+    weights = weights_of(p_hh, p_extra, whole, CELL, GIVEN, CUT)
+    places = Places(p_gates, p_parts, p_y, p_state, p_h0, p_s0, p_hn, p_sn)
+
+    ticket = fronts.draw(crew)
+    done = fronts.begun()
+    while done.wavefronts < extent0 + whole.reach:
+        t = done.wavefronts
+        begin, end = walk.wavefront_range(p_order, t, extent0, whole.reach, CELL.ndim)
+        front = fronts.front_of(end - begin, batch, group, groups, CUT)
+        while ticket < done.tickets + front.tickets:
+            strip, first, needed = fronts.part_of(
+                ticket - done.tickets, whole, crew, front, done, group, groups, CUT
+            )
+            points = walk.points_of(p_order, p_sizes, strip, t, begin, end, first, CELL, GIVEN, CUT)
+            seen = 0
+            for u in range(0, SPAN, BU):
+                seen, _ = compute_tile(
+                    places, weights, strip, points, strip.first_unit + u, seen, needed, 0, 0,
+                    CELL, GIVEN, CUT, MATH,
+                )  # fmt: skip
+            direct.release(strip.p_own)
+            ticket = fronts.draw(crew)
+        done = fronts.after(done, front)

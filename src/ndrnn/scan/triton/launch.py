@@ -10,13 +10,14 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
-from .backward import backward_kernel
+from .backward import backward_fronts_kernel, backward_kernel
 from .faces import new_exits
-from .forward import forward_kernel
+from .forward import forward_fronts_kernel, forward_kernel
 from .gradients import gradients
 from .packs import Given, Numbers
 from .plan import Chip, Plan, holds_state_apart, order_of_others, plan, state_dtype
 from .problem import Deltas, Gradients, Inputs, Problem, Scanned
+from .wide import asked, plan_of_fronts
 
 
 def _precision(dtype: torch.dtype, device: torch.device) -> str:
@@ -36,15 +37,17 @@ def _precision(dtype: torch.dtype, device: torch.device) -> str:
 _INTERPRETER = Chip(processors=1, shared_memory=96 * 1024)
 
 
-def _plan(problem: Problem, x: Tensor) -> Plan:
+def _plan(problem: Problem, x: Tensor, backward: bool = False) -> Plan:
+    """Of strips, or of whole wavefronts where these pay."""
     chip = _INTERPRETER
     if x.device.type == "cuda":
         device: Any = torch.cuda.get_device_properties(x.device)
         chip = Chip(device.multi_processor_count, device.shared_memory_per_block_optin)
-    return plan(
+    given = (
         problem.shape, problem.hidden, problem.batch, problem.lattice, problem.directions,
         x.element_size(), _precision(x.dtype, x.device), chip,
     )  # fmt: skip
+    return plan_of_fronts(*given, backward, asked()) or plan(*given)
 
 
 def _arguments(problem: Problem, cut: Plan, inputs: Inputs, *, backward: bool) -> dict[str, Any]:
@@ -60,7 +63,7 @@ def _arguments(problem: Problem, cut: Plan, inputs: Inputs, *, backward: bool) -
         "p_sizes": inputs.sizes,
         "p_order": order_of_others(problem.lattice, x.device),
         "p_counters": torch.zeros(
-            (1 + cut.programs(problem.directions)) * 32, dtype=torch.int32, device=x.device
+            cut.counters(problem.directions) * 32, dtype=torch.int32, device=x.device
         ),
         **problem.geometry(),
         "group": cut.group,
@@ -114,7 +117,8 @@ def forward(problem: Problem, inputs: Inputs, *, keep: bool, exits: bool) -> Sca
     cn = new_exits(problem, x, inputs.sizes, inputs.c0) if exits and shape.memory else None
     if not problem.empty:
         cut = _plan(problem, x)
-        forward_kernel[(cut.programs(problem.directions),)](
+        kernel = forward_fronts_kernel if cut.crew else forward_kernel
+        kernel[(cut.programs(problem.directions),)](
             p_gates=gates, p_parts=parts, p_y=y, p_state=state if apart else y, p_hn=hn, p_sn=cn,
             GIVEN=Given(
                 inputs.h0 is not None, exits, inputs.sizes is not None,
@@ -151,8 +155,9 @@ def backward(
         else None,
     )
     if not problem.empty:
-        cut = _plan(problem, x)
-        backward_kernel[(cut.programs(problem.directions),)](
+        cut = _plan(problem, x, backward=True)
+        kernel = backward_fronts_kernel if cut.crew else backward_kernel
+        kernel[(cut.programs(problem.directions),)](
             p_gates=scanned.gates, p_parts=scanned.parts, p_y=scanned.y,
             p_state=scanned.y if scanned.state is None else scanned.state,
             p_dy=_aligned(dy), p_dhn=_aligned(dhn), p_dsn=_aligned(dcn), p_delta=found.gates, p_dparts=found.parts, p_carry=found.carry,

@@ -48,6 +48,7 @@ class Tiles(NamedTuple):
     slices: int
     resident: bool  # weights stay in shared memory
     stacked: bool  # the high bits of operands beside their low ones, see products.py
+    fronts: bool = False  # of whole wavefronts, see fronts.py
 
 
 class Numbers(NamedTuple):

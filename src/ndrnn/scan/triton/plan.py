@@ -103,7 +103,7 @@ def holds_state_apart(shape: Shape, dtype: torch.dtype) -> bool:
     return shape.memory or (shape.states and state_dtype(dtype) != dtype)
 
 
-def _power_of_two(least: int) -> int:
+def power_of_two(least: int) -> int:
     """At least 16, what tensor cores take."""
     return max(16, 1 << (least - 1).bit_length())
 
@@ -137,14 +137,24 @@ class Plan:
     resident: bool  # the recurrent weights stay in shared memory all through the sweep
     num_warps: int
     num_stages: int
+    crew: int = 0  # programs that share a direction's slice where whole wavefronts are cut in tiles; 0 for strips
 
     def programs(self, directions: int) -> int:
-        return directions * self.groups * self.strips * self.slices
+        return directions * self.slices * (self.crew or self.groups * self.strips)
+
+    def counters(self, directions: int) -> int:
+        """The draw, and who reports; of whole wavefronts also the draws of the crews."""
+        if self.crew:
+            return 1 + directions * (self.slices + self.groups)
+        return 1 + self.programs(directions)
 
     def tiles(self, stacked: bool, backward: bool) -> Tiles:
         """As the kernels take them; ``stacked`` where resident weights are taken apart by their bits."""
         block = self.BO if backward else self.BK
-        return Tiles(self.M, self.BU, block, self.span, self.slices, self.resident, self.resident and stacked)
+        stacked = self.resident and stacked
+        return Tiles(
+            self.M, self.BU, block, self.span, self.slices, self.resident, stacked, fronts=self.crew > 0
+        )
 
 
 # Sums of a tile, in numbers: what the registers of eight warps hold beside all else. Found by compiling for sm_90.
@@ -177,7 +187,7 @@ def plan(
     """
     reach = sum(lattice[1:]) - len(lattice) + 1
     front = min(lattice[1:]) if len(lattice) > 2 else 1  # points of a row on a wavefront, about
-    whole = _power_of_two(hidden)
+    whole = power_of_two(hidden)
     stacked = precision == "tf32x3"
     column = shape.ndim * shape.gates * whole * itemsize * (2 if stacked else 1)  # bytes of weights of a unit
     span = _UNITS
