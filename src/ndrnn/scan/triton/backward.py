@@ -71,31 +71,36 @@ def load_deltas(p_delta, o_after, o_out, following, outs, WIDTH: tl.constexpr):
 
 
 @triton.jit
-def load_kept(p_gates, p_parts, points, tile, CELL: tl.constexpr, MATH: tl.constexpr):
+def load_kept(
+    p_gates, p_parts, points, tile, CELL: tl.constexpr, CUT: tl.constexpr, MATH: tl.constexpr
+):  # fmt: skip
     """What the forward pass kept of a tile, by lane."""
     LANES: tl.constexpr = CELL.lanes
-    p_g = p_gates + tiles.at(points.o_row, tile.o_unit, CELL.hidden, CELL.gates)
+    p_g = tiles.rows(p_gates, points.o_row, CELL.hidden, CELL.gates)
     kept = ()
     for lane in tl.static_range(LANES):
         if lane < CELL.gates:
-            b_k = direct.load(p_g + lane * CELL.hidden, tile.mask, CELL.hidden)
+            b_k = direct.load(p_g + lane * CELL.hidden, tile.o_unit, tile.mask, CELL.hidden, CUT)
         else:
-            p_p = p_parts + tiles.at(points.o_row, tile.o_unit, CELL.hidden, CELL.ndim)
-            b_k = direct.load(p_p + (lane - CELL.gates) * CELL.hidden, tile.mask, CELL.hidden)
+            p_p = tiles.rows(p_parts, points.o_row, CELL.hidden, CELL.ndim) + (lane - CELL.gates) * CELL.hidden
+            b_k = direct.load(p_p, tile.o_unit, tile.mask, CELL.hidden, CUT)
         kept = kept + (b_k.to(MATH.acc),)
     return kept
 
 
 @triton.jit
-def add_exits(b_dh, b_ds, p_dhn, p_dsn, strip, points, tile, CELL: tl.constexpr, MATH: tl.constexpr):
+def add_exits(
+    b_dh, b_ds, p_dhn, p_dsn, strip, points, tile, CELL: tl.constexpr, CUT: tl.constexpr, MATH: tl.constexpr
+):  # fmt: skip
     """The gradients, and those of the states that leave the samples."""
     NDIM: tl.constexpr = CELL.ndim
     for k in tl.static_range(NDIM):
         leaving = tile.mask & (points.x[k] == points.own[k] - 1)[:, None]
-        o_f = tiles.on_face(strip, points, tile.o_unit, CELL, k)
-        b_dh += direct.load(p_dhn + o_f, leaving, CELL.hidden).to(MATH.acc)
+        p_f = tiles.on_face(p_dhn, strip, points, CELL, k)
+        b_dh += direct.load(p_f, tile.o_unit, leaving, CELL.hidden, CUT).to(MATH.acc)
         if CELL.memory:
-            b_ds += direct.load(p_dsn + o_f, leaving, CELL.hidden).to(MATH.acc)
+            p_f = tiles.on_face(p_dsn, strip, points, CELL, k)
+            b_ds += direct.load(p_f, tile.o_unit, leaving, CELL.hidden, CUT).to(MATH.acc)
     return b_dh, b_ds
 
 
@@ -166,7 +171,7 @@ def multiply_parts(
 
 @triton.jit
 def gather(
-    deltas, weights, first_unit, strip, points, tile,
+    deltas, weights, first_unit, strip, points, tile, after,
     CELL: tl.constexpr, CUT: tl.constexpr, MATH: tl.constexpr,
 ):  # fmt: skip
     """What comes from the successors along all axes: into the outputs, and into the states."""
@@ -182,8 +187,8 @@ def gather(
         following = points.inside & (points.x[k] + 1 < points.own[k])
         o_after = points.o_row + walk.step_along(strip, k)
         if CELL.states:
-            p_c = deltas.p_carry + k * deltas.carry_size + tiles.at(o_after, tile.o_unit, CELL.hidden, 1)
-            b_carried += direct.load(p_c, following[:, None] & tile.units[None, :], CELL.hidden)
+            p_c = tiles.rows(deltas.p_carry + k * deltas.carry_size, o_after, CELL.hidden, 1)
+            b_carried += direct.load(p_c, tile.o_unit, following[:, None] & tile.units[None, :], CELL.hidden, CUT, after)
         if CUT.resident:
             b_products = multiply_resident(
                 b_products, deltas.p_gates, o_after, following, weights.resident, k, CELL, CUT, MATH
@@ -203,40 +208,23 @@ def gather(
 
 
 @triton.jit
-def store_deltas(deltas, found, carries, points, tile, CELL: tl.constexpr):
+def store_deltas(deltas, found, carries, points, tile, CELL: tl.constexpr, CUT: tl.constexpr):
     """Gradients of pre-activations by lane, and what goes straight into the predecessors' states by axis."""
     LANES: tl.constexpr = CELL.lanes
     CARRIES: tl.constexpr = len(carries)
-    p_g = deltas.p_gates + tiles.at(points.o_row, tile.o_unit, CELL.hidden, CELL.gates)
+    p_g = tiles.rows(deltas.p_gates, points.o_row, CELL.hidden, CELL.gates)
     for lane in tl.static_range(LANES):
         # zero outside a ragged sample: the products over the lattice take in every point
         b_delta = tl.where(tile.mask, found[lane], 0.0)
         if lane < CELL.gates:
-            direct.store(p_g + lane * CELL.hidden, b_delta, tile.alive, CELL.hidden)
+            direct.store(p_g + lane * CELL.hidden, tile.o_unit, b_delta, tile.alive, CELL.hidden, CUT)
         else:
-            p_p = deltas.p_parts + tiles.at(points.o_row, tile.o_unit, CELL.hidden, CELL.ndim)
-            direct.store(p_p + (lane - CELL.gates) * CELL.hidden, b_delta, tile.alive, CELL.hidden)
+            p_p = tiles.rows(deltas.p_parts, points.o_row, CELL.hidden, CELL.ndim)
+            p_p += (lane - CELL.gates) * CELL.hidden
+            direct.store(p_p, tile.o_unit, b_delta, tile.alive, CELL.hidden, CUT)
     for k in tl.static_range(CARRIES):
-        p_c = deltas.p_carry + k * deltas.carry_size + tiles.at(points.o_row, tile.o_unit, CELL.hidden, 1)
-        direct.store(p_c, carries[k], tile.mask, CELL.hidden)
-
-
-@triton.jit
-def weights_of(p_hh, p_extra, strip, CELL: tl.constexpr, CUT: tl.constexpr):
-    """Those of the direction, the slice's in shared memory if they stay there."""
-    p_hh += strip.i_direction.to(tl.int64) * CELL.weights
-    if CELL.feeds or CELL.peepholes:
-        p_extra += strip.i_direction.to(tl.int64) * CELL.extras
-    resident = load_resident(p_hh, strip, CELL, CUT) if CUT.resident else ()
-    return Weights(p_hh, p_extra, resident)
-
-
-@triton.jit
-def deltas_of(
-    p_delta, p_dparts, p_carry, directions, batch, extents, CELL: tl.constexpr
-):  # fmt: skip
-    carry_size = batch.to(tl.int64) * (extents[0] * extents[1] * extents[2]) * directions * CELL.hidden
-    return Deltas(p_delta, p_dparts, p_carry, carry_size)
+        p_c = tiles.rows(deltas.p_carry + k * deltas.carry_size, points.o_row, CELL.hidden, 1)
+        direct.store(p_c, tile.o_unit, carries[k], tile.mask, CELL.hidden, CUT)
 
 
 @triton.jit
@@ -252,25 +240,31 @@ def compute_tile(
     BU: tl.constexpr = CUT.BU
     ACC: tl.constexpr = MATH.acc
     states_of = tiles.Field(places.p_state, places.p_s0)
-    tile = tiles.tile_of(points, first_unit, CELL.hidden, BU)
-    o_s = tiles.at(points.o_row, tile.o_unit, CELL.hidden, 1)
-    b_h = direct.load(places.p_y + o_s, tile.mask, CELL.hidden).to(ACC)
-    b_dh = direct.load(places.p_dy + o_s, tile.mask, CELL.hidden).to(ACC)
+    tile = tiles.tile_of(points, first_unit, CELL, CUT)
+    p_y = tiles.rows(places.p_y, points.o_row, CELL.hidden, 1)
+    p_dy = tiles.rows(places.p_dy, points.o_row, CELL.hidden, 1)
+    b_h = direct.load(p_y, tile.o_unit, tile.mask, CELL.hidden, CUT).to(ACC)
+    b_dh = direct.load(p_dy, tile.o_unit, tile.mask, CELL.hidden, CUT).to(ACC)
     b_s = tl.zeros((M, BU), ACC)
     b_ds = tl.zeros((M, BU), ACC)
     kept = ()
     states = ()
     if CELL.states:
-        b_s = direct.load(places.p_state + o_s, tile.mask, CELL.hidden).to(ACC)
+        p_s = tiles.rows(places.p_state, points.o_row, CELL.hidden, 1)
+        b_s = direct.load(p_s, tile.o_unit, tile.mask, CELL.hidden, CUT).to(ACC)
         if EARLY:
-            kept = load_kept(places.p_gates, places.p_parts, points, tile, CELL, MATH)
-        states = tiles.load_states(states_of, strip, points, tile, CELL, GIVEN, MATH)
+            kept = load_kept(places.p_gates, places.p_parts, points, tile, CELL, CUT, MATH)
+        states = tiles.load_states(states_of, strip, points, tile, CELL, GIVEN, CUT, MATH)
     if GIVEN.exit:
-        b_dh, b_ds = add_exits(b_dh, b_ds, places.p_dhn, places.p_dsn, strip, points, tile, CELL, MATH)
+        b_dh, b_ds = add_exits(
+            b_dh, b_ds, places.p_dhn, places.p_dsn, strip, points, tile, CELL, CUT, MATH
+        )  # fmt: skip
     seen = walk.wait_for(strip.p_neighbour, seen, needed)
     if CUT.slices > 1 and not CUT.fronts:
         seen_own = walk.wait_for(strip.p_own, seen_own, needed_own)
-    b_returned, b_carried = gather(deltas, weights, first_unit, strip, points, tile, CELL, CUT, MATH)
+    b_returned, b_carried = gather(
+        deltas, weights, first_unit, strip, points, tile, seen + seen_own, CELL, CUT, MATH
+    )  # fmt: skip
     # what comes from outside is added last: it is not limited
     if CELL.memory:
         b_ds += gates.limited(b_carried, MATH.largest_gradient)
@@ -278,10 +272,10 @@ def compute_tile(
         b_returned += b_carried
     b_dh += gates.limited(b_returned, MATH.largest_gradient)
     if CELL.states and not EARLY:
-        kept = load_kept(places.p_gates, places.p_parts, points, tile, CELL, MATH)
+        kept = load_kept(places.p_gates, places.p_parts, points, tile, CELL, CUT, MATH)
     extra = tiles.load_peepholes(weights.p_extra, tile, CELL, MATH) if CELL.peepholes else ()
     found, carries = gates.backward(b_dh, b_ds, kept, b_h, b_s, states, extra, CELL, MATH)
-    store_deltas(deltas, found, carries, points, tile, CELL)
+    store_deltas(deltas, found, carries, points, tile, CELL, CUT)
     return seen, seen_own
 
 
@@ -307,9 +301,13 @@ def backward_kernel(
     strip = walk.draw(
         p_counters, extents, backward_axes, directions, batch, group, groups, rows, strips, True, CELL, CUT
     )
-    weights = weights_of(p_hh, p_extra, strip, CELL, CUT)
+    p_hh += strip.i_direction.to(tl.int64) * CELL.weights
+    if CELL.feeds or CELL.peepholes:
+        p_extra += strip.i_direction.to(tl.int64) * CELL.extras
+    weights = Weights(p_hh, p_extra, load_resident(p_hh, strip, CELL, CUT) if CUT.resident else ())
     places = Places(p_gates, p_parts, p_y, p_state, p_h0, p_s0, p_dy, p_dhn, p_dsn)
-    deltas = deltas_of(p_delta, p_dparts, p_carry, directions, batch, extents, CELL)
+    carry_size = batch.to(tl.int64) * (extent0 * extent1 * extent2) * directions * CELL.hidden
+    deltas = Deltas(p_delta, p_dparts, p_carry, carry_size)
 
     seen = 0
     seen_own = 0
@@ -352,9 +350,13 @@ def backward_fronts_kernel(  # as the one above, whole wavefronts instead of str
     extents = (extent0, extent1, extent2)
     crew = fronts.join(p_counters, directions, groups, CUT)
     whole = fronts.whole(crew, extents, backward_axes, directions, batch, CELL)
-    weights = weights_of(p_hh, p_extra, whole, CELL, CUT)
+    p_hh += whole.i_direction.to(tl.int64) * CELL.weights
+    if CELL.feeds or CELL.peepholes:
+        p_extra += whole.i_direction.to(tl.int64) * CELL.extras
+    weights = Weights(p_hh, p_extra, load_resident(p_hh, whole, CELL, CUT) if CUT.resident else ())
     places = Places(p_gates, p_parts, p_y, p_state, p_h0, p_s0, p_dy, p_dhn, p_dsn)
-    deltas = deltas_of(p_delta, p_dparts, p_carry, directions, batch, extents, CELL)
+    carry_size = batch.to(tl.int64) * (extent0 * extent1 * extent2) * directions * CELL.hidden
+    deltas = Deltas(p_delta, p_dparts, p_carry, carry_size)
 
     ticket = fronts.draw(crew)
     done = fronts.begun()

@@ -68,11 +68,11 @@ def load_inputs(
     M: tl.constexpr = CUT.M
     BU: tl.constexpr = CUT.BU
     ACC: tl.constexpr = MATH.acc
-    p_g = p_gates + tiles.at(points.o_row, tile.o_unit, CELL.hidden, CELL.gates)
+    p_g = tiles.rows(p_gates, points.o_row, CELL.hidden, CELL.gates)
     a = ()
     for lane in tl.static_range(LANES):
         if lane < CELL.gates:
-            a = a + (direct.load(p_g + lane * CELL.hidden, tile.mask, CELL.hidden).to(ACC),)
+            a = a + (direct.load(p_g + lane * CELL.hidden, tile.o_unit, tile.mask, CELL.hidden, CUT).to(ACC),)
         elif GIVEN.biased:
             p_b = p_extra + (lane - CELL.gates) * CELL.hidden + tile.o_unit
             b_b = tl.load(p_b, mask=tile.units, other=0).to(ACC)
@@ -84,17 +84,18 @@ def load_inputs(
 
 @triton.jit
 def load_operands(
-    outputs, memories, o_in, strip, points, OPERAND: tl.constexpr, CELL: tl.constexpr, GIVEN: tl.constexpr
+    outputs, memories, o_in, strip, points,
+    OPERAND: tl.constexpr, CELL: tl.constexpr, GIVEN: tl.constexpr, CUT: tl.constexpr,
 ):  # fmt: skip
     """Left operands by axis, over some units of the predecessors: their outputs, and if these are fed their memories."""
     NDIM: tl.constexpr = CELL.ndim
     from_outputs = ()
     from_memories = ()
     for k in tl.static_range(NDIM):
-        b_h = tiles.load_along(outputs, strip, points, o_in, o_in < CELL.hidden, k, CELL, GIVEN, False)
+        b_h = tiles.load_along(outputs, strip, points, o_in, o_in < CELL.hidden, k, CELL, GIVEN, False, CUT)
         from_outputs = from_outputs + (b_h,)
         if CELL.feeds:
-            b_c = tiles.load_along(memories, strip, points, o_in, o_in < CELL.hidden, k, CELL, GIVEN, False)
+            b_c = tiles.load_along(memories, strip, points, o_in, o_in < CELL.hidden, k, CELL, GIVEN, False, CUT)
             from_memories = from_memories + (b_c.to(OPERAND),)
     return from_outputs, from_memories
 
@@ -141,7 +142,7 @@ def add_products(
         o_in = i + tl.arange(0, BK)
         # all loads before all products
         from_outputs, from_memories = load_operands(
-            outputs, memories, o_in, strip, points, OPERAND, CELL, GIVEN
+            outputs, memories, o_in, strip, points, OPERAND, CELL, GIVEN, CUT
         )
         for k in tl.static_range(NDIM):
             b_memories = products.left_operand(from_memories[k], CUT.stacked) if CELL.feeds else None
@@ -156,39 +157,30 @@ def add_products(
 
 
 @triton.jit
-def store_kept(p_gates, p_parts, kept, points, tile, CELL: tl.constexpr):
+def store_kept(p_gates, p_parts, kept, points, tile, CELL: tl.constexpr, CUT: tl.constexpr):
     """What the way back wants, by lane; activations replace W x + b."""
     KEPT: tl.constexpr = len(kept)
-    p_g = p_gates + tiles.at(points.o_row, tile.o_unit, CELL.hidden, CELL.gates)
+    p_g = tiles.rows(p_gates, points.o_row, CELL.hidden, CELL.gates)
     tl.debug_barrier()  # all threads have read what is overwritten now
     for lane in tl.static_range(KEPT):
         if lane < CELL.gates:
-            direct.store(p_g + lane * CELL.hidden, kept[lane], tile.mask, CELL.hidden)
+            direct.store(p_g + lane * CELL.hidden, tile.o_unit, kept[lane], tile.mask, CELL.hidden, CUT)
         else:
-            p_p = p_parts + tiles.at(points.o_row, tile.o_unit, CELL.hidden, CELL.ndim)
-            direct.store(p_p + (lane - CELL.gates) * CELL.hidden, kept[lane], tile.mask, CELL.hidden)
+            p_p = tiles.rows(p_parts, points.o_row, CELL.hidden, CELL.ndim) + (lane - CELL.gates) * CELL.hidden
+            direct.store(p_p, tile.o_unit, kept[lane], tile.mask, CELL.hidden, CUT)
 
 
 @triton.jit
-def store_exits(p_hn, p_sn, b_h, b_s, strip, points, tile, CELL: tl.constexpr):
+def store_exits(p_hn, p_sn, b_h, b_s, strip, points, tile, CELL: tl.constexpr, CUT: tl.constexpr):
     """What leaves the samples, on the faces of all axes."""
     NDIM: tl.constexpr = CELL.ndim
     for k in tl.static_range(NDIM):
         leaving = tile.mask & (points.x[k] == points.own[k] - 1)[:, None]
-        o_f = tiles.on_face(strip, points, tile.o_unit, CELL, k)
-        direct.store(p_hn + o_f, b_h, leaving, CELL.hidden)
+        p_f = tiles.on_face(p_hn, strip, points, CELL, k)
+        direct.store(p_f, tile.o_unit, b_h, leaving, CELL.hidden, CUT)
         if CELL.memory:
-            direct.store(p_sn + o_f, b_s, leaving, CELL.hidden)
-
-
-@triton.jit
-def weights_of(p_hh, p_extra, strip, CELL: tl.constexpr, GIVEN: tl.constexpr, CUT: tl.constexpr):
-    """Those of the direction, the slice's in shared memory if they stay there."""
-    p_hh += strip.i_direction.to(tl.int64) * CELL.weights
-    if CELL.feeds or CELL.peepholes or GIVEN.biased:
-        p_extra += strip.i_direction.to(tl.int64) * CELL.extras
-    resident = load_resident(p_hh, strip, CELL, CUT) if CUT.resident else ()
-    return Weights(p_hh, p_extra, resident)
+            p_f = tiles.on_face(p_sn, strip, points, CELL, k)
+            direct.store(p_f, tile.o_unit, b_s, leaving, CELL.hidden, CUT)
 
 
 @triton.jit
@@ -201,12 +193,14 @@ def compute_tile(
         tiles.Field(places.p_y, places.p_h0),
         tiles.Field(places.p_state, places.p_s0),
     )
-    tile = tiles.tile_of(points, first_unit, CELL.hidden, CUT.BU)
+    tile = tiles.tile_of(points, first_unit, CELL, CUT)
     a = load_inputs(places.p_gates, weights.p_extra, points, tile, CELL, GIVEN, CUT, MATH)
     seen = walk.wait_for(strip.p_neighbour, seen, needed)
     if CUT.slices > 1 and not CUT.fronts:
         seen_own = walk.wait_for(strip.p_own, seen_own, needed_own)
-    states = tiles.load_states(states_of, strip, points, tile, CELL, GIVEN, MATH) if CELL.states else ()
+    states = ()
+    if CELL.states:
+        states = tiles.load_states(states_of, strip, points, tile, CELL, GIVEN, CUT, MATH, seen + seen_own)
     sums = add_products(
         a, outputs, states_of, weights.p_hh, weights.p_extra, weights.resident, first_unit, strip, points,
         CELL, GIVEN, CUT, MATH,
@@ -216,14 +210,15 @@ def compute_tile(
     # outside a ragged sample the output is 0, and so are what the products of the way back will meet
     b_h = tl.where(tile.mask, b_h, 0.0)
     b_s = tl.where(tile.mask, b_s, 0.0)
-    o_s = tiles.at(points.o_row, tile.o_unit, CELL.hidden, 1)
-    direct.store(places.p_y + o_s, b_h, tile.alive, CELL.hidden)
+    p_y = tiles.rows(places.p_y, points.o_row, CELL.hidden, 1)
+    direct.store(p_y, tile.o_unit, b_h, tile.alive, CELL.hidden, CUT)
     if GIVEN.apart:
-        direct.store(places.p_state + o_s, b_s, tile.alive, CELL.hidden)
+        p_s = tiles.rows(places.p_state, points.o_row, CELL.hidden, 1)
+        direct.store(p_s, tile.o_unit, b_s, tile.alive, CELL.hidden, CUT)
     if GIVEN.keep:
-        store_kept(places.p_gates, places.p_parts, kept, points, tile, CELL)
+        store_kept(places.p_gates, places.p_parts, kept, points, tile, CELL, CUT)
     if GIVEN.exit:
-        store_exits(places.p_hn, places.p_sn, b_h, b_s, strip, points, tile, CELL)
+        store_exits(places.p_hn, places.p_sn, b_h, b_s, strip, points, tile, CELL, CUT)
     return seen, seen_own
 
 
@@ -249,7 +244,10 @@ def forward_kernel(
         p_counters, (extent0, extent1, extent2), backward_axes, directions, batch, group, groups, rows, strips,
         False, CELL, CUT,
     )  # fmt: skip
-    weights = weights_of(p_hh, p_extra, strip, CELL, GIVEN, CUT)
+    p_hh += strip.i_direction.to(tl.int64) * CELL.weights
+    if CELL.feeds or CELL.peepholes or GIVEN.biased:
+        p_extra += strip.i_direction.to(tl.int64) * CELL.extras
+    weights = Weights(p_hh, p_extra, load_resident(p_hh, strip, CELL, CUT) if CUT.resident else ())
     places = Places(p_gates, p_parts, p_y, p_state, p_h0, p_s0, p_hn, p_sn)
 
     seen = 0
@@ -292,7 +290,10 @@ def forward_fronts_kernel(  # as the one above, whole wavefronts instead of stri
     extents = (extent0, extent1, extent2)
     crew = fronts.join(p_counters, directions, groups, CUT)
     whole = fronts.whole(crew, extents, backward_axes, directions, batch, CELL)
-    weights = weights_of(p_hh, p_extra, whole, CELL, GIVEN, CUT)
+    p_hh += whole.i_direction.to(tl.int64) * CELL.weights
+    if CELL.feeds or CELL.peepholes or GIVEN.biased:
+        p_extra += whole.i_direction.to(tl.int64) * CELL.extras
+    weights = Weights(p_hh, p_extra, load_resident(p_hh, whole, CELL, CUT) if CUT.resident else ())
     places = Places(p_gates, p_parts, p_y, p_state, p_h0, p_s0, p_hn, p_sn)
 
     ticket = fronts.draw(crew)

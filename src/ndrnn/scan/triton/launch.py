@@ -10,10 +10,12 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
+from . import pairs
 from .backward import backward_fronts_kernel, backward_kernel
 from .faces import new_exits
 from .forward import forward_fronts_kernel, forward_kernel
 from .gradients import gradients
+from .interpreted import INTERPRETED
 from .packs import Given, Numbers
 from .plan import Chip, Plan, holds_state_apart, order_of_others, plan, state_dtype
 from .problem import Deltas, Gradients, Inputs, Problem, Scanned
@@ -77,6 +79,7 @@ def _arguments(problem: Problem, cut: Plan, inputs: Inputs, *, backward: bool) -
             tl.float64 if x.dtype == torch.float64 else tl.float32,
             largest_state=shape.limit(x.dtype),
             largest_gradient=shape.limit(state_dtype(x.dtype)),
+            approximate=cut.crew > 0 and x.dtype == torch.bfloat16 and not INTERPRETED,
         ),
         "num_warps": cut.num_warps,
         "num_stages": cut.num_stages,
@@ -118,7 +121,7 @@ def forward(problem: Problem, inputs: Inputs, *, keep: bool, exits: bool) -> Sca
     if not problem.empty:
         cut = _plan(problem, x)
         kernel = forward_fronts_kernel if cut.crew else forward_kernel
-        kernel[(cut.programs(problem.directions),)](
+        compiled = kernel[(cut.programs(problem.directions),)](
             p_gates=gates, p_parts=parts, p_y=y, p_state=state if apart else y, p_hn=hn, p_sn=cn,
             GIVEN=Given(
                 inputs.h0 is not None, exits, inputs.sizes is not None,
@@ -126,6 +129,8 @@ def forward(problem: Problem, inputs: Inputs, *, keep: bool, exits: bool) -> Sca
             ),
             **_arguments(problem, cut, inputs, backward=False),
         )  # fmt: skip
+        if cut.crew:
+            pairs.check(compiled)
     y = y.view(*x.shape[:-1], problem.directions, problem.hidden)
     return Scanned(y, hn, cn, state if keep else None, gates if keep and shape.states else None, parts)
 
@@ -157,11 +162,13 @@ def backward(
     if not problem.empty:
         cut = _plan(problem, x, backward=True)
         kernel = backward_fronts_kernel if cut.crew else backward_kernel
-        kernel[(cut.programs(problem.directions),)](
+        compiled = kernel[(cut.programs(problem.directions),)](
             p_gates=scanned.gates, p_parts=scanned.parts, p_y=scanned.y,
             p_state=scanned.y if scanned.state is None else scanned.state,
             p_dy=_aligned(dy), p_dhn=_aligned(dhn), p_dsn=_aligned(dcn), p_delta=found.gates, p_dparts=found.parts, p_carry=found.carry,
             GIVEN=Given(inputs.h0 is not None, dhn is not None, inputs.sizes is not None),
             **_arguments(problem, cut, inputs, backward=True),
         )  # fmt: skip
+        if cut.crew:
+            pairs.check(compiled)
     return gradients(problem, inputs, scanned, found, dhn, dcn, wanted)

@@ -58,3 +58,4 @@ class Numbers(NamedTuple):
     acc: Any  # the type of sums and states
     largest_state: float
     largest_gradient: float
+    approximate: bool = False  # whether activations may be as far off as bfloat16 rounds

@@ -81,6 +81,7 @@ def plan_of_fronts(
         and not shape.feeds
         and weights + shape.ndim * most * whole * itemsize + _WORKSPACE <= chip.shared_memory
     )
+    resident = resident and (unit >= hidden or -(-hidden // unit) <= chip.processors)
     if itemsize == 2 and not backward and not resident:
         most = 128  # what is read of the weights serves more points
     slices = -(-hidden // unit)
@@ -89,11 +90,20 @@ def plan_of_fronts(
     held = chip.processors * 2
     rows = directions * batch * prod(lattice) // (sum(lattice) - len(lattice) + 1)
     tile = 16
-    while tile < most and rows * slices >= 2 * tile * held:
+    while tile < most and rows * slices >= tile * held:
         tile *= 2
     group = -(-batch // _GROUPS)
-    lanes = 1 if backward else shape.lanes
-    block = min(64 if itemsize == 2 else 32, whole)
+    block, stages = whole, 1
+    if not resident:
+        matrices = (2 if shape.feeds else 1) * shape.ndim * (1 if backward else shape.gates)
+        bytes_a_unit = (matrices * unit + shape.ndim * tile) * itemsize
+        if shape.feeds and not backward:
+            bytes_a_unit += shape.ndim * tile * 4  # the memories
+        block, stages = _in_flight(bytes_a_unit, min(whole, 128 // itemsize), chip)
+    if backward:
+        warps = 16 if tile * unit >= 64 * 64 else 8
+    else:
+        warps = 4 if tile * unit * shape.lanes <= _SUMS_OF_FOUR_WARPS else 8
     return Plan(
         group=group,
         groups=-(-batch // group),
@@ -103,10 +113,22 @@ def plan_of_fronts(
         slices=slices,
         M=tile,
         BU=unit,
-        BK=whole if resident else block,
+        BK=block,
         BO=block,
-        resident=resident and (slices > 1 or unit >= hidden),
-        num_warps=4 if not backward and tile * unit * lanes <= _SUMS_OF_FOUR_WARPS else 8,
-        num_stages=1 if resident else 3,
+        resident=resident,
+        num_warps=warps,
+        num_stages=stages,
         crew=max(1, held // (directions * slices)),
     )
+
+
+def _in_flight(bytes_a_unit: int, most: int, chip: Chip) -> tuple[int, int]:
+    """Over how many units of the predecessors a product goes at a time, and how many such blocks are loaded ahead.
+
+    Three if they leave room for another program beside, or fit at all, else two.
+    """
+    for stages, room in ((3, chip.shared_memory // 2), (3, chip.shared_memory), (2, chip.shared_memory)):
+        for block in (most, most // 2):
+            if block >= 16 and stages * block * bytes_a_unit + 2 * 1024 <= room:
+                return block, stages
+    return 16, 2
