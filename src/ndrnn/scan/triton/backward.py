@@ -82,7 +82,9 @@ def load_kept(
         if lane < CELL.gates:
             b_k = direct.load(p_g + lane * CELL.hidden, tile.o_unit, tile.mask, CELL.hidden, CUT)
         else:
-            p_p = tiles.rows(p_parts, points.o_row, CELL.hidden, CELL.ndim) + (lane - CELL.gates) * CELL.hidden
+            p_p = (
+                tiles.rows(p_parts, points.o_row, CELL.hidden, CELL.ndim) + (lane - CELL.gates) * CELL.hidden
+            )
             b_k = direct.load(p_p, tile.o_unit, tile.mask, CELL.hidden, CUT)
         kept = kept + (b_k.to(MATH.acc),)
     return kept
@@ -188,7 +190,9 @@ def gather(
         o_after = points.o_row + walk.step_along(strip, k)
         if CELL.states:
             p_c = tiles.rows(deltas.p_carry + k * deltas.carry_size, o_after, CELL.hidden, 1)
-            b_carried += direct.load(p_c, tile.o_unit, following[:, None] & tile.units[None, :], CELL.hidden, CUT, after)
+            b_carried += direct.load(
+                p_c, tile.o_unit, following[:, None] & tile.units[None, :], CELL.hidden, CUT, after
+            )
         if CUT.resident:
             b_products = multiply_resident(
                 b_products, deltas.p_gates, o_after, following, weights.resident, k, CELL, CUT, MATH

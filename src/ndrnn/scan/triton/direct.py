@@ -78,9 +78,7 @@ _STORES = {
 }  # fmt: skip
 
 # Likewise from the address of the row and the number of the column, for those who know that neighbours are side by side.
-_PAIR_IN_ROW = (
-    "{{ .reg .pred q; .reg .b64 a; setp.ne.s32 q, {mask}, 0; mad.wide.s32 a, {column}, {bytes}, {row}; {access} }}"
-)
+_PAIR_IN_ROW = "{{ .reg .pred q; .reg .b64 a; setp.ne.s32 q, {mask}, 0; mad.wide.s32 a, {column}, {bytes}, {row}; {access} }}"
 _LOADS_IN_ROW = {
     16: (
         _PAIR_IN_ROW.format(

@@ -95,7 +95,9 @@ def load_operands(
         b_h = tiles.load_along(outputs, strip, points, o_in, o_in < CELL.hidden, k, CELL, GIVEN, False, CUT)
         from_outputs = from_outputs + (b_h,)
         if CELL.feeds:
-            b_c = tiles.load_along(memories, strip, points, o_in, o_in < CELL.hidden, k, CELL, GIVEN, False, CUT)
+            b_c = tiles.load_along(
+                memories, strip, points, o_in, o_in < CELL.hidden, k, CELL, GIVEN, False, CUT
+            )
             from_memories = from_memories + (b_c.to(OPERAND),)
     return from_outputs, from_memories
 
@@ -166,7 +168,9 @@ def store_kept(p_gates, p_parts, kept, points, tile, CELL: tl.constexpr, CUT: tl
         if lane < CELL.gates:
             direct.store(p_g + lane * CELL.hidden, tile.o_unit, kept[lane], tile.mask, CELL.hidden, CUT)
         else:
-            p_p = tiles.rows(p_parts, points.o_row, CELL.hidden, CELL.ndim) + (lane - CELL.gates) * CELL.hidden
+            p_p = (
+                tiles.rows(p_parts, points.o_row, CELL.hidden, CELL.ndim) + (lane - CELL.gates) * CELL.hidden
+            )
             direct.store(p_p, tile.o_unit, kept[lane], tile.mask, CELL.hidden, CUT)
 
 

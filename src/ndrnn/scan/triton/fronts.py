@@ -31,7 +31,9 @@ class Crew(NamedTuple):
     i_direction: int
     first_unit: int
     p_tickets: object  # the counter that they draw tiles from
-    p_progress: object  # how many tiles of group 0 were reported, in all slices; those of the other groups follow
+    p_progress: (
+        object  # how many tiles of group 0 were reported, in all slices; those of the other groups follow
+    )
 
 
 class Front(NamedTuple):

@@ -36,7 +36,9 @@ def matrix_of(lane, axis, gates):
 @triton.jit
 def rounded_tanh(b_x):
     """In one instruction, 2^-11 off in relative terms: a quarter of what bfloat16 rounds away."""
-    return tl.inline_asm_elementwise("tanh.approx.f32 $0, $1;", "=r,r", [b_x], tl.float32, is_pure=True, pack=1)
+    return tl.inline_asm_elementwise(
+        "tanh.approx.f32 $0, $1;", "=r,r", [b_x], tl.float32, is_pure=True, pack=1
+    )
 
 
 @triton.jit

@@ -64,9 +64,7 @@ def _arguments(problem: Problem, cut: Plan, inputs: Inputs, *, backward: bool) -
         "p_extra": inputs.extra,
         "p_sizes": inputs.sizes,
         "p_order": order_of_others(problem.lattice, x.device),
-        "p_counters": torch.zeros(
-            cut.counters(problem.directions) * 32, dtype=torch.int32, device=x.device
-        ),
+        "p_counters": torch.zeros(cut.counters(problem.directions) * 32, dtype=torch.int32, device=x.device),
         **problem.geometry(),
         "group": cut.group,
         "groups": cut.groups,

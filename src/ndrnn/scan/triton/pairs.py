@@ -34,9 +34,7 @@ def check(compiled: Any) -> None:
 def unexpected(code: str) -> list[str]:
     """Layouts in which a number and the next of its row are not a thread's own, one after the other."""
     layouts = dict(re.findall(r"^(#\w+) = (#ttg\..*)$", code, re.MULTILINE))
-    used = re.findall(
-        r"elementwise_inline_asm .*packed_element = 2 .*-> tensor<\d+x\d+x\w+, ([^>]+)>", code
-    )
+    used = re.findall(r"elementwise_inline_asm .*packed_element = 2 .*-> tensor<\d+x\d+x\w+, ([^>]+)>", code)
     return sorted({layouts.get(name, name) for name in used if not _paired(layouts.get(name, name))})
 
 

@@ -137,7 +137,9 @@ class Plan:
     resident: bool  # the recurrent weights stay in shared memory all through the sweep
     num_warps: int
     num_stages: int
-    crew: int = 0  # programs that share a direction's slice where whole wavefronts are cut in tiles; 0 for strips
+    crew: int = (
+        0  # programs that share a direction's slice where whole wavefronts are cut in tiles; 0 for strips
+    )
 
     def programs(self, directions: int) -> int:
         return directions * self.slices * (self.crew or self.groups * self.strips)
@@ -158,7 +160,7 @@ class Plan:
 
 
 # Sums of a tile, in numbers: what the registers of eight warps hold beside all else. Found by compiling for sm_90.
-_MOST_SUMS = 64 * 32 * 10
+MOST_SUMS = 64 * 32 * 10
 # Shared memory beside the weights: operands that are not weights, and changes of layout.
 _WORKSPACE = 40 * 1024
 _MOST_SLICES = 16
@@ -201,13 +203,13 @@ def plan(
     )
     slices = -(-hidden // span) if resident else 1
     unit = span if resident else min(whole, 256 // itemsize)
-    while unit > 16 and unit * shape.lanes * 16 > _MOST_SUMS:
+    while unit > 16 and unit * shape.lanes * 16 > MOST_SUMS:
         unit //= 2
     # as many programs as the chip holds at once, and no more
     held = min(4, chip.shared_memory // (column * span + _WORKSPACE // 2)) if resident else 2
     tile, most = 16, unit // 2 if resident or itemsize == 2 else 16
     points = directions * batch * front * (lattice[0] if len(lattice) > 1 else 1)
-    most = min(most, _MOST_SUMS // (unit * shape.lanes))
+    most = min(most, MOST_SUMS // (unit * shape.lanes))
     while 2 * tile <= most and points * slices > tile * held * chip.processors:
         tile *= 2
     if len(lattice) == 1:

@@ -41,6 +41,12 @@ def rows(p, o_row, HIDDEN: tl.constexpr, COUNT: tl.constexpr):
 
 
 @triton.jit
+def at(p_row, o_unit):
+    """Where the numbers of a tile are, given where its rows begin."""
+    return p_row[:, None] + o_unit[None, :]
+
+
+@triton.jit
 def on_face(p, strip, points, CELL: tl.constexpr, K: tl.constexpr):
     """Where the rows of a tile begin on packed faces (D, N, F, H), where axis K meets its points."""
     o_face = walk.face_row(points.o_at, points.o_chain, strip.extents, CELL.ndim, K)
@@ -58,14 +64,14 @@ def load_before(
     if DIRECT:
         b_s = direct.load(p_s, o_unit, mask, HIDDEN, CUT, after)
     else:
-        b_s = tl.load(p_s[:, None] + o_unit[None, :], mask=mask, other=0)
+        b_s = tl.load(at(p_s, o_unit), mask=mask, other=0)
     if ENTRY:
         mask = entering[:, None] & units[None, :]
         p_f = rows(p_faces, o_face, HIDDEN, 1)
         if DIRECT:
             b_f = direct.load(p_f, o_unit, mask, HIDDEN, CUT)
         else:
-            b_f = tl.load(p_f[:, None] + o_unit[None, :], mask=mask, other=0)
+            b_f = tl.load(at(p_f, o_unit), mask=mask, other=0)
         b_s = tl.where(mask, b_f.to(b_s.dtype), b_s)
     return b_s
 

@@ -9,7 +9,7 @@ import os
 from functools import lru_cache
 from math import prod
 
-from .plan import Chip, Plan, Shape, power_of_two
+from .plan import MOST_SUMS, Chip, Plan, Shape, power_of_two
 
 CHOICE = "NDRNN_TRITON_SWEEP"
 """The variable that overrides the count, for measuring: ``strips`` or ``fronts``."""
@@ -20,6 +20,8 @@ _GROUPS = 4
 # Sums of a tile by four warps, beside all else; more take eight.
 _SUMS_OF_FOUR_WARPS = 64 * 32 * 6
 _WORKSPACE = 16 * 1024
+# Of the predecessors, in registers on their way from memory to where they are multiplied with resident weights.
+_MOST_UNITS_AT_ONCE = 256
 
 
 def asked() -> str:
@@ -79,9 +81,11 @@ def plan_of_fronts(
         not backward
         and itemsize == 2
         and not shape.feeds
+        and whole <= _MOST_UNITS_AT_ONCE
         and weights + shape.ndim * most * whole * itemsize + _WORKSPACE <= chip.shared_memory
     )
     resident = resident and (unit >= hidden or -(-hidden // unit) <= chip.processors)
+    lanes = 1 if backward else shape.lanes
     if itemsize == 2 and not backward and not resident:
         most = 128  # what is read of the weights serves more points
     slices = -(-hidden // unit)
@@ -89,6 +93,7 @@ def plan_of_fronts(
         slices = 1
     held = chip.processors * 2
     rows = directions * batch * prod(lattice) // (sum(lattice) - len(lattice) + 1)
+    most = min(most, MOST_SUMS // (unit * lanes))
     tile = 16
     while tile < most and rows * slices >= tile * held:
         tile *= 2
@@ -103,7 +108,7 @@ def plan_of_fronts(
     if backward:
         warps = 16 if tile * unit >= 64 * 64 else 8
     else:
-        warps = 4 if tile * unit * shape.lanes <= _SUMS_OF_FOUR_WARPS else 8
+        warps = 4 if tile * unit * lanes <= _SUMS_OF_FOUR_WARPS else 8
     return Plan(
         group=group,
         groups=-(-batch // group),
