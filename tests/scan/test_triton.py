@@ -216,9 +216,16 @@ def test_whole_wavefronts_conform(recurrent: Any, fronts: None) -> None:
     ids=str,
 )
 def test_whole_wavefronts_of_other_lattices_conform(
-    make: Callable[[str], Any], name: str, lattice: Any, directions: Any, fronts: None
+    make: Callable[[str], Any],
+    name: str,
+    lattice: Any,
+    directions: Any,
+    fronts: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Three groups of samples, the last of them smaller."""
+    """Three groups of samples, the last of them smaller; of one axis, with more inputs than tiles multiply themselves."""
+    if len(lattice) == 1:
+        monkeypatch.setattr(wide, "MOST_INPUTS", INPUTS - 1)
     layer = make(name)(INPUTS, HIDDEN, len(lattice), directions=directions)
     assert_conforms(Case(layer, lattice, 5, sizes=ragged(lattice, 5), state=True, exits=True), 1e-12)
 

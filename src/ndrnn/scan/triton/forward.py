@@ -35,6 +35,9 @@ class Places(NamedTuple):
     p_s0: object
     p_hn: object
     p_sn: object
+    p_x: object = None
+    p_ih: object = None
+    p_bias: object = None
 
 
 @triton.jit
@@ -79,6 +82,52 @@ def load_inputs(
             a = a + (tl.zeros((M, BU), ACC) + b_b[None, :],)
         else:
             a = a + (tl.zeros((M, BU), ACC),)
+    return a
+
+
+@triton.constexpr_function
+def block_of(count):
+    """As many as tensor cores take, and a power of two."""
+    return max(16, 1 << (count - 1).bit_length())
+
+
+@triton.jit
+def multiply_inputs(
+    places, p_extra, strip, points, tile, CELL: tl.constexpr, GIVEN: tl.constexpr, CUT: tl.constexpr, MATH: tl.constexpr
+):  # fmt: skip
+    """W x + b by lane, like :func:`load_inputs`, from the inputs themselves."""
+    LANES: tl.constexpr = CELL.lanes
+    GATES: tl.constexpr = CELL.gates
+    C: tl.constexpr = GIVEN.inputs
+    BC: tl.constexpr = block_of(C)
+    M: tl.constexpr = CUT.M
+    BU: tl.constexpr = CUT.BU
+    o_c = tl.arange(0, BC)
+    o_sample = points.o_chain - strip.i_direction * strip.batch
+    o_point = o_sample.to(tl.int64) * (strip.extents[0] * strip.extents[1] * strip.extents[2]) + points.o_at
+    b_x = tl.load(
+        places.p_x + o_point[:, None] * C + o_c[None, :],
+        mask=points.inside[:, None] & (o_c < C)[None, :],
+        other=0,
+    )
+    # all loads before all products
+    matrices = ()
+    for lane in tl.static_range(GATES):
+        o_out = (strip.i_direction * CELL.gates + lane) * CELL.hidden + tile.o_unit
+        mask = (o_c < C)[:, None] & tile.units[None, :]
+        matrices = matrices + (tl.load(places.p_ih + o_out[None, :] * C + o_c[:, None], mask=mask, other=0),)
+    a = ()
+    for lane in tl.static_range(LANES):
+        b_a = tl.zeros((M, BU), MATH.acc)
+        if lane < CELL.gates:
+            if places.p_bias is not None:
+                o_out = (strip.i_direction * CELL.gates + lane) * CELL.hidden + tile.o_unit
+                b_a += tl.load(places.p_bias + o_out, mask=tile.units, other=0).to(MATH.acc)[None, :]
+            b_a = products.multiply(b_x, matrices[lane], b_a, CUT, MATH)
+        elif GIVEN.biased:
+            p_b = p_extra + (lane - CELL.gates) * CELL.hidden + tile.o_unit
+            b_a += tl.load(p_b, mask=tile.units, other=0).to(MATH.acc)[None, :]
+        a = a + (b_a,)
     return a
 
 
@@ -198,7 +247,10 @@ def compute_tile(
         tiles.Field(places.p_state, places.p_s0),
     )
     tile = tiles.tile_of(points, first_unit, CELL, CUT)
-    a = load_inputs(places.p_gates, weights.p_extra, points, tile, CELL, GIVEN, CUT, MATH)
+    if GIVEN.inputs > 0:
+        a = multiply_inputs(places, weights.p_extra, strip, points, tile, CELL, GIVEN, CUT, MATH)
+    else:
+        a = load_inputs(places.p_gates, weights.p_extra, points, tile, CELL, GIVEN, CUT, MATH)
     seen = walk.wait_for(strip.p_neighbour, seen, needed)
     if CUT.slices > 1 and not CUT.fronts:
         seen_own = walk.wait_for(strip.p_own, seen_own, needed_own)
@@ -286,6 +338,9 @@ def forward_fronts_kernel(  # as the one above, whole wavefronts instead of stri
     p_sizes,
     p_order,
     p_counters,
+    p_x,  # (N, P, C), (D, G*H, C) and (D, G*H): read where the scan multiplies them
+    p_ih,
+    p_bias,
     backward_axes, directions, batch, extent0, extent1, extent2, group, groups, rows, strips,
     CELL: tl.constexpr, GIVEN: tl.constexpr, CUT: tl.constexpr, MATH: tl.constexpr,
 ):  # fmt: skip
@@ -298,7 +353,7 @@ def forward_fronts_kernel(  # as the one above, whole wavefronts instead of stri
     if CELL.feeds or CELL.peepholes or GIVEN.biased:
         p_extra += whole.i_direction.to(tl.int64) * CELL.extras
     weights = Weights(p_hh, p_extra, load_resident(p_hh, whole, CELL, CUT) if CUT.resident else ())
-    places = Places(p_gates, p_parts, p_y, p_state, p_h0, p_s0, p_hn, p_sn)
+    places = Places(p_gates, p_parts, p_y, p_state, p_h0, p_s0, p_hn, p_sn, p_x, p_ih, p_bias)
 
     ticket = fronts.draw(crew)
     done = fronts.begun()

@@ -36,6 +36,7 @@ class Given(NamedTuple):
     biased: bool = False  # a bias for the parts of the candidate, the GRU's
     apart: bool = False  # states are stored beside the outputs
     keep: bool = False  # what the way back wants is stored
+    inputs: int = 0  # so many of a point are multiplied as part of the scan; 0: W x + b is there already
 
 
 class Tiles(NamedTuple):

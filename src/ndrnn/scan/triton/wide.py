@@ -24,6 +24,10 @@ _WORKSPACE = 16 * 1024
 _MOST_UNITS_AT_ONCE = 256
 
 
+MOST_INPUTS = 64
+"""Of a point, up to which tiles multiply them as they go: W x + b, a number a gate, is then never written nor read."""
+
+
 def asked() -> str:
     """``strips``, ``fronts``, or ``auto``.
 
