@@ -131,7 +131,10 @@ def ancestral(
         )
     uniform, normal = _by_pixel(noise.uniform.unsqueeze(-1)).squeeze(-1), _by_pixel(noise.normal)
     evaluator = WavefrontEvaluator(ride, canvas, seen, order=order)
-    bounds = None if clamp is None else tuple(torch.as_tensor(bound).to(canvas) for bound in clamp)
+    bounds = None
+    if clamp is not None:
+        low, high = (torch.as_tensor(bound).to(canvas) for bound in clamp)
+        bounds = low, high
     if captured.wanted(canvas.device):
         captured.draw_steps(captured.DrawingSteps(evaluator, uniform, normal, at, bounds), canvas.device)
     else:
