@@ -28,6 +28,7 @@ from ndrnn.scan.triton.plan import Chip, Plan, Shape, plan  # noqa: E402
 from ndrnn.scan.triton.problem import Inputs, Problem  # noqa: E402
 from ndrnn.scan.triton.wide import plan_of_fronts  # noqa: E402
 
+INPUTS = 32
 HOPPER = Chip(processors=132, shared_memory=227 * 1024)
 AMPERE = Chip(processors=108, shared_memory=163 * 1024)
 KERNELS = {"forward": forward_kernel, "backward": backward_kernel}
@@ -107,8 +108,8 @@ def _run(shape: Shape, hidden: int, directions: int, dtype: torch.dtype, rich: b
 
     faces = (directions, 1, ndim * 2 ** (ndim - 1), hidden)
     inputs = Inputs(
-        x=new(1, *lattice, 4),
-        weight_ih=new(directions, gates, 4),
+        x=new(1, *lattice, INPUTS),
+        weight_ih=new(directions, gates, INPUTS),
         weight_hh=new(directions, ndim, gates, hidden),
         bias=new(directions, gates),
         extra=new(directions, *extras[shape.name]) if shape.name in extras else None,
@@ -278,7 +279,7 @@ def assert_fit_for_wavefronts(made: Compiled, capability: int) -> None:
     assert made.shared <= (HOPPER if capability == 90 else AMPERE).shared_memory
     assert not pairs.unexpected(made.ttgir)
     assert ("wgmma.mma_async" if capability == 90 else "mma.sync") in made.ptx
-    assert made.spilled <= 1536
+    assert made.spilled <= 2048
     # registers: as many as eight warps can have, or sixteen
     assert made.registers <= (128 if made.plan.num_warps == 16 else 255)
 
@@ -294,7 +295,7 @@ def test_tiles_of_wavefronts_fit(which: str, compiled: Compile) -> None:
         assert made.plan.resident
         assert 2 * (made.shared + 1024) <= 228 * 1024
         # of two axes, and of the inputs
-        assert made.ptx.count("wgmma.mma_async") == (2 * 128 // 16 + 1) * 5
+        assert made.ptx.count("wgmma.mma_async") == (2 * 128 + INPUTS) // 16 * 5
         assert "tanh.approx.f32" in made.ptx
     else:
         assert made.spilled <= 128

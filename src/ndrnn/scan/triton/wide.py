@@ -108,7 +108,8 @@ def plan_of_fronts(
         bytes_a_unit = (matrices * unit + shape.ndim * tile) * itemsize
         if shape.feeds and not backward:
             bytes_a_unit += shape.ndim * tile * 4  # the memories
-        block, stages = _in_flight(bytes_a_unit, min(whole, 128 // itemsize), chip)
+        beside = 2 * 1024 if backward else MOST_INPUTS * (tile + shape.gates * unit) * itemsize
+        block, stages = _in_flight(bytes_a_unit, beside, min(whole, 128 // itemsize), chip)
     if backward:
         warps = 16 if tile * unit >= 64 * 64 else 8
     else:
@@ -131,13 +132,13 @@ def plan_of_fronts(
     )
 
 
-def _in_flight(bytes_a_unit: int, most: int, chip: Chip) -> tuple[int, int]:
+def _in_flight(bytes_a_unit: int, beside: int, most: int, chip: Chip) -> tuple[int, int]:
     """Over how many units of the predecessors a product goes at a time, and how many such blocks are loaded ahead.
 
-    Three if they leave room for another program beside, or fit at all, else two.
+    Three if they leave room for another program beside, or fit at all, else two; ``beside`` are bytes of other things.
     """
     for stages, room in ((3, chip.shared_memory // 2), (3, chip.shared_memory), (2, chip.shared_memory)):
         for block in (most, most // 2):
-            if block >= 16 and stages * block * bytes_a_unit + 2 * 1024 <= room:
+            if block >= 16 and stages * block * bytes_a_unit + beside <= room:
                 return block, stages
     return 16, 2
