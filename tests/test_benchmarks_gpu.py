@@ -120,7 +120,10 @@ def test_rehearsal(tmp_path: Path) -> None:
     assert shares[4:] == [
         (name, training) for training in (False, True) for name in ("auto", "fronts", "strips", "cudnn")
     ]
-    assert [row["training"] for row in wide if "variant" in row and "share" in row] == [False, True]
+    variants = [(row["variant"], row["training"]) for row in wide if "variant" in row and "share" in row]
+    assert variants == [
+        (name, training) for name in ("strips back", "one group of samples") for training in (False, True)
+    ]
     sampled = sections["sampling"]["rows"]
     assert [(row["graph"], row["finite"]) for row in sampled] == [(True, True), (False, True)] * 2
     assert [row["pass"] for row in sections["digits"]["rows"]] == [1, 2]

@@ -26,8 +26,11 @@ SEQUENCES = (
 TINY_PLANES = (Workload("MDLSTM", 2, (2, 2), 2, 4, directions=1),)
 TINY_SEQUENCES = (Workload("MDLSTM", 2, (3,), 2, 4, directions=1),)
 
-# Changes of the plans of whole wavefronts for 128 units: forward, and on the way back.
-VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+Changes = dict[str, Any]
+
+# Of the plans of whole wavefronts for 128 units, forward and on the way back; None for strips.
+VARIANTS: dict[str, tuple[Changes, Changes | None]] = {
+    "strips back": ({}, None),
     "one group of samples": ({"groups": 1}, {"groups": 1}),
     "eight warps back": ({}, {"num_warps": 8}),
     "all units back": ({}, {"BU": 128, "span": 128, "slices": 1}),
@@ -57,17 +60,43 @@ def sweep(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def changed(there: dict[str, Any], back: dict[str, Any], batch: int) -> Iterator[None]:
+def changed(there: Changes, back: Changes | None, batch: int) -> Iterator[None]:
     """Plans with other numbers."""
     from ndrnn.scan.triton import launch
 
     planned = launch._plan
 
     def plan(problem: Any, x: Tensor, backward: bool = False) -> Any:
-        changes = dict(back if backward else there)
+        wanted = back if backward else there
+        if wanted is None:
+            with sweep("strips"):
+                return planned(problem, x, backward=backward)
+        changes = dict(wanted)
         if changes.get("groups") == 1:
             changes["group"] = batch
         return replace(planned(problem, x, backward=backward), **changes)
+
+    launch._plan = plan
+    try:
+        yield
+    finally:
+        launch._plan = planned
+
+
+TILES = ("M", "BU", "BK", "BO", "span", "slices", "resident", "num_warps", "num_stages")
+
+
+@contextmanager
+def tiles_as_of(workload: Workload) -> Iterator[None]:
+    """Small problems cut in the tiles of a large one: what is compared with float64 is what will be timed."""
+    from ndrnn.scan.triton import launch
+
+    planned = launch._plan
+
+    def plan(problem: Any, x: Tensor, backward: bool = False) -> Any:
+        large = problem._replace(batch=workload.batch, lattice=workload.lattice)
+        small, cut = planned(problem, x, backward=backward), planned(large, x, backward=backward)
+        return replace(small, **{name: getattr(cut, name) for name in TILES}) if cut.crew else small
 
     launch._plan = plan
     try:
@@ -113,7 +142,8 @@ def wide(run: Run) -> None:
         for workload in planes:
             row = {"workload": workload.name, "sweep": name}
             with sweep(name):
-                wrong = disagreement(workload, dtype, run.device)
+                with tiles_as_of(workload):
+                    wrong = disagreement(workload, dtype, run.device)
                 run.add(**row, agrees=wrong or "yes", repeats=repeats(workload, dtype, run.device))
                 for training in (False, True):
                     run.add(**row, training=training, **timed(run, workload, dtype, training, rate))
@@ -133,7 +163,7 @@ def wide(run: Run) -> None:
         if run.left() < 10:
             run.add(variant=variant, left_out="no time")
             continue
-        if run.tiny and "groups" not in changes[0]:
+        if run.tiny and changes[1] is not None and "groups" not in changes[1]:
             continue  # numbers for 128 units
         for training in (False, True):
             with sweep("fronts"), changed(*changes, workload.batch):

@@ -671,6 +671,34 @@ def test_wavefronts_are_chosen_where_they_pay(monkeypatch: pytest.MonkeyPatch) -
 
 
 @on_gpu
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+def test_large_tiles_of_wavefronts_conform(
+    recurrent: Any, dtype: torch.dtype, fronts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As thousands of points a wavefront have them, tensor cores' large instructions and all."""
+    cut = launch._plan
+
+    def large(problem: Any, x: Tensor, backward: bool = False) -> Any:
+        many = problem._replace(batch=256, lattice=(64, 64))
+        chosen = cut(many, x, backward=backward)
+        assert chosen.M >= 64
+        small = {
+            name: getattr(cut(problem, x, backward=backward), name) for name in ("group", "groups", "rows")
+        }
+        return replace(chosen, **small)
+
+    monkeypatch.setattr(launch, "_plan", large)
+    layer = recurrent(24, 128, 2, directions=[(1, -1), (-1, 1)], scale=0.05)
+    case = Case(layer, (9, 13), 17, sizes=ragged((9, 13), 17), state=True, exits=True)
+    exact, plain = case.run("wavefront"), case.run("wavefront", dtype)
+    got, again = case.run("triton", dtype), case.run("triton", dtype)
+    for name, expected in exact.items():
+        assert torch.equal(got[name], again[name]), name
+        allowed = 2 * error(plain[name], expected) + torch.finfo(dtype).eps / 4
+        assert error(got[name], expected) <= allowed, name
+
+
+@on_gpu
 def test_a_training_step_replays_from_a_graph(make: Callable[[str], Any]) -> None:
     layer = make("lstm")(8, 32, 2).to("cuda", torch.float32)
     x = torch.randn(4, 12, 9, 8, device="cuda")
