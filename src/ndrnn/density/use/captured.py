@@ -132,3 +132,6 @@ def draw_steps(steps: DrawingSteps, device: torch.device) -> None:
     repeated = Repeated(steps.step, device)
     for _ in range(steps.count):
         repeated()
+    if device.type == "cuda":
+        # the graph goes away now, and with it the memory that its operators work in
+        torch.cuda.current_stream(device).synchronize()
