@@ -113,6 +113,18 @@ def test_rehearsal(tmp_path: Path) -> None:
     assert all(isinstance(row[name], float) for row in timed for name in ("ours", "wavefront"))
     assert sum("cudnn" in row for row in timed) == 2  # the sequence, both ways
     assert {row["backend"] for row in sections["ride step"]["rows"]} == {"triton", "wavefront"}
-    assert [row["finite"] for row in sections["sampling"]["rows"]] == [True, True]
+    wide = sections["wide"]["rows"]
+    assert [(row["agrees"], row["repeats"]) for row in wide if "agrees" in row] == [("yes", True)] * 2
+    shares = [(row["sweep"], row["training"]) for row in wide if "share" in row and "sweep" in row]
+    assert shares[:4] == [(name, training) for name in ("strips", "fronts") for training in (False, True)]
+    assert shares[4:] == [
+        (name, training) for training in (False, True) for name in ("auto", "fronts", "strips", "cudnn")
+    ]
+    variants = [(row["variant"], row["training"]) for row in wide if "variant" in row and "share" in row]
+    assert variants == [
+        (name, training) for name in ("strips back", "one group of samples") for training in (False, True)
+    ]
+    sampled = sections["sampling"]["rows"]
+    assert [(row["graph"], row["finite"]) for row in sampled] == [(True, True), (False, True)] * 2
     assert [row["pass"] for row in sections["digits"]["rows"]] == [1, 2]
     assert [row["training"] for row in sections["compiled"]["rows"]] == [False, True]

@@ -44,12 +44,13 @@ class Section:
 
 
 SECTIONS = {
-    "conformance": Section("conformance:conformance", 110),
-    "scans": Section("scans:scans", 150),
-    "ride step": Section("models:ride_step", 30),
-    "sampling": Section("models:sampling", 45),
-    "digits": Section("models:digits", 95),
-    "compiled": Section("scans:compiled", 45),
+    "conformance": Section("conformance:conformance", 105),
+    "wide": Section("wide:wide", 75),
+    "scans": Section("scans:scans", 110),
+    "sampling": Section("models:sampling", 40),
+    "ride step": Section("models:ride_step", 25),
+    "digits": Section("models:digits", 90),
+    "compiled": Section("scans:compiled", 30),
 }
 
 

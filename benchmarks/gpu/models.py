@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 import ndrnn
 from ndrnn.data.formats.idx import load
 from ndrnn.density import RIDE
+from ndrnn.density.use import captured
 from ndrnn.density.use.sampling import sample
 
 from .run import Run
@@ -47,20 +49,22 @@ def ride_step(run: Run) -> None:
 
 @torch.no_grad()
 def sampling(run: Run) -> None:
-    """One image, and sixteen."""
+    """One image, and sixteen: steps replayed from a graph, and launched one operator at a time."""
     model, _ = _ride(run, torch.float32)
     side = 4 if run.tiny else SIDE
     for count in (1, 2 if run.tiny else 16):
-        generator = torch.Generator(run.device).manual_seed(0)
-        times = []
-        for _ in range(1 if run.tiny else 3):
-            started = time.perf_counter()
-            drawn = sample(model, count, side, side, margin=0 if run.tiny else 8, generator=generator)
-            finite = bool(drawn.isfinite().all())  # waits for the device
-            times.append(time.perf_counter() - started)
-            if run.left() < 2 * times[-1]:
-                break
-        run.add(images=list(drawn.shape), seconds=times, finite=finite)
+        for graph in (True, False):
+            os.environ[captured.SWITCH] = "1" if graph else "0"
+            generator = torch.Generator().manual_seed(0)
+            times = []
+            for _ in range(1 if run.tiny else 3):
+                started = time.perf_counter()
+                drawn = sample(model, count, side, side, margin=0 if run.tiny else 8, generator=generator)
+                finite = bool(drawn.isfinite().all())  # waits for the device
+                times.append(time.perf_counter() - started)
+                if run.left() < 2 * times[-1]:
+                    break
+            run.add(images=list(drawn.shape), graph=graph, seconds=times, finite=finite)
 
 
 def _digits(run: Run) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:

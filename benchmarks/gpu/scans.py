@@ -31,8 +31,6 @@ WORKLOADS = (
     Workload("MDLSTM", 64, (1024,), 128, 128),
     Workload("MDLSTM", 64, (1024,), 128, 128, directions=1),
     Workload("MDLSTM", 4, (48, 48, 48), 8, 32),
-    Workload("MDLSTM", 64, (64, 64), 32, 128),
-    Workload("MDLSTM", 8, (256, 256), 16, 128),
     *CELLS,
 )
 TINY_WORKLOADS = (replace(TINY, lattice=(2, 2)), replace(TINY, lattice=(3,), directions=1))
@@ -50,17 +48,17 @@ def step_of(layer: nn.Module, x: Tensor, training: bool) -> Call:
     x = x.clone().requires_grad_()
     layer.zero_grad(set_to_none=False)
     with torch.no_grad():
-        dy = torch.randn_like(_output(layer(x)))
+        dy = torch.randn_like(output_of(layer(x)))
 
     def train() -> None:
         layer.zero_grad(set_to_none=False)
         x.grad = None
-        _output(layer(x)).backward(dy)
+        output_of(layer(x)).backward(dy)
 
     return train
 
 
-def _output(result: Any) -> Tensor:
+def output_of(result: Any) -> Tensor:
     return result[0] if isinstance(result, tuple) else result
 
 

@@ -89,6 +89,33 @@ def test_half_precision_is_no_worse_than_twice_plain_pytorch(dtype, scans):
         assert error <= 2 * allowed + torch.finfo(dtype).eps * float(right.abs().max().detach())
 
 
+@pytest.mark.parametrize("normalize", ["softmax", "even"])
+def test_the_layer_in_bfloat16_is_no_worse_than_twice_plain_pytorch(normalize, normal, random_state):
+    """Outputs and all gradients of the whole layer, gates and read-out included, against float64."""
+    dtype = torch.bfloat16
+    low = ndrnn.MDLinearRNN(3, 8, normalize=normalize, dtype=torch.float64).to(DEVICE, dtype)
+    exact = ndrnn.MDLinearRNN(3, 8, normalize=normalize, dtype=torch.float64).to(DEVICE)
+    exact.load_state_dict(low.state_dict())
+    x, sizes = normal(3, 4, 3, 3).to(DEVICE, dtype), torch.tensor([[4, 3], [2, 1], [0, 3]], device=DEVICE)
+    dy = normal(3, 4, 3, low.output_size).to(DEVICE, dtype)
+
+    def run(layer, backend):
+        own = next(layer.parameters()).dtype
+        given = x.detach().to(own).requires_grad_()
+        with ndrnn.backend(backend):
+            y = layer(given, sizes)
+            found = [y, *torch.autograd.grad(y, [given, *layer.parameters()], dy.to(own))]
+        assert all(tensor.dtype == own for tensor in found)
+        return [tensor.detach().double() for tensor in found]
+
+    names = ["y", "x", *(name for name, _ in low.named_parameters())]
+    for name, right, plain, ours in zip(
+        names, run(exact, "wavefront"), run(low, "wavefront"), run(low, "triton"), strict=True
+    ):
+        allowed = 2 * (plain - right).norm() + torch.finfo(dtype).eps / 4 * right.norm()
+        assert (ours - right).norm() <= allowed, name
+
+
 def test_it_traces(scans):
     case = on_device(scans.draw((3, 4), 2, direction=(1, -1)))
 

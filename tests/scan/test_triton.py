@@ -28,7 +28,7 @@ if package.refusal() is not None:
 
 import triton
 
-from ndrnn.scan.triton import launch, walk
+from ndrnn.scan.triton import launch, walk, wide
 from ndrnn.scan.triton.plan import CELLS, Chip, Shape, plan
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -55,12 +55,27 @@ def poisoned() -> Iterator[None]:
 
 
 @pytest.fixture
+def fronts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole wavefronts in tiles, as many units and points have them, instead of strips."""
+    monkeypatch.setenv(wide.CHOICE, "fronts")
+
+
+@pytest.fixture
+def recurrent(variant: Any) -> Any:
+    """Every cell but the linear ones, which have kernels of their own."""
+    if variant.name.startswith("linear"):
+        pytest.skip("it has no products to cut in tiles")
+    return variant
+
+
+@pytest.fixture
 def make() -> Callable[[str], Any]:
     classes: dict[str, Callable[..., ScanLayer]] = {
         "rnn": ndrnn.MDRNN,
         "lstm": ndrnn.MDLSTM,
         "lstm_peephole": partial(ndrnn.MDLSTM, peepholes=True),
         "leaky": ndrnn.LeakyMDLSTM,
+        "stable": ndrnn.StableMDLSTM,
         "spatial_extended": partial(ndrnn.SpatialLSTM, extended=True),
         "gru": ndrnn.MDGRU,
     }
@@ -189,6 +204,42 @@ def test_ragged_tiles_conform(variant: Any, ndim: int) -> None:
     assert_conforms(case, 1e-12)
 
 
+def test_whole_wavefronts_conform(recurrent: Any, fronts: None) -> None:
+    """Every cell with everything at once, and two groups of samples."""
+    layer = recurrent(INPUTS, HIDDEN, 2, directions=[(-1, 1)])
+    assert_conforms(Case(layer, (2, 2), 2, sizes=ragged((2, 2), 2), state=True, exits=True), 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "lattice", "directions"),
+    [("lstm_peephole", (3,), [(-1,), (1,)]), ("gru", (2, 1, 2), [(-1, 1, -1)])],
+    ids=str,
+)
+def test_whole_wavefronts_of_other_lattices_conform(
+    make: Callable[[str], Any],
+    name: str,
+    lattice: Any,
+    directions: Any,
+    fronts: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three groups of samples, the last of them smaller; of one axis, with more inputs than tiles multiply themselves."""
+    if len(lattice) == 1:
+        monkeypatch.setattr(wide, "MOST_INPUTS", INPUTS - 1)
+    layer = make(name)(INPUTS, HIDDEN, len(lattice), directions=directions)
+    assert_conforms(Case(layer, lattice, 5, sizes=ragged(lattice, 5), state=True, exits=True), 1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_whole_wavefronts_of_every_kind_conform(recurrent: Any, ndim: int, fronts: None) -> None:
+    directions = all_directions(ndim)[1:] if ndim < 3 else all_directions(3)[3:5]
+    layer = recurrent(INPUTS, HIDDEN, ndim, directions=directions)
+    lattice = {1: (5,), 2: (4, 5), 3: (2, 3, 2)}[ndim]
+    assert_conforms(Case(layer, lattice, sizes=ragged(lattice), state=True, exits=True), 1e-12)
+    assert_conforms(Case(layer, lattice, 5), 2e-6, torch.float32)
+
+
 def test_plain_scan_conforms_in_single_precision(variant: Any) -> None:
     """Whole samples, no states in or out, no bias."""
     case = Case(variant(INPUTS, HIDDEN, 2, directions=[(-1, 1)], bias=False), (3, 2), seed=3)
@@ -210,7 +261,30 @@ def test_tiles_as_large_problems_have_them(
     make: Callable[[str], Any], name: str, tile: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cut = launch._plan
-    monkeypatch.setattr(launch, "_plan", lambda *problem: replace(cut(*problem), **tile))
+    monkeypatch.setattr(launch, "_plan", lambda *problem, **way: replace(cut(*problem, **way), **tile))
+    case = Case(make(name)(INPUTS, 20, 2, directions=[(1, -1)], scale=0.2), (2, 2), 3, exits=True)
+    assert_conforms(case, 1e-12)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "tile",
+    [{"M": 64, "BU": 16, "BK": 16, "BO": 32}, {"M": 32, "BU": 32, "BK": 32, "resident": True}],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["gru", "spatial_extended"])
+def test_tiles_of_wavefronts_as_large_problems_have_them(
+    make: Callable[[str], Any], name: str, tile: dict[str, Any], fronts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = launch._plan
+    tile = tile | {"resident": "resident" in tile and name == "gru"}
+
+    def changed(problem: Any, x: Tensor, backward: bool = False) -> Any:
+        # weights that stay in shared memory are laid out by the whole of the predecessors' units, or by gates
+        changes = {**tile, "BO": 64} if tile["resident"] else tile
+        return replace(cut(problem, x, backward), **changes)
+
+    monkeypatch.setattr(launch, "_plan", changed)
     case = Case(make(name)(INPUTS, 20, 2, directions=[(1, -1)], scale=0.2), (2, 2), 3, exits=True)
     assert_conforms(case, 1e-12)
 
@@ -235,14 +309,24 @@ def test_high_bits_are_those_of_tf32() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "dtype"),
-    [(name, torch.bfloat16) for name in ("rnn", "lstm", "leaky", "spatial_extended", "gru")]
-    + [(name, torch.float16) for name in ("lstm", "gru")],
+    ("name", "dtype", "sweep"),
+    [(name, torch.bfloat16, "strips") for name in ("rnn", "lstm", "leaky", "spatial_extended", "gru")]
+    + [(name, torch.float16, "strips") for name in ("lstm", "gru")]
+    + [("lstm", torch.bfloat16, "fronts")]
+    + [
+        pytest.param(name, dtype, "fronts", marks=pytest.mark.slow)
+        for name, dtype in (("gru", torch.bfloat16), ("stable", torch.float16))
+    ],
     ids=str,
 )
 def test_half_precision_is_no_worse_than_twice_plain_pytorch(
-    make: Callable[[str], Any], name: str, dtype: torch.dtype
+    make: Callable[[str], Any],
+    name: str,
+    dtype: torch.dtype,
+    sweep: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv(wide.CHOICE, sweep)
     case = Case(
         make(name)(INPUTS, HIDDEN, 2, directions=[(1, 1)], scale=0.3), (3, 2), 4, state=True, exits=True
     )
@@ -271,7 +355,11 @@ def test_without_gradients_nothing_differs(make: Callable[[str], Any]) -> None:
                 assert torch.equal(layer(x), with_gradients)
 
 
-def test_runs_repeat_bit_for_bit(make: Callable[[str], Any]) -> None:
+@pytest.mark.parametrize("sweep", ["strips", pytest.param("fronts", marks=pytest.mark.slow)])
+def test_runs_repeat_bit_for_bit(
+    make: Callable[[str], Any], sweep: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(wide.CHOICE, sweep)
     case = Case(
         make("lstm_peephole")(INPUTS, HIDDEN, 2, directions=[(1, -1)]),
         (3, 2),
@@ -521,6 +609,95 @@ def test_plans_cover_the_lattice(cell: str) -> None:
         assert not cut.resident or (cut.span == cut.BU and hidden <= cut.BK)
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_plans_of_wavefronts_take_every_unit_and_sample(cell: str) -> None:
+    chance = random.Random(cell)
+    for _ in range(300):
+        ndim = chance.randint(1, 3)
+        lattice, batch = tuple(chance.randint(1, 300) for _ in range(ndim)), chance.randint(1, 200)
+        hidden, directions = chance.randint(1, 600), chance.randint(1, 2**ndim)
+        itemsize, precision = chance.choice(((2, "ieee"), (4, "tf32"), (4, "tf32x3"), (8, "ieee")))
+        chip = Chip(chance.choice((1, 108, 132)), chance.choice((99, 163, 227)) * 1024)
+        for backward in (False, True):
+            given = (Shape(cell, ndim), hidden, batch, lattice, directions, itemsize, precision, chip)
+            cut = wide.plan_of_fronts(*given, backward, "fronts")
+            assert cut is not None
+            assert (cut.rows, cut.strips) == (lattice[0], 1)
+            assert (cut.groups - 1) * cut.group < batch <= cut.groups * cut.group
+            assert (cut.slices - 1) * cut.span < hidden <= cut.slices * cut.span
+            assert cut.slices == 1 or cut.span == cut.BU
+            # each crew has somebody
+            assert cut.programs(directions) % (directions * cut.slices) == 0 < cut.programs(directions)
+            for size in (cut.M, cut.BU, cut.BK, cut.BO):
+                assert size >= 16
+                assert size & (size - 1) == 0
+            assert not cut.resident or (cut.span <= cut.BU and hidden <= cut.BK)
+
+
+def test_wavefronts_are_chosen_where_they_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """16-bit numbers, 128 units or more, and a tile of 64 points by 32 units a multiprocessor on a mean wavefront."""
+    chip = Chip(132, 227 * 1024)
+
+    def chosen(
+        batch: int, lattice: tuple[int, ...], hidden: int, itemsize: int = 2, choice: str = "auto"
+    ) -> bool:
+        given = (
+            Shape("lstm", len(lattice)),
+            hidden,
+            batch,
+            lattice,
+            2 ** len(lattice),
+            itemsize,
+            "ieee",
+            chip,
+        )
+        cuts = [wide.plan_of_fronts(*given, backward, choice) for backward in (False, True)]
+        assert (cuts[0] is None) == (cuts[1] is None)
+        return cuts[0] is not None
+
+    assert chosen(64, (64, 64), 128)
+    assert chosen(8, (256, 256), 128)
+    assert not chosen(64, (64, 64), 64)
+    assert not chosen(64, (64, 64), 128, itemsize=4)
+    assert not chosen(64, (64, 64), 128, choice="strips")
+    assert not chosen(1, (256, 256), 128)
+    assert chosen(1, (256, 256), 64, itemsize=4, choice="fronts")
+    # 132 tiles of 64 points by 32 units are 1056 tiles' worth of 8 slices: 1056 points a wavefront of two directions
+    assert chosen(528, (100,), 256)
+    assert not chosen(527, (100,), 256)
+    monkeypatch.setenv(wide.CHOICE, "wavefronts")
+    with pytest.raises(ValueError, match=r"NDRNN_TRITON_SWEEP must be .* got \'wavefronts\'"):
+        wide.asked()
+
+
+@on_gpu
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+def test_large_tiles_of_wavefronts_conform(
+    recurrent: Any, dtype: torch.dtype, fronts: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As thousands of points a wavefront have them, tensor cores' large instructions and all."""
+    cut = launch._plan
+
+    def large(problem: Any, x: Tensor, backward: bool = False) -> Any:
+        many = problem._replace(batch=256, lattice=(64, 64))
+        chosen = cut(many, x, backward=backward)
+        assert chosen.M >= 64
+        small = {
+            name: getattr(cut(problem, x, backward=backward), name) for name in ("group", "groups", "rows")
+        }
+        return replace(chosen, **small)
+
+    monkeypatch.setattr(launch, "_plan", large)
+    layer = recurrent(24, 128, 2, directions=[(1, -1), (-1, 1)], scale=0.05)
+    case = Case(layer, (9, 13), 17, sizes=ragged((9, 13), 17), state=True, exits=True)
+    exact, plain = case.run("wavefront"), case.run("wavefront", dtype)
+    got, again = case.run("triton", dtype), case.run("triton", dtype)
+    for name, expected in exact.items():
+        assert torch.equal(got[name], again[name]), name
+        allowed = 2 * error(plain[name], expected) + torch.finfo(dtype).eps / 4
+        assert error(got[name], expected) <= allowed, name
+
+
 @on_gpu
 def test_a_training_step_replays_from_a_graph(make: Callable[[str], Any]) -> None:
     layer = make("lstm")(8, 32, 2).to("cuda", torch.float32)
@@ -568,13 +745,14 @@ def test_tf32_follows_the_switch_of_torch(
 @on_gpu
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
-def test_random_configurations(variant: Any, seed: int) -> None:
+def test_random_configurations(variant: Any, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel drawn at random on 23 problems, 1035 in all: it agrees with the wavefront backend in float64, in half
     precision at most twice as far off as that backend is there, and gives the same bits twice."""
     chance = random.Random(f"{variant.name}{seed}")
     ndim, hidden = chance.choice((1, 2, 2, 2, 3)), chance.choice((1, 7, 20, 32, 48, 64, 128))
     dtype = chance.choice((torch.float32, torch.float32, torch.float64, torch.bfloat16, torch.float16))
     rich = chance.random() < 0.5
+    monkeypatch.setenv(wide.CHOICE, ("strips", "fronts")[seed % 2])
     directions = chance.sample(all_directions(ndim), chance.randint(1, 2**ndim))
     layer = variant(chance.randint(1, 40), hidden, ndim, directions=directions, scale=0.5 / hidden**0.5)
     most = {1: 200, 2: 40, 3: 9}[ndim]

@@ -21,14 +21,18 @@ from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.compiler import ASTSource  # noqa: E402
 from triton.runtime import driver  # noqa: E402
 
-from ndrnn.scan.triton import launch  # noqa: E402
-from ndrnn.scan.triton.backward import backward_kernel  # noqa: E402
-from ndrnn.scan.triton.forward import GEOMETRY, forward_kernel  # noqa: E402
+from ndrnn.scan.triton import launch, pairs, wide  # noqa: E402
+from ndrnn.scan.triton.backward import backward_fronts_kernel, backward_kernel  # noqa: E402
+from ndrnn.scan.triton.forward import GEOMETRY, forward_fronts_kernel, forward_kernel  # noqa: E402
 from ndrnn.scan.triton.plan import Chip, Plan, Shape, plan  # noqa: E402
 from ndrnn.scan.triton.problem import Inputs, Problem  # noqa: E402
+from ndrnn.scan.triton.wide import plan_of_fronts  # noqa: E402
 
+INPUTS = 32
 HOPPER = Chip(processors=132, shared_memory=227 * 1024)
+AMPERE = Chip(processors=108, shared_memory=163 * 1024)
 KERNELS = {"forward": forward_kernel, "backward": backward_kernel}
+OF_FRONTS = {"forward": forward_fronts_kernel, "backward": backward_fronts_kernel}
 TYPES = {
     torch.bfloat16: "bf16",
     torch.float16: "fp16",
@@ -68,19 +72,23 @@ def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compile:
 
     def compile_for(
         which: str, cell: str, ndim: int, hidden: int, dtype: torch.dtype, precision: str, *,
-        extent: int = 64, rich: bool = False, capability: int = 90,
+        extent: int = 64, rich: bool = False, capability: int = 90, fronts: bool = False,
     ) -> Compiled:  # fmt: skip
         shape, directions = Shape(cell, ndim), 2**ndim
-        cut = plan(shape, hidden, 64, (extent,) * ndim, directions, dtype.itemsize, precision, HOPPER)
-        monkeypatch.setattr(launch, "_plan", lambda *problem: cut)
+        given = (shape, hidden, 64, (extent,) * ndim, directions, dtype.itemsize, precision, HOPPER)
+        choice = "fronts" if fronts else "strips"
+        if fronts and capability == 80:
+            given = (*given[:-1], AMPERE)
+        cut = plan_of_fronts(*given, which == "backward", choice) or plan(*given)
+        monkeypatch.setattr(launch, "_plan", lambda *problem, **way: cut)
         monkeypatch.setattr(launch, "_precision", lambda *given: precision)
         launches = {name: Launch() for name in KERNELS}
         for name, recorder in launches.items():
-            monkeypatch.setattr(launch, f"{name}_kernel", recorder)
+            monkeypatch.setattr(launch, f"{name}_fronts_kernel" if fronts else f"{name}_kernel", recorder)
         monkeypatch.setattr(launch, "gradients", lambda *given: None)
         arguments = launches[which].arguments
         _run(shape, hidden, directions, dtype, rich)
-        return _compile(KERNELS[which], arguments, cut, capability, tmp_path)
+        return _compile((OF_FRONTS if fronts else KERNELS)[which], arguments, cut, capability, tmp_path)
 
     return compile_for
 
@@ -100,8 +108,8 @@ def _run(shape: Shape, hidden: int, directions: int, dtype: torch.dtype, rich: b
 
     faces = (directions, 1, ndim * 2 ** (ndim - 1), hidden)
     inputs = Inputs(
-        x=new(1, *lattice, 4),
-        weight_ih=new(directions, gates, 4),
+        x=new(1, *lattice, INPUTS),
+        weight_ih=new(directions, gates, INPUTS),
         weight_hh=new(directions, ndim, gates, hidden),
         bias=new(directions, gates),
         extra=new(directions, *extras[shape.name]) if shape.name in extras else None,
@@ -154,9 +162,10 @@ def _compile(kernel: Any, arguments: dict[str, Any], cut: Plan, capability: int,
     )
 
 
+@pytest.mark.parametrize("fronts", [False, True], ids=["strips", "fronts"])
 @pytest.mark.parametrize("which", KERNELS)
-def test_memory_is_ordered_between_programs(which: str, compiled: Compile) -> None:
-    made = compiled(which, "lstm", 2, 32, torch.bfloat16, "ieee", rich=True)
+def test_memory_is_ordered_between_programs(which: str, fronts: bool, compiled: Compile) -> None:
+    made = compiled(which, "lstm", 2, 32, torch.bfloat16, "ieee", rich=True, fronts=fronts)
     instructions = [line.strip() for line in made.ptx.splitlines()]
 
     def lines(pattern: str) -> list[int]:
@@ -172,9 +181,38 @@ def test_memory_is_ordered_between_programs(which: str, compiled: Compile) -> No
     assert not [store for store in stores if last_barrier < store < release]
     # every thread acquires by itself: neither it nor the branch on what it read hangs on a thread's number
     assert "@" not in instructions[acquire]
-    # one draw of a ticket, and no atomics on floating-point numbers
-    assert len(lines(r"atom\.")) == 1
+    # one draw of a ticket, of crews three in the code, and no atomics on floating-point numbers
+    assert len(lines(r"atom\..*\.u32")) == len(lines(r"atom\.")) == (3 if fronts else 1)
     assert lines(r"\bred\.") == [release]
+
+
+@pytest.mark.parametrize("fronts", [False, True], ids=["strips", "fronts"])
+def test_tiles_are_read_once_and_where_they_may_be(
+    fronts: bool, compiled: Compile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loads that the compiler may copy and move: there are no more than tiles, on the right side of the wait."""
+    monkeypatch.setattr(wide, "MOST_INPUTS", 0)  # else there are no gates to read
+    made = compiled("forward", "lstm", 2, 32, torch.bfloat16, "ieee", fronts=fronts)
+    before, after = made.ttgir.split("ld.acquire")
+    loads = r"elementwise_inline_asm \"[^\"]*ld\.global.*"
+    # five gates before; two states after, and those through the layout of the arithmetic
+    assert len(re.findall(loads, before)) == 5
+    assert len(re.findall(loads, after)) == 2
+    assert all("#mma>" in load for load in re.findall(loads, made.ttgir))
+    # by the machine code's own blocks: gates, then the loop that waits, then states, and none of these elsewhere
+    names, blocks = (
+        re.findall(r"^\$L__BB0_\d+", made.ptx, re.MULTILINE),
+        re.split(r"^\$L__BB0_\d+:", made.ptx, flags=re.MULTILINE)[1:],
+    )
+    of_gates = r"mad\.wide\.s32 a, %r\d+, 2, [^}]*ld\.global" if fronts else r"ld\.global\.b16 a, \["
+    (gates,), (waiting,), (states,) = (
+        [name for name, block in zip(names, blocks, strict=True) if re.search(kind, block)]
+        for kind in (of_gates, r"ld\.acquire", r"ld\.global\.v2\.b32 \{%")
+    )
+    assert len({gates, waiting, states}) == 3
+    by_name = dict(zip(names, blocks, strict=True))
+    assert re.search(rf"bra\s+{re.escape(states)};", by_name[gates])
+    assert re.search(rf"bra\.uni\s+{re.escape(states)};", by_name[waiting])
 
 
 @pytest.mark.parametrize("which", KERNELS)
@@ -234,6 +272,96 @@ def test_sizes_share_a_kernel_and_packs_do_not(tmp_path: Path, monkeypatch: pyte
     given, math = recorder.arguments["GIVEN"], recorder.arguments["MATH"]
     assert compile_with(GIVEN=given._replace(keep=not given.keep)) == 2
     assert compile_with(MATH=math._replace(largest_state=1.0)) == 3
+
+
+def assert_fit_for_wavefronts(made: Compiled, capability: int) -> None:
+    """They fit, multiply on tensor cores, find neighbours side by side, and spill little."""
+    assert made.shared <= (HOPPER if capability == 90 else AMPERE).shared_memory
+    assert not pairs.unexpected(made.ttgir)
+    assert ("wgmma.mma_async" if capability == 90 else "mma.sync") in made.ptx
+    assert made.spilled <= 2048
+    # registers: as many as eight warps can have, or sixteen
+    assert made.registers <= (128 if made.plan.num_warps == 16 else 255)
+
+
+@pytest.mark.parametrize("which", KERNELS)
+def test_tiles_of_wavefronts_fit(which: str, compiled: Compile) -> None:
+    """As (64, 64, 64, 32 -> 128) has them."""
+    made = compiled(which, "lstm", 2, 128, torch.bfloat16, "ieee", fronts=True)
+    assert_fit_for_wavefronts(made, 90)
+    assert made.plan.M == 64
+    if which == "forward":
+        # two programs on a multiprocessor, each with the weights of its slice
+        assert made.plan.resident
+        assert 2 * (made.shared + 1024) <= 228 * 1024
+        # of two axes, and of the inputs
+        assert made.ptx.count("wgmma.mma_async") == (2 * 128 + INPUTS) // 16 * 5
+        assert "tanh.approx.f32" in made.ptx
+    else:
+        assert made.spilled <= 128
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", KERNELS)
+@pytest.mark.parametrize(
+    ("cell", "ndim", "hidden", "dtype", "capability"),
+    [
+        ("lstm", 1, 256, torch.bfloat16, 90),
+        ("lstm", 2, 128, torch.float16, 90),
+        ("lstm", 2, 130, torch.bfloat16, 90),
+        ("lstm", 2, 256, torch.bfloat16, 90),
+        ("lstm_peephole", 2, 128, torch.bfloat16, 90),
+        ("lstm_peephole", 2, 128, torch.bfloat16, 80),
+        ("stable", 2, 128, torch.bfloat16, 90),
+        ("leaky", 2, 256, torch.bfloat16, 80),
+        ("spatial_extended", 2, 128, torch.bfloat16, 90),
+        ("gru", 2, 128, torch.bfloat16, 90),
+        ("gru", 3, 128, torch.float16, 90),
+        ("rnn_tanh", 2, 320, torch.bfloat16, 90),
+        ("rnn_relu", 3, 128, torch.bfloat16, 90),
+    ],
+    ids=str,
+)
+def test_tiles_of_wavefronts_fit_for_every_cell(
+    which: str, cell: str, ndim: int, hidden: int, dtype: torch.dtype, capability: int, compiled: Compile
+) -> None:
+    extent = {1: 1024, 2: 64, 3: 24}[ndim]
+    made = compiled(
+        which, cell, ndim, hidden, dtype, "ieee", extent=extent, capability=capability, rich=True, fronts=True
+    )
+    if made.plan.M >= 64:
+        assert_fit_for_wavefronts(made, capability)
+    assert not pairs.unexpected(made.ttgir)
+
+
+def test_layouts_without_pairs_are_refused() -> None:
+    code = """
+#blocked = #ttg.blocked<{sizePerThread = [2, 2], threadsPerWarp = [1, 32], warpsPerCTA = [4, 1], order = [1, 0]}>
+#blocked1 = #ttg.blocked<{sizePerThread = [1, 1], threadsPerWarp = [1, 32], warpsPerCTA = [4, 1], order = [1, 0]}>
+#blocked2 = #ttg.blocked<{sizePerThread = [2, 2], threadsPerWarp = [1, 32], warpsPerCTA = [4, 1], order = [0, 1]}>
+#mma = #ttg.nvidia_mma<{versionMajor = 3, versionMinor = 0, warpsPerCTA = [4, 1], instrShape = [16, 32, 16]}>
+  %1 = tt.elementwise_inline_asm "ld" {packed_element = 2 : i32, pure = true} %0 : tensor<64x32xi32, #mma> -> tensor<64x32xi32, LAYOUT> loc(#loc1)
+"""
+
+    class Made:
+        hash = "a kernel"
+
+    for layout, fine in (
+        ("#mma", True),
+        ("#blocked", True),
+        ("#blocked1", False),
+        ("#blocked2", False),
+        ("#else", False),
+    ):
+        given = Made()
+        given.asm = {"ttgir": code.replace("LAYOUT", layout)}  # type: ignore[attr-defined]
+        given.hash = layout
+        if fine:
+            pairs.check(given)
+        else:
+            with pytest.raises(RuntimeError, match="NDRNN_TRITON_SWEEP=strips"):
+                pairs.check(given)
+    pairs.check(None)
 
 
 @pytest.mark.slow

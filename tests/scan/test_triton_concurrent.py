@@ -25,13 +25,15 @@ if not package.INTERPRETED:
     pytest.skip("needs TRITON_INTERPRET=1", allow_module_level=True)
 
 import triton
-import triton.language as tl  # noqa: F401  (Triton looks for it beside a kernel)
+import triton.language as tl
 from triton.runtime import interpreter
 
-from ndrnn.scan.triton import launch, walk
+from ndrnn.scan.triton import fronts, launch, walk, wide
 
+KERNELS = ("forward_kernel", "backward_kernel", "forward_fronts_kernel", "backward_fronts_kernel")
 FOREVER = "programs wait for each other forever"
 in_order = walk.needed_before, walk.needed_after
+part_in_order = fronts.part_of
 
 
 @triton.jit
@@ -44,6 +46,12 @@ def less_after(t, i_strip, strips, rows, extent, reach):  # type: ignore[no-unty
     return in_order[1](t, i_strip, strips, rows, extent, reach) - 1
 
 
+@triton.jit
+def part_too_early(number, strip, crew, front, done, group, groups, CUT: tl.constexpr):  # type: ignore[no-untyped-def]
+    part, first, needed = part_in_order(number, strip, crew, front, done, group, groups, CUT)
+    return part, first, needed - 1
+
+
 @pytest.fixture
 def launches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Makes all programs of a sweep run at once; collects how many there were."""
@@ -51,7 +59,7 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     one_by_one = interpreter.GridExecutor.__call__
 
     def at_once(self: Any, *given: Any, **options: Any) -> None:
-        if self.fn.__name__ not in ("forward_kernel", "backward_kernel"):
+        if self.fn.__name__ not in KERNELS:
             one_by_one(self, *given, **options)
             return
         names = inspect.getfullargspec(self.fn).args
@@ -95,11 +103,11 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     sys.setswitchinterval(interval)
 
 
-def results(backend: Any, hidden: int = 3) -> list[Tensor]:
+def results(backend: Any, hidden: int = 3, rows: int = 5, batch: int = 16) -> list[Tensor]:
     """Output and gradients of a scan of several strips in two directions."""
     torch.manual_seed(0)
     layer = ndrnn.MDRNN(2, hidden, directions=[(1, -1), (-1, 1)], dtype=torch.float64)
-    x = torch.randn(16, 5, 3, 2, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(batch, rows, 3, 2, dtype=torch.float64, requires_grad=True)
     with ndrnn.backend(backend):
         y = layer(x)
         return [y, *torch.autograd.grad((y**2).sum(), [x, *layer.parameters()])]
@@ -118,7 +126,7 @@ def test_slices_wait_for_each_other(launches: list[int], monkeypatch: pytest.Mon
     """A program for 16 of 20 units and one for the others: each needs the outputs of both."""
     cut = launch._plan
     slices = {"span": 16, "slices": 2, "BU": 16, "rows": 3, "strips": 2}
-    monkeypatch.setattr(launch, "_plan", lambda *problem: replace(cut(*problem), **slices))
+    monkeypatch.setattr(launch, "_plan", lambda *problem, **way: replace(cut(*problem, **way), **slices))
     assert all(agree(results("triton", 20), results("wavefront", 20)))
     assert launches == [2 * 2 * 2, 2 * 2 * 2]
 
@@ -132,3 +140,23 @@ def test_a_wavefront_less_would_show(
     output, *grads = agree(results("triton"), results("wavefront"))
     assert not all(grads)
     assert output == (too_early == "after")
+
+
+@pytest.fixture
+def crews(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole wavefronts: of each direction two programs for 16 of 20 units, and two for the others."""
+    cut = launch._plan
+    crew = {"span": 16, "slices": 2, "BU": 16, "crew": 2, "resident": False}
+    monkeypatch.setenv(wide.CHOICE, "fronts")
+    monkeypatch.setattr(launch, "_plan", lambda *problem, **way: replace(cut(*problem, **way), **crew))
+
+
+def test_crews_wait_for_each_other(launches: list[int], crews: None) -> None:
+    assert all(agree(results("triton", 20, 3, 9), results("wavefront", 20, 3, 9)))
+    assert launches == [2 * 2 * 2, 2 * 2 * 2]
+
+
+def test_a_tile_less_would_show(launches: list[int], crews: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test above can fail: with tiles that wait for all tiles but one of the wavefront before it does."""
+    monkeypatch.setattr(fronts, "part_of", part_too_early)
+    assert not all(agree(results("triton", 20, 3, 9), results("wavefront", 20, 3, 9)))

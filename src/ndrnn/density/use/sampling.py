@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from ..lattices.neighborhood import as_image_batch
 from ..mixture.finite import check_each_finite, check_finite
 from ..ride.model import RideModel
 from ..ride.stacked import StackedModel
+from . import captured
 from .stepping import WavefrontEvaluator
 
 Bounds = tuple[Tensor | float, Tensor | float]
@@ -131,22 +131,14 @@ def ancestral(
         )
     uniform, normal = _by_pixel(noise.uniform.unsqueeze(-1)).squeeze(-1), _by_pixel(noise.normal)
     evaluator = WavefrontEvaluator(ride, canvas, seen, order=order)
-    unknown = prod(grid) if at is None else int(at.any(2).any(1).sum())
-    for step in evaluator:
-        here = None if at is None else at[step.pixels]
-        drawing = len(step.pixels) if here is None else int(here.any(2).any(1).sum())
-        if drawing:
-            values = evaluator.draw(
-                step, uniform.index_select(0, step.pixels), normal.index_select(0, step.pixels)
-            )
-            if clamp is not None:
-                values = values.clamp(*(torch.as_tensor(bound).to(values) for bound in clamp))
-            if here is not None:
-                values = torch.where(here, values, evaluator.flat[step.at])
-            evaluator.write(step, values)
-            unknown -= drawing
-            if not unknown:
-                break  # what follows is known
+    bounds = None
+    if clamp is not None:
+        low, high = (torch.as_tensor(bound).to(canvas) for bound in clamp)
+        bounds = low, high
+    if captured.wanted(canvas.device):
+        captured.draw_steps(captured.DrawingSteps(evaluator, uniform, normal, at, bounds), canvas.device)
+    else:
+        _draw_one_by_one(evaluator, uniform, normal, at, bounds)
     drawn = evaluator.images()
     if ride.pad:
         drawn = nb.targets(drawn)
@@ -154,6 +146,32 @@ def ancestral(
     check_each_finite(drawn, "what is drawn")
     # in one scan, several times as fast as step by step
     return Drawn(drawn, ride.log_prob(drawn, observed) if with_log_prob else None)
+
+
+def _draw_one_by_one(
+    evaluator: WavefrontEvaluator,
+    uniform: Tensor,
+    normal: Tensor,
+    at: Tensor | None,
+    bounds: tuple[Tensor, Tensor] | None,
+) -> None:
+    """Draw where ``at`` (P, N, 1) is True, each wavefront with as many pixels as it has."""
+    unknown = len(uniform) if at is None else int(at.any(2).any(1).sum())
+    for step in evaluator:
+        here = None if at is None else at[step.pixels]
+        drawing = len(step.pixels) if here is None else int(here.any(2).any(1).sum())
+        if drawing:
+            values = evaluator.draw(
+                step, uniform.index_select(0, step.pixels), normal.index_select(0, step.pixels)
+            )
+            if bounds is not None:
+                values = values.clamp(*bounds)
+            if here is not None:
+                values = torch.where(here, values, evaluator.flat[step.at])
+            evaluator.write(step, values)
+            unknown -= drawing
+            if not unknown:
+                break  # what follows is known
 
 
 def sample(

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +40,19 @@ class Step:
     """Their top hidden vectors (m N, hidden_size), of images overwritten by the wavefront r+2 steps later."""
     at: Tensor
     """Row-major indices (m,) of the pixels in the canvas."""
+
+
+class StepTable(NamedTuple):
+    """All T steps at once, for those who want each to be the same work: rows of m pixels, filled up with pixels that nobody
+    draws. Of a pixel of row i in wavefront t:
+    """
+
+    pixels: Tensor  # (T, m): its row-major index in the grid
+    at: Tensor  # (T, m): and in the canvas
+    written: Tensor  # (T, m): likewise, but one past the canvas where nobody draws
+    live: Tensor  # (T, m): whether somebody does
+    now: Tensor  # (T, m): where its states go, of a ring's slots laid end to end
+    before: Tensor  # (axes, T, m): where those of its predecessors are
 
 
 class _Rows:
@@ -75,6 +89,20 @@ class _Rows:
         begin = len(self.shape)
         return self.number[first:last], slice(first + begin, last + begin)
 
+    def by_wavefront(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What :meth:`at` gives, of all wavefronts that have pixels: their numbers (T, 1), rows (T, m), and which are
+        there; the others are row 0."""
+        when = (self.start[:, None] + torch.arange(self.columns, device=self.start.device)).flatten()
+        rows = self.number[:, None].expand(-1, self.columns).flatten()
+        order = when.argsort(stable=True)
+        wavefronts, step, counts = when[order].unique_consecutive(return_inverse=True, return_counts=True)
+        nth = torch.arange(len(when), device=when.device) - (counts.cumsum(0) - counts)[step]
+        table = rows.new_zeros(len(wavefronts), int(counts.max()))
+        live = torch.zeros_like(table, dtype=torch.bool)
+        table[step, nth] = rows[order]
+        live[step, nth] = True
+        return wavefronts[:, None], table, live
+
 
 class _Layer(ABC):
     """One layer, and rings of the states in its last wavefronts.
@@ -93,13 +121,14 @@ class _Layer(ABC):
     def __init__(self, rows: _Rows, batch: int, like: Tensor, widths: Sequence[int]) -> None:
         self._rows, self._batch = rows, batch
         slots = rows.strides[0] + 1
-        self._rings = [like.new_zeros(slots, rows.total, batch, width).unbind() for width in widths]
+        # the last place is no row's
+        self._whole = [like.new_zeros(slots, rows.total + 1, batch, width) for width in widths]
+        self._rings = [ring.unbind() for ring in self._whole]
 
     def clear(self) -> None:
         """Forget all states: the boundary of the grid is zero."""
-        for ring in self._rings:
-            for slot in ring:
-                slot.zero_()
+        for ring in self._whole:
+            ring.zero_()
 
     def step(self, x: Tensor, places: Places, t: int) -> Tensor:
         """Hidden vectors (m N, H) of the rows at some places in wavefront ``t`` from inputs (m N, C)."""
@@ -113,6 +142,16 @@ class _Layer(ABC):
         for ring, state in zip(self._rings, new, strict=True):
             slot = ring[t % len(ring)]
             slot.index_copy_(0, places, state.view(-1, *slot.shape[1:]))
+        return hidden
+
+    def step_at(self, x: Tensor, before: Tensor, now: Tensor) -> Tensor:
+        """Likewise by places that only the device need know, (axes, m) and (m,), as :class:`StepTable` has them."""
+        rings = [ring.flatten(0, 1) for ring in self._whole]
+        states = [[ring.index_select(0, index).flatten(0, 1) for ring in rings] for index in before]
+        new = [torch.empty_like(state) for state in states[-1]]
+        hidden = self.advance(x, states, new)
+        for ring, state in zip(rings, new, strict=True):
+            ring.index_copy_(0, now, state.view(-1, *ring.shape[1:]))
         return hidden
 
     @staticmethod
@@ -274,6 +313,41 @@ class WavefrontEvaluator:
                 for level, layer in enumerate(self._layers):
                     hidden = self.ride.handed_on(level, hidden, layer.step(hidden, places, t))
             yield Step(self._first[rows] + t, x, hidden, at)
+
+    def table(self) -> StepTable:
+        """The steps that an iteration makes, in one table on the device."""
+        rows = self._rows
+        t, numbers, live = rows.by_wavefront()
+        slots, slot = rows.strides[0] + 1, rows.total + 1
+        places = rows.place[numbers].where(live, rows.total)
+        back = [*zip(rows.strides, rows.back, strict=False), (1, 0)]
+        at = self._begin[numbers] + t
+        # what nobody draws has the neighbourhood of a pixel that somebody does
+        at = at.where(live, at[:, :1])
+        return StepTable(
+            (self._first[numbers] + t).where(live, 0),
+            at,
+            at.where(live, len(self.flat)),
+            live,
+            t % slots * slot + places,
+            torch.stack([(t - ago) % slots * slot + places - shift for ago, shift in back]),
+        )
+
+    @torch.no_grad()
+    def start_at_places(self) -> None:
+        """Begin anew at the first pixel, for :meth:`step_at`."""
+        for state in self._layers:
+            state.clear()
+
+    @torch.no_grad()
+    def step_at(self, pixels: Tensor, at: Tensor, before: Tensor, now: Tensor) -> Step:
+        """A step by its row of the table; it holds pixels that nobody draws, too."""
+        with own_precision(self.flat.device):
+            x = self._gather(at)
+            hidden = x
+            for level, layer in enumerate(self._layers):
+                hidden = self.ride.handed_on(level, hidden, layer.step_at(hidden, before, now))
+        return Step(pixels, x, hidden, at)
 
     @torch.no_grad()
     def log_prob(self, step: Step) -> Tensor:

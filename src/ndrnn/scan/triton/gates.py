@@ -34,25 +34,39 @@ def matrix_of(lane, axis, gates):
 
 
 @triton.jit
-def sigmoid(b_x):
-    b_e = tl.exp(-tl.abs(b_x))  # never overflows
-    return tl.where(b_x >= 0, 1.0, b_e) / (1.0 + b_e)
+def rounded_tanh(b_x):
+    """In one instruction, 2^-11 off in relative terms: a quarter of what bfloat16 rounds away."""
+    return tl.inline_asm_elementwise(
+        "tanh.approx.f32 $0, $1;", "=r,r", [b_x], tl.float32, is_pure=True, pack=1
+    )
 
 
 @triton.jit
-def tanh(b_x):
+def sigmoid(b_x, MATH: tl.constexpr):
+    if MATH.approximate:
+        return 0.5 + 0.5 * rounded_tanh(0.5 * b_x)
+    else:
+        b_e = tl.exp(-tl.abs(b_x))  # never overflows
+        return tl.where(b_x >= 0, 1.0, b_e) / (1.0 + b_e)
+
+
+@triton.jit
+def tanh(b_x, MATH: tl.constexpr):
     """To rounding in relative terms also near zero, where 1 - exp(-2x) cancels: there its [7/6] Pade approximant."""
-    b_e = tl.exp(-2.0 * tl.abs(b_x))
-    b_q = tl.minimum(b_x * b_x, 0.5)
-    b_above = b_x * (135135.0 + b_q * (17325.0 + b_q * (378.0 + b_q)))
-    b_below = 135135.0 + b_q * (62370.0 + b_q * (3150.0 + b_q * 28.0))
-    near = tl.abs(b_x) < 0.625
-    b_far = tl.where(b_x >= 0, 1.0 - b_e, b_e - 1.0)
-    return tl.where(near, b_above, b_far) / tl.where(near, b_below, 1.0 + b_e)
+    if MATH.approximate:
+        return rounded_tanh(b_x)
+    else:
+        b_e = tl.exp(-2.0 * tl.abs(b_x))
+        b_q = tl.minimum(b_x * b_x, 0.5)
+        b_above = b_x * (135135.0 + b_q * (17325.0 + b_q * (378.0 + b_q)))
+        b_below = 135135.0 + b_q * (62370.0 + b_q * (3150.0 + b_q * 28.0))
+        near = tl.abs(b_x) < 0.625
+        b_far = tl.where(b_x >= 0, 1.0 - b_e, b_e - 1.0)
+        return tl.where(near, b_above, b_far) / tl.where(near, b_below, 1.0 + b_e)
 
 
 @triton.jit
-def softmax_with_zero(logits, COUNT: tl.constexpr, FIRST: tl.constexpr):
+def softmax_with_zero(logits, COUNT: tl.constexpr, FIRST: tl.constexpr, MATH: tl.constexpr):
     """Shares of COUNT logits, from number FIRST of the tuple on, and of one more that is 0: (shares, its share)."""
     b_top = tl.zeros_like(logits[FIRST])
     for j in tl.static_range(COUNT):
@@ -65,18 +79,24 @@ def softmax_with_zero(logits, COUNT: tl.constexpr, FIRST: tl.constexpr):
         b_sum += b_weight
         weights = weights + (b_weight,)
     shares = ()
-    for j in tl.static_range(COUNT):
-        shares = shares + (weights[j] / b_sum,)
-    return shares, b_rest / b_sum
+    if MATH.approximate:  # one division
+        b_inverse = 1.0 / b_sum
+        for j in tl.static_range(COUNT):
+            shares = shares + (weights[j] * b_inverse,)
+        return shares, b_rest * b_inverse
+    else:
+        for j in tl.static_range(COUNT):
+            shares = shares + (weights[j] / b_sum,)
+        return shares, b_rest / b_sum
 
 
 @triton.jit
-def mix(a, states, NDIM: tl.constexpr, FIRST: tl.constexpr):
+def mix(a, states, NDIM: tl.constexpr, FIRST: tl.constexpr, MATH: tl.constexpr):
     """The convex combination of the memories, whose last axis has the logit 0, and the shares of the others."""
     shares = ()
     b_old = states[NDIM - 1]
     if NDIM > 1:
-        shares, b_last = softmax_with_zero(a, NDIM - 1, FIRST)
+        shares, b_last = softmax_with_zero(a, NDIM - 1, FIRST, MATH)
         b_old = b_last * b_old
         for k in tl.static_range(NDIM - 1):
             b_old += shares[k] * states[k]
@@ -126,7 +146,7 @@ def unless_saturated(b_state, b_x, LIMIT: tl.constexpr):
 
 @triton.jit
 def rnn_forward(a, RELU: tl.constexpr, MATH: tl.constexpr):
-    b_h = limited(tl.maximum(a[0], 0.0), MATH.largest_state) if RELU else tanh(a[0])
+    b_h = limited(tl.maximum(a[0], 0.0), MATH.largest_state) if RELU else tanh(a[0], MATH)
     return b_h, b_h, ()
 
 
@@ -148,23 +168,23 @@ def lstm_forward(a, states, extra, NDIM: tl.constexpr, PEEPHOLES: tl.constexpr, 
         for k in tl.static_range(1, NDIM):
             b_sum += states[k]
         b_i += extra[0] * b_sum
-    b_i = sigmoid(b_i)
-    b_g = tanh(a[NDIM + 1])
+    b_i = sigmoid(b_i, MATH)
+    b_g = tanh(a[NDIM + 1], MATH)
     b_c = b_i * b_g
     kept = (b_i,)
     for k in tl.static_range(NDIM):
         b_f = a[1 + k]
         if PEEPHOLES:
             b_f += extra[1 + k] * states[k]
-        b_f = sigmoid(b_f)
+        b_f = sigmoid(b_f, MATH)
         b_c += b_f * states[k]
         kept = kept + (b_f,)
     b_c = limited(b_c, MATH.largest_state)
     b_o = a[NDIM + 2]
     if PEEPHOLES:
         b_o += extra[NDIM + 1] * b_c
-    b_o = sigmoid(b_o)
-    return b_o * tanh(b_c), b_c, kept + (b_g, b_o)
+    b_o = sigmoid(b_o, MATH)
+    return b_o * tanh(b_c, MATH), b_c, kept + (b_g, b_o)
 
 
 @triton.jit
@@ -174,7 +194,7 @@ def lstm_backward(
     b_i = kept[0]
     b_g = kept[NDIM + 1]
     b_o = kept[NDIM + 2]
-    b_squashed = tanh(b_c)
+    b_squashed = tanh(b_c, MATH)
     b_do = b_dh * b_squashed * b_o * (1.0 - b_o)
     b_dc += b_dh * b_o * (1.0 - b_squashed * b_squashed)
     if PEEPHOLES:
@@ -195,23 +215,23 @@ def lstm_backward(
 
 
 @triton.jit
-def stable_forward(a, states, NDIM: tl.constexpr):
-    b_i = sigmoid(a[0])
-    b_f = sigmoid(a[1])
-    b_g = tanh(a[NDIM + 1])
-    b_o = sigmoid(a[NDIM + 2])
-    b_old, shares = mix(a, states, NDIM, 2)
+def stable_forward(a, states, NDIM: tl.constexpr, MATH: tl.constexpr):
+    b_i = sigmoid(a[0], MATH)
+    b_f = sigmoid(a[1], MATH)
+    b_g = tanh(a[NDIM + 1], MATH)
+    b_o = sigmoid(a[NDIM + 2], MATH)
+    b_old, shares = mix(a, states, NDIM, 2, MATH)
     b_c = b_i * b_g + b_f * b_old
-    return b_o * tanh(b_c), b_c, (b_i, b_f) + shares + (b_g, b_o)
+    return b_o * tanh(b_c, MATH), b_c, (b_i, b_f) + shares + (b_g, b_o)
 
 
 @triton.jit
-def stable_backward(b_dh, b_dc, kept, b_c, states, NDIM: tl.constexpr):
+def stable_backward(b_dh, b_dc, kept, b_c, states, NDIM: tl.constexpr, MATH: tl.constexpr):
     b_i = kept[0]
     b_f = kept[1]
     b_g = kept[NDIM + 1]
     b_o = kept[NDIM + 2]
-    b_squashed = tanh(b_c)
+    b_squashed = tanh(b_c, MATH)
     b_dc += b_dh * b_o * (1.0 - b_squashed * b_squashed)
     b_old, shares = unmix(kept, states, NDIM, 2)
     mixing, carries = mix_backward(b_dc * b_f, b_old, shares, states, NDIM)
@@ -220,14 +240,14 @@ def stable_backward(b_dh, b_dc, kept, b_c, states, NDIM: tl.constexpr):
 
 
 @triton.jit
-def leaky_forward(a, states, NDIM: tl.constexpr):
-    b_f = sigmoid(a[0])
-    b_g = tanh(a[NDIM])
-    b_o1 = sigmoid(a[NDIM + 1])
-    b_o2 = sigmoid(a[NDIM + 2])
-    b_old, shares = mix(a, states, NDIM, 1)
+def leaky_forward(a, states, NDIM: tl.constexpr, MATH: tl.constexpr):
+    b_f = sigmoid(a[0], MATH)
+    b_g = tanh(a[NDIM], MATH)
+    b_o1 = sigmoid(a[NDIM + 1], MATH)
+    b_o2 = sigmoid(a[NDIM + 2], MATH)
+    b_old, shares = mix(a, states, NDIM, 1, MATH)
     b_c = (1.0 - b_f) * b_g + b_f * b_old
-    return tanh(b_o1 * b_c + b_o2 * b_old), b_c, (b_f,) + shares + (b_g, b_o1, b_o2)
+    return tanh(b_o1 * b_c + b_o2 * b_old, MATH), b_c, (b_f,) + shares + (b_g, b_o1, b_o2)
 
 
 @triton.jit
@@ -247,17 +267,17 @@ def leaky_backward(b_dh, b_dc, kept, b_h, b_c, states, NDIM: tl.constexpr):
 
 @triton.jit
 def spatial_forward(a, states, NDIM: tl.constexpr, MATH: tl.constexpr):
-    b_i = sigmoid(a[0])
-    b_g = tanh(a[NDIM + 1])
-    b_o = sigmoid(a[NDIM + 2])
+    b_i = sigmoid(a[0], MATH)
+    b_g = tanh(a[NDIM + 1], MATH)
+    b_o = sigmoid(a[NDIM + 2], MATH)
     b_c = b_g * b_i
     kept = (b_i,)
     for k in tl.static_range(NDIM):
-        b_f = sigmoid(a[1 + k])
+        b_f = sigmoid(a[1 + k], MATH)
         b_c += b_f * states[k]
         kept = kept + (b_f,)
     b_c = limited(b_c, MATH.largest_state)
-    return tanh(b_o * b_c), b_c, kept + (b_g, b_o)
+    return tanh(b_o * b_c, MATH), b_c, kept + (b_g, b_o)
 
 
 @triton.jit
@@ -278,17 +298,17 @@ def spatial_backward(b_dh, b_dc, kept, b_h, b_c, states, NDIM: tl.constexpr, MAT
 
 
 @triton.jit
-def gru_forward(a, states, NDIM: tl.constexpr):
+def gru_forward(a, states, NDIM: tl.constexpr, MATH: tl.constexpr):
     b_candidate = a[2 * NDIM]
     resets = ()
     parts = ()
     for k in tl.static_range(NDIM):
-        b_r = sigmoid(a[k])
+        b_r = sigmoid(a[k], MATH)
         b_candidate += b_r * a[2 * NDIM + 1 + k]
         resets = resets + (b_r,)
         parts = parts + (a[2 * NDIM + 1 + k],)
-    b_candidate = tanh(b_candidate)
-    shares, b_own = softmax_with_zero(a, NDIM, NDIM)
+    b_candidate = tanh(b_candidate, MATH)
+    shares, b_own = softmax_with_zero(a, NDIM, NDIM, MATH)
     b_h = b_own * b_candidate
     for k in tl.static_range(NDIM):
         b_h += shares[k] * states[k]
@@ -326,11 +346,11 @@ def forward(a, states, extra, CELL: tl.constexpr, MATH: tl.constexpr):
     elif NAME == "lstm" or NAME == "lstm_peephole":
         return lstm_forward(a, states, extra, NDIM, NAME == "lstm_peephole", MATH)
     elif NAME == "stable":
-        return stable_forward(a, states, NDIM)
+        return stable_forward(a, states, NDIM, MATH)
     elif NAME == "leaky":
-        return leaky_forward(a, states, NDIM)
+        return leaky_forward(a, states, NDIM, MATH)
     elif NAME == "gru":
-        return gru_forward(a, states, NDIM)
+        return gru_forward(a, states, NDIM, MATH)
     else:
         tl.static_assert(NAME == "spatial" or NAME == "spatial_extended")
         return spatial_forward(a, states, NDIM, MATH)
@@ -348,7 +368,7 @@ def backward(
     elif NAME == "lstm" or NAME == "lstm_peephole":
         return lstm_backward(b_dh, b_ds, kept, b_s, states, extra, NDIM, NAME == "lstm_peephole", MATH)
     elif NAME == "stable":
-        return stable_backward(b_dh, b_ds, kept, b_s, states, NDIM)
+        return stable_backward(b_dh, b_ds, kept, b_s, states, NDIM, MATH)
     elif NAME == "leaky":
         return leaky_backward(b_dh, b_ds, kept, b_h, b_s, states, NDIM)
     elif NAME == "gru":

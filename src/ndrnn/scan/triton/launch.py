@@ -10,10 +10,12 @@ import torch
 import triton.language as tl
 from torch import Tensor
 
-from .backward import backward_kernel
+from . import pairs, wide
+from .backward import backward_fronts_kernel, backward_kernel
 from .faces import new_exits
-from .forward import forward_kernel
+from .forward import forward_fronts_kernel, forward_kernel
 from .gradients import gradients
+from .interpreted import INTERPRETED
 from .packs import Given, Numbers
 from .plan import Chip, Plan, holds_state_apart, order_of_others, plan, state_dtype
 from .problem import Deltas, Gradients, Inputs, Problem, Scanned
@@ -36,15 +38,17 @@ def _precision(dtype: torch.dtype, device: torch.device) -> str:
 _INTERPRETER = Chip(processors=1, shared_memory=96 * 1024)
 
 
-def _plan(problem: Problem, x: Tensor) -> Plan:
+def _plan(problem: Problem, x: Tensor, backward: bool = False) -> Plan:
+    """Of strips, or of whole wavefronts where these pay."""
     chip = _INTERPRETER
     if x.device.type == "cuda":
         device: Any = torch.cuda.get_device_properties(x.device)
         chip = Chip(device.multi_processor_count, device.shared_memory_per_block_optin)
-    return plan(
+    given = (
         problem.shape, problem.hidden, problem.batch, problem.lattice, problem.directions,
         x.element_size(), _precision(x.dtype, x.device), chip,
     )  # fmt: skip
+    return wide.plan_of_fronts(*given, backward, wide.asked()) or plan(*given)
 
 
 def _arguments(problem: Problem, cut: Plan, inputs: Inputs, *, backward: bool) -> dict[str, Any]:
@@ -59,9 +63,7 @@ def _arguments(problem: Problem, cut: Plan, inputs: Inputs, *, backward: bool) -
         "p_extra": inputs.extra,
         "p_sizes": inputs.sizes,
         "p_order": order_of_others(problem.lattice, x.device),
-        "p_counters": torch.zeros(
-            (1 + cut.programs(problem.directions)) * 32, dtype=torch.int32, device=x.device
-        ),
+        "p_counters": torch.zeros(cut.counters(problem.directions) * 32, dtype=torch.int32, device=x.device),
         **problem.geometry(),
         "group": cut.group,
         "groups": cut.groups,
@@ -74,6 +76,7 @@ def _arguments(problem: Problem, cut: Plan, inputs: Inputs, *, backward: bool) -
             tl.float64 if x.dtype == torch.float64 else tl.float32,
             largest_state=shape.limit(x.dtype),
             largest_gradient=shape.limit(state_dtype(x.dtype)),
+            approximate=cut.crew > 0 and x.dtype == torch.bfloat16 and not INTERPRETED,
         ),
         "num_warps": cut.num_warps,
         "num_stages": cut.num_stages,
@@ -105,25 +108,36 @@ def _gate_inputs(inputs: Inputs) -> Tensor:
 def forward(problem: Problem, inputs: Inputs, *, keep: bool, exits: bool) -> Scanned:
     """Scan; ``keep`` what the way back will want, and give the states that leave the lattice if ``exits``."""
     x, shape = inputs.x, problem.shape
-    gates = _gate_inputs(inputs)
+    cut = None if problem.empty else _plan(problem, x)
+    fused = x.shape[-1] if cut is not None and cut.crew and 0 < x.shape[-1] <= wide.MOST_INPUTS else 0
+    keep_gates = keep and shape.states
+    gates: Tensor | None
+    if not fused:
+        gates = _gate_inputs(inputs)
+    else:
+        rows = (problem.batch, problem.points, problem.directions)
+        gates = x.new_empty((*rows, shape.gates * problem.hidden)) if keep_gates else None
     y = x.new_empty((problem.batch, problem.points, problem.directions, problem.hidden))
     apart = holds_state_apart(shape, x.dtype)
     state = torch.empty_like(y, dtype=state_dtype(x.dtype)) if apart else None
     parts = y.new_empty((*y.shape[:-1], shape.ndim * problem.hidden)) if keep and shape.split else None
     hn = new_exits(problem, x, inputs.sizes, inputs.h0) if exits else None
     cn = new_exits(problem, x, inputs.sizes, inputs.c0) if exits and shape.memory else None
-    if not problem.empty:
-        cut = _plan(problem, x)
-        forward_kernel[(cut.programs(problem.directions),)](
+    if cut is not None:
+        kernel = forward_fronts_kernel if cut.crew else forward_kernel
+        given = {"p_x": x, "p_ih": inputs.weight_ih, "p_bias": inputs.bias} if cut.crew else {}
+        compiled = kernel[(cut.programs(problem.directions),)](
             p_gates=gates, p_parts=parts, p_y=y, p_state=state if apart else y, p_hn=hn, p_sn=cn,
             GIVEN=Given(
                 inputs.h0 is not None, exits, inputs.sizes is not None,
-                biased=shape.split and inputs.extra is not None, apart=apart, keep=keep and shape.states,
+                biased=shape.split and inputs.extra is not None, apart=apart, keep=keep_gates, inputs=fused,
             ),
-            **_arguments(problem, cut, inputs, backward=False),
+            **given, **_arguments(problem, cut, inputs, backward=False),
         )  # fmt: skip
+        if cut.crew:
+            pairs.check(compiled)
     y = y.view(*x.shape[:-1], problem.directions, problem.hidden)
-    return Scanned(y, hn, cn, state if keep else None, gates if keep and shape.states else None, parts)
+    return Scanned(y, hn, cn, state if keep else None, gates if keep_gates else None, parts)
 
 
 def backward(
@@ -151,12 +165,15 @@ def backward(
         else None,
     )
     if not problem.empty:
-        cut = _plan(problem, x)
-        backward_kernel[(cut.programs(problem.directions),)](
+        cut = _plan(problem, x, backward=True)
+        kernel = backward_fronts_kernel if cut.crew else backward_kernel
+        compiled = kernel[(cut.programs(problem.directions),)](
             p_gates=scanned.gates, p_parts=scanned.parts, p_y=scanned.y,
             p_state=scanned.y if scanned.state is None else scanned.state,
             p_dy=_aligned(dy), p_dhn=_aligned(dhn), p_dsn=_aligned(dcn), p_delta=found.gates, p_dparts=found.parts, p_carry=found.carry,
             GIVEN=Given(inputs.h0 is not None, dhn is not None, inputs.sizes is not None),
             **_arguments(problem, cut, inputs, backward=True),
         )  # fmt: skip
+        if cut.crew:
+            pairs.check(compiled)
     return gradients(problem, inputs, scanned, found, dhn, dcn, wanted)

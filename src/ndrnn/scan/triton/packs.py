@@ -36,6 +36,7 @@ class Given(NamedTuple):
     biased: bool = False  # a bias for the parts of the candidate, the GRU's
     apart: bool = False  # states are stored beside the outputs
     keep: bool = False  # what the way back wants is stored
+    inputs: int = 0  # so many of a point are multiplied as part of the scan; 0: W x + b is there already
 
 
 class Tiles(NamedTuple):
@@ -48,6 +49,7 @@ class Tiles(NamedTuple):
     slices: int
     resident: bool  # weights stay in shared memory
     stacked: bool  # the high bits of operands beside their low ones, see products.py
+    fronts: bool = False  # of whole wavefronts, see fronts.py
 
 
 class Numbers(NamedTuple):
@@ -57,3 +59,4 @@ class Numbers(NamedTuple):
     acc: Any  # the type of sums and states
     largest_state: float
     largest_gradient: float
+    approximate: bool = False  # whether activations may be as far off as bfloat16 rounds

@@ -103,7 +103,7 @@ def holds_state_apart(shape: Shape, dtype: torch.dtype) -> bool:
     return shape.memory or (shape.states and state_dtype(dtype) != dtype)
 
 
-def _power_of_two(least: int) -> int:
+def power_of_two(least: int) -> int:
     """At least 16, what tensor cores take."""
     return max(16, 1 << (least - 1).bit_length())
 
@@ -137,18 +137,30 @@ class Plan:
     resident: bool  # the recurrent weights stay in shared memory all through the sweep
     num_warps: int
     num_stages: int
+    crew: int = (
+        0  # programs that share a direction's slice where whole wavefronts are cut in tiles; 0 for strips
+    )
 
     def programs(self, directions: int) -> int:
-        return directions * self.groups * self.strips * self.slices
+        return directions * self.slices * (self.crew or self.groups * self.strips)
+
+    def counters(self, directions: int) -> int:
+        """The draw, and who reports; of whole wavefronts also the draws of the crews."""
+        if self.crew:
+            return 1 + directions * (self.slices + self.groups)
+        return 1 + self.programs(directions)
 
     def tiles(self, stacked: bool, backward: bool) -> Tiles:
         """As the kernels take them; ``stacked`` where resident weights are taken apart by their bits."""
         block = self.BO if backward else self.BK
-        return Tiles(self.M, self.BU, block, self.span, self.slices, self.resident, self.resident and stacked)
+        stacked = self.resident and stacked
+        return Tiles(
+            self.M, self.BU, block, self.span, self.slices, self.resident, stacked, fronts=self.crew > 0
+        )
 
 
 # Sums of a tile, in numbers: what the registers of eight warps hold beside all else. Found by compiling for sm_90.
-_MOST_SUMS = 64 * 32 * 10
+MOST_SUMS = 64 * 32 * 10
 # Shared memory beside the weights: operands that are not weights, and changes of layout.
 _WORKSPACE = 40 * 1024
 _MOST_SLICES = 16
@@ -177,7 +189,7 @@ def plan(
     """
     reach = sum(lattice[1:]) - len(lattice) + 1
     front = min(lattice[1:]) if len(lattice) > 2 else 1  # points of a row on a wavefront, about
-    whole = _power_of_two(hidden)
+    whole = power_of_two(hidden)
     stacked = precision == "tf32x3"
     column = shape.ndim * shape.gates * whole * itemsize * (2 if stacked else 1)  # bytes of weights of a unit
     span = _UNITS
@@ -191,13 +203,13 @@ def plan(
     )
     slices = -(-hidden // span) if resident else 1
     unit = span if resident else min(whole, 256 // itemsize)
-    while unit > 16 and unit * shape.lanes * 16 > _MOST_SUMS:
+    while unit > 16 and unit * shape.lanes * 16 > MOST_SUMS:
         unit //= 2
     # as many programs as the chip holds at once, and no more
     held = min(4, chip.shared_memory // (column * span + _WORKSPACE // 2)) if resident else 2
     tile, most = 16, unit // 2 if resident or itemsize == 2 else 16
     points = directions * batch * front * (lattice[0] if len(lattice) > 1 else 1)
-    most = min(most, _MOST_SUMS // (unit * shape.lanes))
+    most = min(most, MOST_SUMS // (unit * shape.lanes))
     while 2 * tile <= most and points * slices > tile * held * chip.processors:
         tile *= 2
     if len(lattice) == 1:

@@ -44,7 +44,7 @@ def predecessors_kernel(
         units = o_unit < HIDDEN
         b_s = load_before(
             p_states, p_faces, o_before, o_face, o_unit, inside & (from_corner > 0), inside & (from_corner == 0),
-            units, HIDDEN, ENTRY, False,
+            units, HIDDEN, ENTRY, False, None,
         )  # fmt: skip
         tl.store(
             p_out + o_row[:, None] * HIDDEN + o_unit[None, :],

@@ -54,7 +54,8 @@ def draw(
 def load_shares(p_f, o_row, o_unit, mask, inside, CELL: tl.constexpr, MATH: tl.constexpr):
     """The shares (rows, units) of the predecessors along the axis that p_f is of."""
     if CELL.per_unit:
-        return tl.load(p_f + tiles.at(o_row, o_unit, CELL.hidden, 1), mask=mask, other=0).to(MATH.acc)
+        p_share = tiles.at(tiles.rows(p_f, o_row, CELL.hidden, 1), o_unit)
+        return tl.load(p_share, mask=mask, other=0).to(MATH.acc)
     else:
         b_one = tl.load(p_f + o_row, mask=inside, other=0).to(MATH.acc)
         return tl.where(mask, b_one[:, None], 0.0)
@@ -94,9 +95,9 @@ def forward_kernel(
         first = 0
         while first < (end - begin) * strip.samples:
             points = walk.points_of(p_order, p_sizes, strip, t, begin, end, first, CELL, GIVEN, CUT)
-            tile = tiles.tile_of(points, strip.first_unit, CELL.hidden, CUT.BU)
-            o_s = tiles.at(points.o_row, tile.o_unit, CELL.hidden, 1)
-            b_c = tl.load(p_z + o_s, mask=tile.mask, other=0).to(MATH.acc)
+            tile = tiles.tile_of(points, strip.first_unit, CELL, CUT)
+            p_in = tiles.at(tiles.rows(p_z, points.o_row, CELL.hidden, 1), tile.o_unit)
+            b_c = tl.load(p_in, mask=tile.mask, other=0).to(MATH.acc)
             # ahead of the wait, which hides how long they take
             shares = ()
             for k in tl.static_range(NDIM):
@@ -105,19 +106,21 @@ def forward_kernel(
                     load_shares(p_share, points.o_row, tile.o_unit, tile.mask, points.inside, CELL, MATH),
                 )
             seen = walk.wait_for(strip.p_neighbour, seen, needed)
-            states = tiles.load_states(states_of, strip, points, tile, CELL, GIVEN, MATH)
+            states = tiles.load_states(states_of, strip, points, tile, CELL, GIVEN, CUT, MATH, seen)
             for k in tl.static_range(NDIM):
                 b_c += shares[k] * states[k]
             # outside a ragged sample it is 0
             b_c = tl.where(tile.mask, b_c, 0.0)
-            direct.store(p_c + o_s, b_c, tile.alive, CELL.hidden)
+            p_out = tiles.rows(p_c, points.o_row, CELL.hidden, 1)
+            direct.store(p_out, tile.o_unit, b_c, tile.alive, CELL.hidden, CUT)
             if GIVEN.apart:
-                direct.store(p_state + o_s, b_c, tile.alive, CELL.hidden)
+                p_out = tiles.rows(p_state, points.o_row, CELL.hidden, 1)
+                direct.store(p_out, tile.o_unit, b_c, tile.alive, CELL.hidden, CUT)
             if GIVEN.exit:
                 for k in tl.static_range(NDIM):
                     leaving = tile.mask & (points.x[k] == points.own[k] - 1)[:, None]
-                    o_f = tiles.on_face(strip, points, tile.o_unit, CELL, k)
-                    direct.store(p_cn + o_f, b_c, leaving, CELL.hidden)
+                    p_face = tiles.on_face(p_cn, strip, points, CELL, k)
+                    direct.store(p_face, tile.o_unit, b_c, leaving, CELL.hidden, CUT)
             first += CUT.M
         t += 1
         direct.release(strip.p_own)
@@ -126,20 +129,26 @@ def forward_kernel(
 @triton.jit
 def store_gradients(
     p_df, p_dc0, p_f, states_of, b_e, strip, points, tile, K: tl.constexpr, NEEDS_F: tl.constexpr,
-    NEEDS_STATE: tl.constexpr, CELL: tl.constexpr, GIVEN: tl.constexpr, MATH: tl.constexpr,
+    NEEDS_STATE: tl.constexpr, CELL: tl.constexpr, GIVEN: tl.constexpr, CUT: tl.constexpr, MATH: tl.constexpr,
 ):  # fmt: skip
     """Along axis K, those of the shares, and of the states that entered, from those of the memories."""
     if NEEDS_F:
-        b_before = tiles.load_along(states_of, strip, points, tile.o_unit, tile.units, K, CELL, GIVEN, False)
-        p_d = along_axis(p_df, strip, K, CELL.hidden) + tiles.at(points.o_row, tile.o_unit, CELL.hidden, 1)
-        tl.store(p_d, (b_e * b_before.to(MATH.acc)).to(p_df.dtype.element_ty), mask=tile.alive)
+        b_before = tiles.load_along(
+            states_of, strip, points, tile.o_unit, tile.units, K, CELL, GIVEN, False, CUT
+        )
+        p_d = tiles.rows(along_axis(p_df, strip, K, CELL.hidden), points.o_row, CELL.hidden, 1)
+        tl.store(
+            tiles.at(p_d, tile.o_unit),
+            (b_e * b_before.to(MATH.acc)).to(p_df.dtype.element_ty),
+            mask=tile.alive,
+        )
     if NEEDS_STATE:
         entering = points.inside & (points.x[K] == 0)
         met = entering[:, None] & tile.units[None, :]
         p_share = along_axis(p_f, strip, K, CELL.hidden if CELL.per_unit else 1)
         b_f = load_shares(p_share, points.o_row, tile.o_unit, met, entering, CELL, MATH)
-        o_f = tiles.on_face(strip, points, tile.o_unit, CELL, K)
-        tl.store(p_dc0 + o_f, (b_f * b_e).to(p_dc0.dtype.element_ty), mask=met)
+        p_face = tiles.on_face(p_dc0, strip, points, CELL, K)
+        tl.store(tiles.at(p_face, tile.o_unit), (b_f * b_e).to(p_dc0.dtype.element_ty), mask=met)
 
 
 @triton.jit(do_not_specialize=_GEOMETRY)
@@ -170,9 +179,9 @@ def backward_kernel(
         first = 0
         while first < (end - begin) * strip.samples:
             points = walk.points_of(p_order, p_sizes, strip, t, begin, end, first, CELL, GIVEN, CUT)
-            tile = tiles.tile_of(points, strip.first_unit, CELL.hidden, CUT.BU)
-            o_s = tiles.at(points.o_row, tile.o_unit, CELL.hidden, 1)
-            b_e = tl.load(p_dc + o_s, mask=tile.mask, other=0).to(MATH.acc)
+            tile = tiles.tile_of(points, strip.first_unit, CELL, CUT)
+            p_in = tiles.at(tiles.rows(p_dc, points.o_row, CELL.hidden, 1), tile.o_unit)
+            b_e = tl.load(p_in, mask=tile.mask, other=0).to(MATH.acc)
             seen = walk.wait_for(strip.p_neighbour, seen, needed)
             for k in tl.static_range(NDIM):
                 o_after = points.o_row + walk.step_along(strip, k)
@@ -180,20 +189,20 @@ def backward_kernel(
                 following = follows[:, None] & tile.units[None, :]
                 p_share = along_axis(p_f, strip, k, CELL.hidden if CELL.per_unit else 1)
                 b_f = load_shares(p_share, o_after, tile.o_unit, following, follows, CELL, MATH)
-                b_after = direct.load(
-                    p_dz + tiles.at(o_after, tile.o_unit, CELL.hidden, 1), following, CELL.hidden
-                )
+                p_after = tiles.rows(p_dz, o_after, CELL.hidden, 1)
+                b_after = direct.load(p_after, tile.o_unit, following, CELL.hidden, CUT, seen)
                 b_e += b_f * b_after.to(MATH.acc)
                 if GIVEN.exit:
                     leaving = tile.mask & (points.x[k] == points.own[k] - 1)[:, None]
-                    o_f = tiles.on_face(strip, points, tile.o_unit, CELL, k)
-                    b_e += tl.load(p_dcn + o_f, mask=leaving, other=0).to(MATH.acc)
+                    p_face = tiles.at(tiles.on_face(p_dcn, strip, points, CELL, k), tile.o_unit)
+                    b_e += tl.load(p_face, mask=leaving, other=0).to(MATH.acc)
             b_e = tl.where(tile.mask, b_e, 0.0)
-            direct.store(p_dz + o_s, b_e, tile.alive, CELL.hidden)
+            p_out = tiles.rows(p_dz, points.o_row, CELL.hidden, 1)
+            direct.store(p_out, tile.o_unit, b_e, tile.alive, CELL.hidden, CUT)
             for k in tl.static_range(NDIM):
                 store_gradients(
                     p_df, p_dc0, p_f, states_of, b_e, strip, points, tile, k, NEEDS_F, NEEDS_STATE,
-                    CELL, GIVEN, MATH,
+                    CELL, GIVEN, CUT, MATH,
                 )  # fmt: skip
             first += CUT.M
         done += 1

@@ -34,6 +34,7 @@ class Tiles(NamedTuple):
 
     M: int
     BU: int
+    fronts: bool = False  # of strips always
 
 
 class Numbers(NamedTuple):
