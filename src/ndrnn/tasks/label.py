@@ -45,6 +45,7 @@ class LabelTask(Task):
     """
 
     monitor = "miss"
+    counted = ()
     settings_class = Label
     settings: Label
     model: Hierarchy | ScanUNet
@@ -73,6 +74,10 @@ class LabelTask(Task):
         """Of the last check: points of each true class (rows) by the label that they got."""
         # a resumed training has them from its state
         self.register_buffer("class_weights", torch.ones(count) if settings.class_balance else None)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return self.facts.classes
 
     def make_model(self) -> Any:
         return self.settings.network.build(
