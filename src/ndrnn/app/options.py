@@ -55,7 +55,11 @@ class Train:
     out: Path = Path("runs/latest")
     """Folder of the run."""
     resume: bool = False
-    """Go on with the run in that folder, or begin it."""
+    """Go on with the run in that folder, or begin it. More --training.epochs or --training.minutes prolong one."""
+    start: Annotated[Path | None, tyro.conf.arg(name="from", metavar="RUN")] = None
+    """Begin with the weights of another run, or of a file of them, as far as they fit: by name and shape, and of the
+    outputs those of classes and characters that both know. What does not fit is told and begins anew. Without a recipe,
+    task and options are those of that run, unless others are named."""
     strict: bool = False
     """Stop at the first file that cannot be used, rather than leave it out."""
     devices: int = 1

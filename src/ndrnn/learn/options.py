@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import cos, isfinite, pi
 
-
 FREE = ("epochs", "minutes", "patience", "workers")
 """Options that a training which goes on may have others of than when it began."""
 
@@ -46,7 +45,15 @@ class Options:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "freeze", tuple(self.freeze))  # JSON has only lists
-        for name in ("epochs", "batch_size", "learning_rate", "clip", "minutes", "steps_between_checks", "patience"):
+        for name in (
+            "epochs",
+            "batch_size",
+            "learning_rate",
+            "clip",
+            "minutes",
+            "steps_between_checks",
+            "patience",
+        ):
             value = getattr(self, name)
             if value is not None and not (value > 0 and isfinite(value)):
                 raise ValueError(f"{name} must be above 0 and finite, got {value}")

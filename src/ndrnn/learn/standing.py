@@ -38,7 +38,9 @@ class Standing:
             return f"its last {self.stale} checks were not better than the best, and training.patience is {options.patience}"
         if options.minutes is not None:
             minutes = self.seconds / 60
-            done = f"{minutes:.1f} of {options.minutes:g} minutes are done; --training.minutes with more goes on"
+            done = (
+                f"{minutes:.1f} of {options.minutes:g} minutes are done; --training.minutes with more goes on"
+            )
             return done if minutes >= options.minutes else None
         done = f"{self.passes:g} of {options.epochs} passes are done; --training.epochs with more goes on"
         return done if self.passes > options.epochs - 1e-6 else None

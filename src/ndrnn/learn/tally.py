@@ -28,7 +28,9 @@ def add(task: Any, counts: Mapping[str, Any]) -> None:
     numbers, metrics = _counted(task), dict(_metrics(task))
     names = {f"{name}.{state}" for name, metric in metrics.items() for state in metric.metric_state}
     if counts.keys() != {*numbers, *names}:
-        raise ValueError(f"counts must be of {', '.join(sorted({*numbers, *names}))}, got {', '.join(sorted(counts))}")
+        raise ValueError(
+            f"counts must be of {', '.join(sorted({*numbers, *names}))}, got {', '.join(sorted(counts))}"
+        )
     for name in numbers:
         setattr(task, name, getattr(task, name) + counts[name])
     for name, metric in metrics.items():
@@ -36,7 +38,9 @@ def add(task: Any, counts: Mapping[str, Any]) -> None:
         for state, own in metric.metric_state.items():
             value = torch.tensor(counts[f"{name}.{state}"], dtype=own.dtype)
             if value.shape != own.shape:
-                raise ValueError(f"{name}.{state} must be of shape {tuple(own.shape)}, got {tuple(value.shape)}")
+                raise ValueError(
+                    f"{name}.{state} must be of shape {tuple(own.shape)}, got {tuple(value.shape)}"
+                )
             incoming[state] = value
         metric.merge_state(incoming)
         metric._update_count += 1  # or it warns that there is nothing to compute
@@ -44,7 +48,9 @@ def add(task: Any, counts: Mapping[str, Any]) -> None:
 
 def _counted(task: Any) -> tuple[str, ...]:
     if task.counted is None:
-        raise ValueError(f"samples cannot be checked in parts by a {type(task).__name__}: it does not say what it counts")
+        raise ValueError(
+            f"samples cannot be checked in parts by a {type(task).__name__}: it does not say what it counts"
+        )
     return task.counted
 
 

@@ -68,7 +68,7 @@ def taken_over(trained: nn.Module, task: Any) -> Transfer:
         task: a :class:`ndrnn.learn.Task` with fresh weights.
 
     Raises:
-        ValueError: nothing fits.
+        ValueError: no weight fits.
     """
     outputs = tuple(getattr(trained, "outputs", ()))
     old = getattr(trained, "model", trained).state_dict()
@@ -87,7 +87,7 @@ def taken_over(trained: nn.Module, task: Any) -> Transfer:
             whole[name] = old[name]
         else:
             left[name] = _differs(value, old[name])
-    if not whole and not rows:
+    if not any(name in whole or name in rows for name, _ in task.model.named_parameters()):
         first = next(iter(left.items()))
         raise ValueError(f"nothing of the trained network fits this one; the first: {' '.join(first)}")
     return Transfer(
