@@ -18,6 +18,7 @@ from ..options import Compress
 from ..output import Output
 from ..outputs import Outputs
 from ..samples import Samples, negative, read
+from ..shards import Shard
 
 SUFFIX = ".ndrnn"
 
@@ -29,7 +30,8 @@ def run(options: Compress) -> int:
     faults, done = Faults(strict=False), []
     found = find(options.inputs, faults=faults)
     outputs = Outputs(force=options.force, originals=[file.path for file in found], folder=options.out)
-    for file in out.progress(found, "compressing", len(found)):
+    shared = Shard.of(options.shard).share(found)
+    for file in out.progress(shared, "compressing", len(shared)):
         try:
             done.append(_one(coding, file, options, outputs))
         except BadFile as error:

@@ -29,10 +29,8 @@ from ..inputs import OVERLAY, Input, Loader, find
 from ..options import Predict
 from ..output import Output
 from ..outputs import Outputs
+from ..shards import LINES, Shard
 from ..trained import load
-
-LINES = "predictions.jsonl"
-"""The table of all predictions, a JSON object a line, in the order of the files."""
 
 
 def run(options: Predict) -> int:
@@ -44,16 +42,20 @@ def run(options: Predict) -> int:
     if purpose == "label" and options.out is None:
         raise ValueError("--out must name a folder for the label maps, got none")
     faults = Faults(options.strict)
-    files = find(options.inputs, reader, faults)
+    everything = find(options.inputs, reader, faults)
+    shard = Shard.of(options.shard)
+    files = shard.share(everything)
+    places = {file.place: number for number, file in enumerate(everything)} if shard.count > 1 else {}
     count = len(files) + len(faults)
     use = _Use(task, purpose, Loader(reader, task.facts.channels, task.facts.ndim), options)
-    usable = use.claim(files, faults)
+    usable = use.claim(files, faults, everything)
     done = 0
-    with out.others(), _lines(options.out) as lines:
+    with out.others(), _lines(options.out, shard) as lines:
         for file, result in use.results(out.progress(usable, "reading", len(usable)), faults):
             if result.get("memory_at_limit"):
                 out.warn(f"{file.where}: {AT_LIMIT}")
-            told = {"file": file.where, **file.described, **result}
+            at = {"at": places[file.place]} if places and lines is not None else {}
+            told = {**at, "file": file.where, **file.described, **result}
             line = json.dumps(told, ensure_ascii=False, allow_nan=False)
             if lines is None:
                 out.say(line)
@@ -61,6 +63,9 @@ def run(options: Predict) -> int:
                 lines.write(line + "\n")
                 lines.flush()
             done += 1
+        if lines is not None and shard.count > 1:  # by which it is known to be whole
+            end = {"predicted": done, "left_out": _named(faults)}
+            lines.write(json.dumps({"end": end}, ensure_ascii=False) + "\n")
     for fault in faults.found:
         out.warn(f"left out: {fault}")
     if options.out is not None:
@@ -71,19 +76,23 @@ def run(options: Predict) -> int:
         {
             "files": count,
             "predicted": done,
-            "left_out": [{"file": fault.file, "reason": fault.reason} for fault in faults.found],
+            "left_out": _named(faults),
             "out": None if options.out is None else str(options.out),
         }
     )
     return 1 if faults else 0
 
 
-def _lines(folder: Path | None) -> Any:
+def _named(faults: Faults) -> list[dict[str, str]]:
+    return [{"file": fault.file, "reason": fault.reason} for fault in faults.found]
+
+
+def _lines(folder: Path | None, shard: Shard) -> Any:
     if folder is None:
         return nullcontext()
     folder.mkdir(parents=True, exist_ok=True)
     # written as results come, so that an interrupted run keeps what it has
-    lines: IO[str] = (folder / LINES).open("w", encoding="utf-8")
+    lines: IO[str] = (folder / shard.name(LINES)).open("w", encoding="utf-8")
     return lines
 
 
@@ -102,17 +111,18 @@ class _Use:
             "density": self._density,
         }[purpose]
 
-    def claim(self, files: Sequence[Input], faults: Faults) -> list[Input]:
-        """The files whose results may be written where they belong; the others go to ``faults``.
+    def claim(self, files: Sequence[Input], faults: Faults, everything: Sequence[Input]) -> list[Input]:
+        """The files whose results may be written where they belong; the others go to ``faults``. Of ``everything`` that
+        was found, also by other shards, nothing is overwritten.
 
         Raises:
             ValueError: a result would overwrite an original, or without ``--force`` an older result.
         """
         if self.options.out is None:
             return list(files)
-        originals = [self.options.model, *(file.path for file in files)]
+        originals = [self.options.model, *(file.path for file in everything)]
         outputs = Outputs(force=self.options.force, originals=originals, folder=self.options.out)
-        outputs.claim(self.options.out / LINES)
+        outputs.claim(self.options.out / Shard.of(self.options.shard).name(LINES))
         usable = []
         for file in files:
             try:

@@ -13,7 +13,7 @@ from ..batches import IGNORE, Facts, Purpose
 from ..faults import BadFile, Faults, naming
 from ..formats.intensities import Intensities
 from ..readers.source import SPLITS, Raw, Reader
-from .samples import Samples, convert
+from .samples import Samples, convert, together
 
 Item = TypeVar("Item")
 Progress = Callable[[Iterable[Item], str, int], Iterable[Item]]
@@ -32,13 +32,15 @@ class Gathered:
     """What should be known of the samples, though all of them can be used."""
 
     def samples(self, split: str) -> Samples:
-        """The samples of a split.
+        """The samples of a split, or ``"all"`` of them.
 
         Raises:
             ValueError: there are none.
         """
+        if split == "all" and split not in self.splits:
+            return together(list(self.splits.values()))
         if split not in self.splits:
-            raise ValueError(f"split must be one of {', '.join(self.splits)}, got {split!r}")
+            raise ValueError(f"split must be one of {', '.join(self.splits)} or all, got {split!r}")
         return self.splits[split]
 
 
