@@ -77,6 +77,9 @@ class _Batches(Dataset[Any]):
 
 
 class _Loader(DataLoader[Any]):
+    def check_worker_number_rationality(self) -> None:
+        """There are as many workers as were asked for."""
+
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         with warnings.catch_warnings():
             # the forks have one thread, and call nothing that another one might hold
