@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing, nullcontext
 from itertools import islice
 from math import isfinite, prod
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from ..inputs import OVERLAY, Input, Loader, find
 from ..options import Predict
 from ..output import Output
 from ..outputs import Outputs
+from ..overlap import ReadAhead
 from ..shards import LINES, Shard
 from ..trained import load
 
@@ -51,7 +53,8 @@ def run(options: Predict) -> int:
     usable = use.claim(files, faults, everything)
     done = 0
     with out.others(), _lines(options.out, shard) as lines:
-        for file, result in use.results(out.progress(usable, "reading", len(usable)), faults):
+        shown = out.progress(usable, "reading", len(usable))
+        for file, result in use.results(usable, faults, shown):
             if result.get("memory_at_limit"):
                 out.warn(f"{file.where}: {AT_LIMIT}")
             at = {"at": places[file.place]} if places and lines is not None else {}
@@ -96,6 +99,28 @@ def _lines(folder: Path | None, shard: Shard) -> Any:
     return lines
 
 
+class _Read(NamedTuple):
+    """A file that was read: its result if it was large, or what a batch is made of."""
+
+    file: Input
+    result: Future[dict[str, Any]] | None
+    values: Any = None
+    data: bytes = b""
+    x: Any = None
+
+
+def _done(
+    results: Iterable[tuple[Input, Future[dict[str, Any]]]], faults: Faults
+) -> Iterator[tuple[Input, dict[str, Any]]]:
+    for file, result in results:
+        try:
+            told = result.result()
+        except BadFile as fault:
+            faults.add(fault)
+        else:
+            yield file, told
+
+
 class _Use:
     """A trained task applied to files: small ones of equal size together, large ones in tiles."""
 
@@ -104,6 +129,7 @@ class _Use:
         self.purpose = purpose
         self.loader = loader
         self.options = options
+        self._large_one: Future[dict[str, Any]] | None = None
         self.describe: Callable[[Input, Any, np.ndarray, bytes], dict[str, Any]] = {
             "label": self._label,
             "classify": self._classify,
@@ -141,52 +167,72 @@ class _Use:
         overlay = self.options.out / f"{file.place}{OVERLAY}.png"
         return (self.options.out / f"{file.place}.png", *([overlay] if self.options.overlay else []))
 
-    def results(self, files: Iterable[Input], faults: Faults) -> Iterator[tuple[Input, dict[str, Any]]]:
-        """Each file with what to tell of it, in order; files that cannot be used go to ``faults``."""
-        stream = iter(files)
-        while chunk := list(islice(stream, 4 * self.options.batch_size)):
-            found: dict[int, dict[str, Any]] = {}
-            small: list[tuple[int, np.ndarray, bytes]] = []
-            for index, file in enumerate(chunk):
-                try:
-                    values, data = self.loader.read(file)
-                    if prod(values.shape[:-1]) <= self.options.tile**2:
-                        small.append((index, values, data))
-                    else:
-                        found[index] = self._large(file, values, data)
-                except BadFile as fault:
-                    faults.add(fault)
-            self._together(chunk, small, found, faults)
-            for index in sorted(found):
-                yield chunk[index], found[index]
+    def results(
+        self, files: Sequence[Input], faults: Faults, shown: Iterable[Input] | None = None
+    ) -> Iterator[tuple[Input, dict[str, Any]]]:
+        """Each file with what to tell of it, in order; files that cannot be used go to ``faults``.
 
-    def _together(
-        self,
-        chunk: Sequence[Input],
-        small: Sequence[tuple[int, np.ndarray, bytes]],
-        found: dict[int, dict[str, Any]],
-        faults: Faults,
-    ) -> None:
-        ready = []
-        for index, values, data in small:
+        Files are read ahead by a thread, and results are written by two, while the network computes.
+
+        Args:
+            files: what is read.
+            faults: gets what cannot be used.
+            shown: the same files, taken one by one as they are used, so that the progress can be seen.
+        """
+        ahead = ReadAhead(files, self.loader.read, lambda found: found[0].nbytes + len(found[1]))
+        stream = zip(files if shown is None else shown, ahead, strict=True)
+        before: list[tuple[Input, Future[dict[str, Any]]]] = []
+        with closing(ahead), ThreadPoolExecutor(2, "write") as writers:
+            while chunk := list(islice(self._read(stream, faults, writers), 4 * self.options.batch_size)):
+                ready = self._together(chunk, faults, writers)
+                # by now what is written of the chunk before is done, or nearly
+                yield from _done(before, faults)
+                before = ready
+            yield from _done(before, faults)
+
+    def _read(
+        self, stream: Iterator[tuple[Input, Any]], faults: Faults, writers: ThreadPoolExecutor
+    ) -> Iterator[_Read]:
+        """What was read and is small; of what is large, the result, which is computed at once."""
+        for file, found in stream:
             try:
-                ready.append((index, values, data, self.loader.features(values, chunk[index])))
+                if isinstance(found, BaseException):
+                    raise found
+                values, data = found
+                if prod(values.shape[:-1]) > self.options.tile**2:
+                    yield _Read(file, self._large(file, values, data, writers))
+                else:
+                    yield _Read(file, None, values, data, self.loader.features(values, file))
             except BadFile as fault:
                 faults.add(fault)
-        for batch in group_by_size([x.shape[:-1] for *_, x in ready], self.options.batch_size):
-            members = [ready[position] for position in batch]
-            for (index, values, data, _), one in zip(
-                members, self._predict([x for *_, x in members]), strict=True
-            ):
-                try:
-                    found[index] = self.describe(chunk[index], one, values, data)
-                except BadFile as fault:
-                    faults.add(fault)
 
-    def _large(self, file: Input, values: np.ndarray, data: bytes) -> dict[str, Any]:
+    def _together(
+        self, chunk: Sequence[_Read], faults: Faults, writers: ThreadPoolExecutor
+    ) -> list[tuple[Input, Future[dict[str, Any]]]]:
+        """Files with what comes to be told of them, in order."""
+        found = {index: one.result for index, one in enumerate(chunk) if one.result is not None}
+        small = [index for index, one in enumerate(chunk) if one.result is None]
+        sizes = [chunk[index].x.shape[:-1] for index in small]
+        for batch in group_by_size(sizes, self.options.batch_size):
+            members = [small[position] for position in batch]
+            for index, one in zip(members, self._predict([chunk[index].x for index in members]), strict=True):
+                file, _, values, data, _ = chunk[index]
+                found[index] = writers.submit(self.describe, file, self._lean(one), values, data)
+        return [(chunk[index].file, found[index]) for index in sorted(found)]
+
+    def _lean(self, one: Any) -> Any:
+        """A result that waits for its writing, in less memory."""
+        if self.purpose != "label":
+            return one
+        kind = torch.uint8 if len(self.task.facts.classes) <= 256 else torch.int32
+        return one._replace(labels=one.labels.to(kind))
+
+    def _large(
+        self, file: Input, values: np.ndarray, data: bytes, writers: ThreadPoolExecutor
+    ) -> Future[dict[str, Any]]:
         if self.purpose != "label":
             (one,) = self._predict([self.loader.features(values, file)])
-            return self.describe(file, one, values, data)
+            return writers.submit(self.describe, file, one, values, data)
         lattice = values.shape[:-1]
         kind = np.uint8 if len(self.task.facts.classes) <= 256 else np.uint16
         labels, sure = np.zeros(lattice, kind), 0.0
@@ -202,7 +248,10 @@ class _Use:
                 confidence, best = scores[0].softmax(-1).max(-1)
                 labels[place] = best.cpu().numpy()
                 sure += float(confidence.sum())
-        return self._write(file, labels, sure / labels.size, values, data)
+        if self._large_one is not None:
+            wait([self._large_one])  # so that no more than one such is in memory beside the next
+        self._large_one = writers.submit(self._write, file, labels, sure / labels.size, values, data)
+        return self._large_one
 
     def _predict(self, xs: Sequence[Tensor]) -> list[Any]:
         x, sizes = pad(xs, self.task.facts.ndim)
