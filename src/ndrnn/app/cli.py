@@ -18,6 +18,7 @@ COMMANDS = {
     "info": "versions, backends and formats here; or what a trained model is",
     "check": "read all data and name every file that cannot be used, before any training",
     "train": "train by a recipe; writes a folder with weights, logs and a report",
+    "tune": "search for good options within a given time",
     "evaluate": "measure a trained model on data that it has not seen",
     "compare": "several runs in one table: figures, size, time, and the options that differ",
     "predict": "label, classify or transcribe files, or tell how many bits a density gives them",
@@ -30,7 +31,7 @@ COMMANDS = {
     "bench": "points a second of a layer on this machine",
 }
 
-_WITH_RECIPE = ("check", "train", "evaluate")
+_WITH_RECIPE = ("check", "train", "tune", "evaluate")
 
 _EXTRAS = {
     **dict.fromkeys(("tyro", "rich", "lightning", "torchmetrics", "matplotlib"), "train"),

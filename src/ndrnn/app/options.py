@@ -76,6 +76,37 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Tune:
+    """Search for good options of a recipe, by the held-out samples of its training alone; those of the test are not read.
+    Trials are trainings in folders of their own: all get a ninth of theirs, the best third a third, and the best third of
+    these the whole. What is found is a run as by train with these options."""
+
+    out: Path = Path("runs/tune")
+    """Folder of the search; its trials are 000, 001, ..."""
+    search: tuple[str, ...] = ()
+    """What is tried: OPTION=A,B,C or OPTION=LOW..HIGH, such as training.learning-rate=0.001..0.1 'network.hidden=8 16,16 32'.
+    By default five learning rates, from a ninth of the recipe's to nine times it."""
+    trials: int = 9
+    """At most so many; more combinations than these are drawn from."""
+    minutes: float | None = None
+    """End after this long; --resume goes on."""
+    seed: int = 0
+    """Of what is drawn."""
+    resume: bool = False
+    """Go on with the search in that folder, or begin it."""
+    strict: bool = False
+    """Stop at the first file that cannot be used."""
+    json: bool = False
+    """Print one JSON object."""
+
+    def __post_init__(self) -> None:
+        if self.trials < 1:
+            raise ValueError(f"trials must be at least 1, got {self.trials}")
+        if self.minutes is not None and not self.minutes > 0:
+            raise ValueError(f"minutes must be above 0, got {self.minutes}")
+
+
+@dataclass(frozen=True)
 class Compare:
     """Runs in one table: the figures of the best check on held-out samples, weights, passes, minutes, how far each run
     is, and the options in which they differ."""
