@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
 
@@ -14,7 +15,7 @@ def tally(task: Any) -> dict[str, Any]:
     plain numbers that the task names in ``counted``."""
     found: dict[str, Any] = {name: getattr(task, name) for name in _counted(task)}
     for name, metric in _metrics(task):
-        for state, value in metric.metric_state.items():
+        for state, value in _states(name, metric).items():
             found[f"{name}.{state}"] = value.tolist()
     return found
 
@@ -35,7 +36,7 @@ def add(task: Any, counts: Mapping[str, Any]) -> None:
         setattr(task, name, getattr(task, name) + counts[name])
     for name, metric in metrics.items():
         incoming = {}
-        for state, own in metric.metric_state.items():
+        for state, own in _states(name, metric).items():
             value = torch.tensor(counts[f"{name}.{state}"], dtype=own.dtype)
             if value.shape != own.shape:
                 raise ValueError(
@@ -52,6 +53,15 @@ def _counted(task: Any) -> tuple[str, ...]:
             f"samples cannot be checked in parts by a {type(task).__name__}: it does not say what it counts"
         )
     return task.counted
+
+
+def _states(name: str, metric: Metric) -> dict[str, Tensor]:
+    states = {}
+    for state, value in metric.metric_state.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{name} keeps all samples, and cannot be added up")
+        states[state] = value
+    return states
 
 
 def _metrics(task: Any) -> Iterator[tuple[str, Metric]]:

@@ -82,7 +82,7 @@ class _Search:
         )
         if self._gathered is None or self._gathered[0] != key:
             found = collect(recipe, self.out, strict=self.options.strict, seed=config.training.seed)
-            splits = {name: found.splits[name] for name in ("train", "validation") if name in found.splits}
+            splits = {name: own for name, own in found.splits.items() if name != "test"}
             if len(splits) < 2:
                 raise BadFile(
                     recipe.data.path, "has no samples to learn from and others to watch the training"

@@ -50,7 +50,7 @@ def loader(
         persistent_workers=True,
         worker_init_fn=_heedless,
     )
-    made.augments = change is not None  # type: ignore[attr-defined]
+    made.augments = change is not None
     return made
 
 

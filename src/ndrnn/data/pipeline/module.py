@@ -59,7 +59,8 @@ class DataModule(LightningDataModule):
         trainer = self.trainer
         if not self.workers or trainer is None or trainer.state.status != "running":
             return loader(samples, order, collate(self.purpose))
-        task, rank = trainer.lightning_module, trainer.global_rank
+        task: Any = trainer.lightning_module
+        rank = trainer.global_rank
 
         def change(step: int, batch: Any) -> Any:
             return task.augmented_at(step, rank, batch)
