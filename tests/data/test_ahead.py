@@ -89,6 +89,7 @@ def test_a_file_that_is_lost_on_the_way_is_named(folder):
     samples.source.read = damaged
     with pytest.raises(BadFile, match=r"png: cannot be read \(gone\)"):
         list(DataModule(gathered, "density", 3, workers=1).in_order("train"))
+    assert not active_children()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -87,6 +87,9 @@ class _Loader(DataLoader[Any]):
             batches = super().__iter__()
         for batch in batches:
             if isinstance(batch, Exception):
+                # or workers would last as long as anything that has seen the error
+                self._iterator._shutdown_workers()  # type: ignore[union-attr]
+                self._iterator = None
                 raise batch
             yield batch
 
