@@ -25,6 +25,7 @@ from ...density.use.growth import AT_LIMIT
 from ...learn.task import NOT_FINITE
 from ...nn.tiled import tiles
 from ...tasks.density import NOT_FINITE as NO_DENSITY
+from ...tasks.label import most_probable
 from ...tasks.use import use_of
 from ..inputs import OVERLAY, Input, Loader, find
 from ..options import Predict
@@ -245,7 +246,7 @@ class _Use:
                 self.options.tile**2,
                 overlap=self.options.overlap,
             ):
-                confidence, best = scores[0].softmax(-1).max(-1)
+                confidence, best = most_probable(scores[0])
                 labels[place] = best.cpu().numpy()
                 sure += float(confidence.sum())
         if self._large_one is not None:
