@@ -52,8 +52,8 @@ def test_commands_of_the_guide_are_understood(words, tmp_path, monkeypatch):
         'from ndrnn.registry import layers\nfrom ndrnn.nn.layers import MDRNN\nlayers.register(MDRNN, "MyLayer")\n',
         encoding="utf-8",
     )
-    if command in ("check", "train"):
-        cls = options.Check if command == "check" else options.Train
+    if command in ("check", "train", "tune"):
+        cls = getattr(options, command.capitalize())
         parsed, _ = recipe.parse(rest, cls, f"ndrnn {command}")
         if "--task" in rest:
             assert parsed.task == rest[rest.index("--task") + 1]
@@ -69,6 +69,10 @@ def test_commands_of_the_guide_are_understood(words, tmp_path, monkeypatch):
     elif command == "serve":
         runs = [Path(word) for word in rest if not word.startswith("-")]
         assert list(tyro.cli(options.Serve, args=rest).models) == runs
+    elif command == "compare":
+        assert tyro.cli(options.Compare, args=rest).runs == tuple(map(Path, rest))
+    elif command == "join":
+        assert tyro.cli(options.Join, args=rest).folder == Path(rest[0])
     elif command in FILE_COMMANDS:
         parsed = tyro.cli(FILE_COMMANDS[command], args=rest)
         assert parsed.inputs == (Path(rest[0]),)

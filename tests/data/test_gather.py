@@ -32,7 +32,7 @@ def test_facts_splits_and_samples(mask_folder):
             assert torch.equal(sample.x[..., 0], torch.tensor(np.asarray(image) / np.float32(255)))
         assert sample.target.shape == sample.x.shape[:2] == train.extents[index]
         assert sample.target.dtype == torch.int64
-    with pytest.raises(ValueError, match="split must be one of train, validation, got 'test'"):
+    with pytest.raises(ValueError, match="split must be one of train, validation or all, got 'test'"):
         gathered.samples("test")
 
 

@@ -32,7 +32,7 @@ from ndrnn.tasks import (
     build,
 )
 from ndrnn.tasks.classify import name_samples
-from ndrnn.tasks.label import dice_loss, label_loss
+from ndrnn.tasks.label import dice_loss, label_loss, most_probable
 
 pytestmark = pytest.mark.filterwarnings("ignore:backend", "ignore:.*LeafSpec", "ignore:.*samples in targets")
 
@@ -416,3 +416,13 @@ def test_only_configurations_of_tasks_build_one():
     ):
         build(Options(), Facts())
     assert ndrnn.data.batches.IGNORE == IGNORE
+
+
+def test_the_most_probable_label_and_its_probability():
+    scores = torch.randn(2, 5, 4, 3, generator=torch.Generator().manual_seed(0)) * 20
+    confidence, labels = most_probable(scores)
+    expected, best = scores.softmax(-1).max(-1)
+    torch.testing.assert_close(confidence, expected)
+    assert torch.equal(labels, best)
+    scores[1, 2, 3, 1] = torch.nan
+    assert torch.equal(most_probable(scores)[0].isnan().nonzero(), torch.tensor([[1, 2, 3]]))

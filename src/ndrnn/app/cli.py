@@ -18,8 +18,11 @@ COMMANDS = {
     "info": "versions, backends and formats here; or what a trained model is",
     "check": "read all data and name every file that cannot be used, before any training",
     "train": "train by a recipe; writes a folder with weights, logs and a report",
+    "tune": "search for good options within a given time",
     "evaluate": "measure a trained model on data that it has not seen",
+    "compare": "several runs in one table: figures, size, time, and the options that differ",
     "predict": "label, classify or transcribe files, or tell how many bits a density gives them",
+    "join": "one result of what shards of predict or evaluate have found",
     "sample": "draw images from a density model",
     "inpaint": "fill in what a mask hides",
     "compress": "images and volumes to few bytes without loss",
@@ -31,7 +34,7 @@ COMMANDS = {
     "bench": "points a second of a layer on this machine",
 }
 
-_WITH_RECIPE = ("check", "train", "evaluate")
+_WITH_RECIPE = ("check", "train", "tune", "evaluate")
 
 _EXTRAS = {
     **dict.fromkeys(("rich", "lightning", "torchmetrics", "matplotlib"), "train"),

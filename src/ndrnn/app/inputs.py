@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -293,7 +294,7 @@ def _placed(found: Sequence[Input]) -> Iterator[Input]:
         # a.png and a.jpg, or files of one name from two folders, must not write over each other, nor may the overlay
         # of a.png and the map of a.overlay.png
         named = file.place if file.page else file.name
-        choices = (file.place, named, *(f"{named}.{number}" for number in range(2, 2 * len(found) + 2)))
+        choices = chain((file.place, named), (f"{named}.{number}" for number in count(2)))
         place = next(choice for choice in map(printable, choices) if not taken & _results(choice))
         taken |= _results(place)
         yield replace(file, place=place)

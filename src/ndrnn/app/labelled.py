@@ -18,6 +18,7 @@ from ..tasks.instances import measured, separate
 from .inputs import CONFIDENCE, INSTANCES, OVERLAY, Input, Loaded
 from .options import Predict
 from .outputs import Outputs
+from .shards import Shard
 
 TABLE = "instances.csv"
 """The table of all objects, a line each, in the order of the files."""
@@ -65,7 +66,9 @@ class Labelling:
             return
         assert self.options.out is not None
         self.options.out.mkdir(parents=True, exist_ok=True)
-        self._table = (self.options.out / TABLE).open("w", encoding="utf-8", newline="")
+        self._table = (self.options.out / Shard.of(self.options.shard).name(TABLE)).open(
+            "w", encoding="utf-8", newline=""
+        )
         axes = range(self.facts.ndim)
         head = ["file", "instance", "class", "area", *(f"centroid-{axis}" for axis in axes)]
         head += [*(f"bbox-{axis}" for axis in range(2 * self.facts.ndim)), "confidence"]

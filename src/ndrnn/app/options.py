@@ -14,6 +14,7 @@ import tyro
 
 from ..registry import layers
 from ..tasks.augmentation import Augment
+from .shards import Shard
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,11 @@ class Train:
     out: Path = Path("runs/latest")
     """Folder of the run."""
     resume: bool = False
-    """Go on with the run in that folder, or begin it."""
+    """Go on with the run in that folder, or begin it. More --training.epochs or --training.minutes prolong one."""
+    start: Annotated[Path | None, tyro.conf.arg(name="from", metavar="RUN")] = None
+    """Begin with the weights of another run, or of a file of them, as far as they fit: by name and shape, and of the
+    outputs those of classes and characters that both know. What does not fit is told and begins anew. Without a recipe,
+    task and options are those of that run, unless others are named."""
     strict: bool = False
     """Stop at the first file that cannot be used, rather than leave it out."""
     devices: int = 1
@@ -72,15 +77,69 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Tune:
+    """Search for good options of a recipe, by the held-out samples of its training alone; those of the test are not read.
+    Trials are trainings in folders of their own: all get a ninth of theirs, the best third a third, and the best third of
+    these the whole. What is found is a run as by train with these options."""
+
+    out: Path = Path("runs/tune")
+    """Folder of the search; its trials are 000, 001, ..."""
+    search: tuple[str, ...] = ()
+    """What is tried: OPTION=A,B,C or OPTION=LOW..HIGH, such as training.learning-rate=0.001..0.1 'network.hidden=8 16,16 32'.
+    By default five learning rates, from a ninth of the recipe's to nine times it."""
+    trials: int = 9
+    """At most so many; more combinations than these are drawn from."""
+    minutes: float | None = None
+    """End after this long; --resume goes on."""
+    seed: int = 0
+    """Of what is drawn."""
+    resume: bool = False
+    """Go on with the search in that folder, or begin it."""
+    strict: bool = False
+    """Stop at the first file that cannot be used."""
+    json: bool = False
+    """Print one JSON object."""
+
+    def __post_init__(self) -> None:
+        if self.trials < 1:
+            raise ValueError(f"trials must be at least 1, got {self.trials}")
+        if self.minutes is not None and not self.minutes > 0:
+            raise ValueError(f"minutes must be above 0, got {self.minutes}")
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Runs in one table: the figures of the best check on held-out samples, weights, passes, minutes, how far each run
+    is, and the options in which they differ."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
+    """Folders of runs."""
+    json: bool = False
+    """Print one JSON object."""
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise ValueError("RUN must name at least one run's folder, got none")
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Measure the model of a run on the test or validation samples of its data, or of data that options name."""
 
-    split: Literal["test", "validation"] | None = None
-    """Which samples; by default those of the test, or of the validation where there are none."""
+    split: Literal["test", "validation", "train", "all"] | None = None
+    """Which samples; by default those of the test, or of the validation where there are none. Of data that names no parts
+    a share is held out as in training: all measures every sample."""
     weights: str = "best.safetensors"
     """Which weights of the run."""
     beam: int | None = None
     """Prefixes that decoding keeps, for networks that read; by default as in the recipe, 0 for the most probable path."""
+    shard: str = ""
+    """Only a share of the samples: 3/16 means those with the numbers 3, 19, 35, ... in their order, so that 16 jobs, from 0/16
+    to 15/16, share the work. It needs --out; ndrnn join makes one result of all."""
+    out: Path | None = None
+    """Folder for the figures too, as evaluation.json."""
+    force: bool = False
+    """Overwrite figures that are there already."""
     strict: bool = False
     """Stop at the first file that cannot be used."""
     warp: Augment = field(default_factory=Augment)
@@ -93,6 +152,10 @@ class Evaluate:
     """Print one JSON object."""
 
     def __post_init__(self) -> None:
+        if Shard.of(self.shard).count > 1 and (self.out is None or self.warp.active):
+            raise ValueError(
+                "shard needs --out, a folder for its part of the figures, and samples that are not bent"
+            )
         if self.repeats < 1:
             raise ValueError(f"repeats must be at least 1, got {self.repeats}")
         if self.seed < 0:
@@ -139,6 +202,9 @@ class Predict:
     """Points by which tiles overlap where states cannot be handed from one to the next."""
     batch_size: int = 16
     """Files at a time; large ones are taken singly."""
+    shard: str = ""
+    """Only a share of the files: 3/16 means those with the numbers 3, 19, 35, ... in their order, so that 16 jobs, from 0/16
+    to 15/16, share the work. ndrnn join makes one table of theirs."""
     strict: bool = False
     """Stop at the first file that cannot be used."""
     device: str = "cpu"
@@ -149,6 +215,7 @@ class Predict:
     """Print nothing but one JSON object at the end."""
 
     def __post_init__(self) -> None:
+        Shard.of(self.shard)
         for name in ("tile", "batch_size", "instances_smallest"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -159,6 +226,20 @@ class Predict:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.format != "jsonl" and self.out is None:
             raise ValueError(f"--format {self.format} needs --out, a folder for the files")
+
+
+@dataclass(frozen=True)
+class Join:
+    """One result of what the shards of predict or evaluate have left in a folder: predictions.jsonl, in the order of the
+    files, and evaluation.json, of the sums of what each has counted. Outputs that are a file for each input, such as label
+    maps and compressed images, need no joining."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """The folder that was the shards' --out."""
+    force: bool = False
+    """Overwrite what was joined before."""
+    json: bool = False
+    """Print one JSON object."""
 
 
 @dataclass(frozen=True)
@@ -228,6 +309,9 @@ class Compress:
     """Folder for the results, where the tree of the given folders is kept; beside the files if not given."""
     force: bool = False
     """Write over files that are there."""
+    shard: str = ""
+    """Only a share of the files: 3/16 means those with the numbers 3, 19, 35, ... in their order, so that 16 jobs, from 0/16
+    to 15/16, share the work."""
     verify: bool = True
     """Decode every result and compare it before it is kept."""
     block: int = 0
@@ -239,6 +323,7 @@ class Compress:
     """Print one JSON object."""
 
     def __post_init__(self) -> None:
+        Shard.of(self.shard)
         if not self.inputs:
             raise ValueError("FILE must name at least one image, volume, folder or zip archive, got none")
         if self.block < 0:

@@ -43,7 +43,7 @@ class Output:
     def result(self, values: dict[str, Any]) -> None:
         """The object for programs."""
         if self.as_json and values:
-            text = json.dumps(_plain(values), ensure_ascii=False, allow_nan=False, default=str)
+            text = json.dumps(plain(values), ensure_ascii=False, allow_nan=False, default=str)
             print(text, flush=True)
 
     @contextmanager
@@ -79,10 +79,10 @@ class Output:
 _MANY = 100
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """JSON has no word for numbers that are not finite: they become null."""
     if isinstance(value, float) and not isfinite(value):
         return None
     if isinstance(value, Mapping):
-        return {key: _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+        return {key: plain(entry) for key, entry in value.items()}
+    return [plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value

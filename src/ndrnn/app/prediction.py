@@ -12,6 +12,7 @@ from ..data.batches import ClassifyBatch, DensityBatch, LabelBatch, TranscribeBa
 from ..data.pipeline.samples import pad
 from ..nn.networks.tiling import Slices, Window
 from ..nn.tiled import tiles
+from ..tasks.label import most_probable
 from ..tasks.use import use_of
 
 
@@ -50,5 +51,5 @@ def label_tiles(
         for place, scores in tiles(
             task.model, lattice, lambda part: window(part).unsqueeze(0).to(device), points, overlap=overlap
         ):
-            confidence, labels = scores[0].softmax(-1).max(-1)
+            confidence, labels = most_probable(scores[0])
             yield place, labels.cpu(), confidence.cpu()

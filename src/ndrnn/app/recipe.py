@@ -55,6 +55,8 @@ class Recipe:
     """Metrics that a model trained with this configuration, whatever the seed, had on the test samples."""
     source: Path | None = field(default=None, compare=False)
     """The file or the run's folder that it was read from."""
+    start: str = ""
+    """A run's folder, or a file of weights, with whose weights the training begins, as far as they fit; key ``from``."""
 
     @property
     def purpose(self) -> Purpose:
@@ -66,6 +68,8 @@ class Recipe:
         values: dict[str, Any] = {"task": self.task}
         if self.plugins:
             values["plugins"] = self.plugins
+        if self.start:
+            values["from"] = self.start
         data = {"format": readers.name_of(type(self.data)), **to_dict(self.data)}
         expected = {"expected": self.expected} if self.expected else {}
         return toml.dumps({**values, **to_dict(self.config), "data": data, **expected})
@@ -107,6 +111,12 @@ def parse(
     if words and not words[0].startswith("-"):
         source = Path(words.pop(0))
         table = _table(source)
+    elif (trained := _value(words, "--from")) is not None and (Path(trained) / FILE).is_file():
+        # what begins with its weights is like it, but for what is named
+        table = _table(Path(trained))
+        table.pop("expected", None)
+        if (other := _value(words, "--task")) is not None and other != table.get("task"):
+            table = {key: table[key] for key in ("network", "training", "data", "plugins") if key in table}
     task, data_format = _pull(words, "--task"), _pull(words, "--data.format")
     named = load_named(words)
     if task is not None:
@@ -142,7 +152,9 @@ def parse(
     expected = (
         recipe.expected if task is None and _but_for_seed(config) == _but_for_seed(recipe.config) else {}
     )
-    parsed = Recipe(recipe.task, config, result.data, recipe.plugins, expected, source)
+    start = str(named_start) if (named_start := getattr(result.arguments, "start", None)) else recipe.start
+    expected = {} if named_start else expected
+    parsed = Recipe(recipe.task, config, result.data, recipe.plugins, expected, source, start)
     return parsed, result.arguments
 
 
@@ -195,6 +207,9 @@ def _make(table: Mapping[str, Any], where: str) -> Recipe:
     if not isinstance(task, str):
         raise ValueError(f"{where}: task must be one of {', '.join(tasks)}, got {task!r}")
     settings = tasks.find(task).settings
+    start = rest.pop("from", "")
+    if not isinstance(start, str):
+        raise ValueError(f"{where}: from must be a run's folder or a file of weights, got {start!r}")
     expected = rest.pop("expected", {})
     if not isinstance(expected, Mapping) or not all(
         type(value) in (int, float) for value in expected.values()
@@ -209,10 +224,20 @@ def _make(table: Mapping[str, Any], where: str) -> Recipe:
     reader = readers.find(data.pop("format"), "data.format")
     try:
         return Recipe(
-            task, from_dict(settings, rest), from_dict(reader, data, "data"), tuple(needed), expected
+            task,
+            from_dict(settings, rest),
+            from_dict(reader, data, "data"),
+            tuple(needed),
+            expected,
+            start=start,
         )
     except TypeError as error:  # a value of the wrong kind is the user's error, not ours
         raise ValueError(f"{where}: {error}") from error
+
+
+def _value(words: Sequence[str], option: str) -> str | None:
+    """The value of an option that stays among the words."""
+    return _pull(list(words), option)
 
 
 def _pull(words: list[str], option: str) -> str | None:

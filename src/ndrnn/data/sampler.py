@@ -18,6 +18,12 @@ MakeBatches = Callable[[int, int], Sequence[Sequence[int]]]
 pass has the same number of batches, and equal arguments give equal batches in every process."""
 
 
+class Numbered(list[int]):
+    """The samples of a batch, and the step of the training that it is for."""
+
+    step: int = 0
+
+
 class BatchOrder(Sampler[list[int]]):
     """Batches of indices for a DataLoader's ``batch_sampler``, in an endless stream that knows where it stands.
 
@@ -54,7 +60,9 @@ class BatchOrder(Sampler[list[int]]):
             number, index = divmod(step, self.steps_per_pass)
             if number != current:
                 current, batches = number, list(self._make(number, self._size))
-            yield list(batches[index][self._rank :: self._world])
+            batch = Numbered(batches[index][self._rank :: self._world])
+            batch.step = step
+            yield batch
 
 
 def shuffled(count: int, seed: int) -> MakeBatches:

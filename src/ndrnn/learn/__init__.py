@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from .callbacks.record import Mark, Record
     from .callbacks.survival import BEST, LAST, DivergedError
     from .options import Options
+    from .standing import Standing, standing_of
     from .task import Task
     from .training import evaluate, fit
+    from .transfer import Transfer, taken_over
 
 __all__ = [
     "BEST",
@@ -21,10 +23,14 @@ __all__ = [
     "Mark",
     "Options",
     "Record",
+    "Standing",
     "Task",
+    "Transfer",
     "evaluate",
     "fit",
     "shuffled",
+    "standing_of",
+    "taken_over",
 ]
 
 # imported when asked for: options are read without PyTorch and Lightning
@@ -33,7 +39,9 @@ _HOMES = {
     **dict.fromkeys(("Mark", "Record"), ".callbacks.record"),
     **dict.fromkeys(("BEST", "LAST", "DivergedError"), ".callbacks.survival"),
     "Options": ".options",
+    **dict.fromkeys(("Standing", "standing_of"), ".standing"),
     "Task": ".task",
+    **dict.fromkeys(("Transfer", "taken_over"), ".transfer"),
     **dict.fromkeys(("evaluate", "fit"), ".training"),
 }
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import cos, isfinite, pi
 
+FREE = ("epochs", "minutes", "patience", "workers")
+"""Options that a training which goes on may have others of than when it began."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -29,15 +32,32 @@ class Options:
     saved. 0: none, the weights themselves are."""
     steps_between_checks: int | None = None
     """Steps from one look at held-out data, and one checkpoint, to the next; by default a pass."""
+    patience: int | None = None
+    """End the training after so many checks in a row without a better one; by default only the passes or minutes do."""
+    freeze: tuple[str, ...] = ()
+    """Parts of the network that stay as they are: beginnings of their weights' names, such as encoder or layers.0, or a
+    number, for so many of the lowest levels. Of use with weights from another training."""
+    workers: int = 0
+    """Processes that read and augment ahead of the training, by Linux only; the weights do not depend on it. 0: this
+    process does it, and augments where the network runs."""
     seed: int = 0
     """Of first weights, order, augmentation and noise."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "learning_rate", "clip", "minutes", "steps_between_checks"):
+        object.__setattr__(self, "freeze", tuple(self.freeze))  # JSON has only lists
+        for name in (
+            "epochs",
+            "batch_size",
+            "learning_rate",
+            "clip",
+            "minutes",
+            "steps_between_checks",
+            "patience",
+        ):
             value = getattr(self, name)
             if value is not None and not (value > 0 and isfinite(value)):
                 raise ValueError(f"{name} must be above 0 and finite, got {value}")
-        for name in ("weight_decay", "weight_noise", "seed"):
+        for name in ("weight_decay", "weight_noise", "workers", "seed"):
             if not (getattr(self, name) >= 0 and isfinite(getattr(self, name))):
                 raise ValueError(f"{name} must not be below 0, and finite, got {getattr(self, name)}")
         if not 0 <= self.average < 1:

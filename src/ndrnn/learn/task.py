@@ -16,7 +16,9 @@ from ..nn.hierarchy import Hierarchy
 from ..nn.init import balance
 from ..saving.config import from_dict, to_dict
 from ..seeds import step_seed
-from .options import Options
+from .options import FREE, Options
+from .tally import tally
+from .transfer import frozen
 
 try:
     from lightning import LightningModule
@@ -47,6 +49,9 @@ class Task(LightningModule):
     """The dataclass of ``settings``."""
     settings: Any
     model: nn.Module
+    counted: ClassVar[tuple[str, ...] | None] = None
+    """Names of the plain numbers that :meth:`check` counts up beside metrics of torchmetrics, so that samples can be
+    checked in parts (:mod:`ndrnn.learn.tally`); None: they cannot."""
 
     def __init__(self, settings: Any, facts: Facts) -> None:
         super().__init__()
@@ -63,6 +68,8 @@ class Task(LightningModule):
         """Of the last training step."""
         self.overflowed: list[str] = []
         """Of the last look at held-out data: names of the samples for which the network gave NaN or infinite numbers."""
+        self.tallied: dict[str, Any] | None = None
+        """What was counted in the last look at data that was none of a training."""
         self._seconds_before = 0.0
         self._started: float | None = None
         self._clean: list[Tensor] = []
@@ -85,9 +92,26 @@ class Task(LightningModule):
         """Metrics over all batches checked since the last call; shares of 1 unless named otherwise."""
         raise NotImplementedError
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What each output of the network stands for, such as the names of classes, by which a task that starts from
+        another's weights takes them over; none by default."""
+        return ()
+
     def augmented(self, batch: Any) -> Any:
-        """A batch as it is learned from; random numbers come from torch's global generator, seeded for each step."""
+        """A batch as it is learned from; random numbers come from torch's global generator, seeded for each step.
+
+        With ``training.workers`` it runs in another process, which has the settings and the facts, but not the weights
+        of the moment.
+        """
         return batch
+
+    def augmented_at(self, step: int, rank: int, batch: Any) -> Any:
+        """The batch of a step and a process as it is learned from, wherever that is found out; the random numbers that
+        come after it are not touched."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(step_seed(self.options.seed, step, rank))
+            return self.augmented(batch)
 
     def prepare(self, batches: Iterable[Any]) -> None:
         """Look at training data before the first step; by default a model that has ``standardize(mean, std)``, as a
@@ -135,6 +159,16 @@ class Task(LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: self.options.rate(self.progress))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def setup(self, stage: str) -> None:
+        if stage == "fit":
+            for weight in frozen(self.model, self.options.freeze).values():
+                weight.requires_grad_(False)
+
+    def on_train_epoch_start(self) -> None:
+        # what is frozen has neither dropout nor moments that follow the data
+        for module in _without_learning(self.model):
+            module.eval()
+
     def on_train_start(self) -> None:
         self._started = time.monotonic()
         if self.progress >= 1:  # resumed after its end
@@ -143,14 +177,16 @@ class Task(LightningModule):
     @torch.no_grad()
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         self.batch = batch
-        torch.manual_seed(step_seed(self.options.seed, self.trainer.global_step, self.trainer.global_rank))
+        torch.manual_seed(step_seed(self.options.seed, self.trainer.global_step, self.trainer.global_rank, 1))
         if self.options.weight_noise:
-            for weight in self.parameters():
+            for weight in self._learning_weights():
                 self._clean.append(weight.clone())
                 weight.add_(torch.randn_like(weight), alpha=self.options.weight_noise)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        self.batch = self.augmented(batch)
+        if not getattr(self.trainer.train_dataloader, "augments", False):  # by workers it is already
+            batch = self.augmented_at(self.trainer.global_step, self.trainer.global_rank, batch)
+        self.batch = batch
         loss = self.loss(self.batch)
         self.last_loss = loss.detach()
         # the mean since the check before, beside what the check says
@@ -159,9 +195,12 @@ class Task(LightningModule):
 
     @torch.no_grad()
     def on_after_backward(self) -> None:
-        for weight, clean in zip(self.parameters(), self._clean, strict=False):
+        for weight, clean in zip(self._learning_weights(), self._clean, strict=False):
             weight.copy_(clean)
         self._clean.clear()
+
+    def _learning_weights(self) -> list[nn.Parameter]:
+        return [weight for weight in self.parameters() if weight.requires_grad]
 
     def watch(self, outputs: Tensor, batch: Any) -> None:
         """Look for outputs (N, ...) of the network that are not finite: the most probable of scores that are NaN looks
@@ -186,6 +225,8 @@ class Task(LightningModule):
         self.check(batch)
 
     def on_validation_epoch_end(self) -> None:
+        if self.counted is not None and self.trainer.state.fn != "fit":
+            self.tallied = tally(self)
         results = self.results()
         if self.overflowed:
             results = {**results, self.monitor: torch.nan}
@@ -206,6 +247,8 @@ class Task(LightningModule):
             before = saved[part]
             kind = self.settings_class if part == "settings" else Facts
             before = to_dict(from_dict(kind, before, part))  # what is newer than the training had its default
+            for name in FREE if part == "settings" else ():
+                before["training"][name] = value["training"][name]
             _check_same(before, _as_saved(value), part)
         self._seconds_before = saved["seconds"]
 
@@ -219,6 +262,16 @@ class Task(LightningModule):
 
     def _seconds(self) -> float:
         return self._seconds_before + (0.0 if self._started is None else time.monotonic() - self._started)
+
+
+def _without_learning(model: nn.Module) -> list[nn.Module]:
+    """The parts of a network that have weights, none of which learns."""
+    found = []
+    for module in model.modules():
+        weights = list(module.parameters())
+        if weights and not any(weight.requires_grad for weight in weights):
+            found.append(module)
+    return found
 
 
 @torch.no_grad()

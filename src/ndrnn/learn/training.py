@@ -15,9 +15,11 @@ from lightning import LightningDataModule, Trainer
 from ..saving import models
 from ..saving.atomic import sweep
 from .callbacks.averaging import Average
+from .callbacks.patience import Patience
 from .callbacks.record import Record, Show
 from .callbacks.survival import LAST, AtomicCheckpoints, DivergedError, Guard, Keep, Stop
 from .task import Task
+from .transfer import Transfer
 
 
 def fit(
@@ -26,6 +28,7 @@ def fit(
     folder: str | Path | None = None,
     *,
     resume: bool = False,
+    start: Transfer | None = None,
     logger: Any = False,
     show: bool = True,
     callbacks: Sequence[Any] = (),
@@ -40,7 +43,11 @@ def fit(
         folder: gets ``last.ckpt``, the state of the training, and ``best.safetensors``, the task at its best; both
             after each check. Without one nothing is written.
         resume: go on from ``last.ckpt`` of ``folder`` if there is one; the weights then become those of a training
-            that was never interrupted. Without that file the training starts from the beginning.
+            that was never interrupted. Without that file the training starts from the beginning. More ``epochs`` or
+            ``minutes`` than it began with prolong a training: the learning rate is from there on that of the longer one.
+        start: weights of another training that this one begins with, see :func:`ndrnn.learn.transfer.taken_over`; they
+            replace what the task makes of the data before its first step, such as the moments of the features. A
+            training that is resumed has its own.
         logger: one of Lightning's loggers, or several.
         show: whether to show the progress.
         callbacks: further callbacks of Lightning.
@@ -63,6 +70,7 @@ def fit(
     record = Record()
     average = Average(task.options.average) if task.options.average else None
     own: list[Any] = [*([average] if average else []), record, Guard(), Stop(record)]
+    own.append(Patience(record, task.monitor))
     if show:
         own.append(Show(record))
     state = None
@@ -98,6 +106,8 @@ def fit(
             data.prepare_data()
             data.setup("fit")
             task.prepare(data.train_dataloader())
+            if start is not None:
+                start.apply(task.model)
         try:
             trainer.fit(task, datamodule=data, ckpt_path=state, weights_only=True)
         except (RuntimeError, EOFError, KeyError, UnpicklingError) as error:
@@ -107,14 +117,21 @@ def fit(
     return record
 
 
-def evaluate(task: Task, data: LightningDataModule, part: str = "test") -> dict[str, float]:
-    """The metrics of a task on held-out data: its ``"test"`` or ``"validation"`` part."""
-    if part not in ("test", "validation"):
-        raise ValueError(f'part must be "test" or "validation", got {part!r}')
+def evaluate(task: Task, data: Any, part: str = "test") -> dict[str, float]:
+    """The metrics of a task on data: the ``"test"`` or ``"validation"`` part of a data module, or all batches of a loader.
+
+    Raises:
+        ValueError: a data module is asked for another part.
+    """
     with _quiet_lightning():
         trainer = Trainer(devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
-        run = trainer.test if part == "test" else trainer.validate
-        (metrics,) = run(task, datamodule=data, verbose=False)
+        if not isinstance(data, LightningDataModule):
+            (metrics,) = trainer.test(task, dataloaders=data, verbose=False)
+        elif part in ("test", "validation"):
+            run = trainer.test if part == "test" else trainer.validate
+            (metrics,) = run(task, datamodule=data, verbose=False)
+        else:
+            raise ValueError(f'part must be "test" or "validation", got {part!r}')
     return {name: float(value) for name, value in metrics.items()}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     # of a long name only its beginning, so that the temporary one is not too long for the disk
-    temporary = path.with_name(f".{path.name[:40]}.{_machine()}.{os.getpid()}.part")
+    mark = f"{threading.get_ident():x}.{_machine()}.{os.getpid()}"  # of threads each has its own
+    temporary = path.with_name(f".{path.name[:40]}.{mark}.part")
     try:
         with _failing_as_system(path):
             yield temporary

@@ -26,7 +26,8 @@ and reports), may be empty. Volumes are (N, D1, D2, D3, C).
 
 A data module's training loader takes its batches from :class:`ndrnn.data.sampler.BatchOrder`, so that what a step sees
 depends on seed and step alone: that is what makes a resumed run equal an uninterrupted one. Augmentation, dropout and
-noise are the task's, on the batch; a data set only reads.
+noise are the task's, on the batch; a data set only reads. With ``training.workers`` the task's augmentation runs in the
+processes that read.
 """
 
 from __future__ import annotations

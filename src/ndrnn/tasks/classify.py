@@ -36,6 +36,7 @@ class ClassifyTask(Task):
     """
 
     monitor = "sample_error"
+    counted = ("_wrong_points", "_points")
     settings_class = Classify
     settings: Classify
     model: Any
@@ -51,6 +52,11 @@ class ClassifyTask(Task):
     @property
     def by_points(self) -> bool:
         return bool(self.settings.by == "points")
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        background = ("",) if self.by_points else ()
+        return (*self.facts.classes, *background)
 
     def make_model(self) -> Any:
         network, classes = self.settings.network, len(self.facts.classes)

@@ -49,6 +49,7 @@ class DensityTask(Task):
     """
 
     monitor = "bits_per_pixel"
+    counted = ("_nats", "_pixels")
     settings_class = Density
     settings: Density
     model: RIDE

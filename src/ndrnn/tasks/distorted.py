@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from ..data.batches import Purpose
 from ..data.pipeline.distorted import Distorted
 from ..data.pipeline.gather import Gathered
-from ..data.pipeline.module import DataModule, collate
+from ..data.pipeline.module import collate, in_order
 from ..data.pipeline.samples import Sample
 from ..learn.task import Task
 from ..learn.training import evaluate
@@ -74,7 +74,7 @@ def evaluate_distorted(
     found = []
     for number in seeds:
         bent = distorted(task, gathered, purpose, warp, split=split, seed=number)
-        found.append(evaluate(task, DataModule(bent, purpose, batch_size), split))
+        found.append(evaluate(task, in_order(bent.samples(split), purpose, batch_size)))
     return Repeats(seeds, tuple(found))
 
 

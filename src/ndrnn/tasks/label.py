@@ -45,6 +45,7 @@ class LabelTask(Task):
     """
 
     monitor = "miss"
+    counted = ()
     settings_class = Label
     settings: Label
     model: Hierarchy | ScanUNet
@@ -73,6 +74,10 @@ class LabelTask(Task):
         """Of the last check: points of each true class (rows) by the label that they got."""
         # a resumed training has them from its state
         self.register_buffer("class_weights", torch.ones(count) if settings.class_balance else None)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return self.facts.classes
 
     def make_model(self) -> Any:
         return self.settings.network.build(
@@ -129,9 +134,7 @@ class LabelTask(Task):
     def predict_step(self, batch: LabelBatch, batch_idx: int = 0) -> list[Labelled]:
         """The labels of each sample's points; its ``target`` is not looked at."""
         with torch.no_grad():
-            confidence, labels = (
-                found.cpu() for found in self.model(batch.x, batch.sizes).softmax(-1).max(-1)
-            )
+            confidence, labels = (found.cpu() for found in most_probable(self.model(batch.x, batch.sizes)))
         predictions = []
         for index in range(len(batch.x)):
             own: tuple[int | slice, ...] = (index,)
@@ -140,6 +143,15 @@ class LabelTask(Task):
             name = batch.names[index] if batch.names else ""
             predictions.append(Labelled(name, labels[own], confidence[own]))
         return predictions
+
+
+def most_probable(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """The probability of the most probable label and the label itself (N, D1, ..., Dn) int64, of scores
+    (N, D1, ..., Dn, L) before the softmax; NaN where a score is.
+
+    With few labels it takes a fourth of the time of ``scores.softmax(-1).max(-1)``.
+    """
+    return (scores.amax(-1) - scores.logsumexp(-1)).exp(), scores.argmax(-1)
 
 
 def class_weights(points: Tensor, power: float) -> Tensor:

@@ -48,6 +48,7 @@ class TranscribeTask(Task):
     """
 
     monitor = "cer"
+    counted = ()
     settings_class = Transcribe
     settings: Transcribe
     model: Hierarchy | LineReader
@@ -62,6 +63,10 @@ class TranscribeTask(Task):
         """A language model for beam search: from the text so far, as it stands on the image from left to right,
         to log-weights of its end and of each next character, in the order of the alphabet."""
         self._numbers = {character: number for number, character in enumerate(facts.alphabet, start=1)}
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return ("", *self.facts.alphabet)  # the first is the blank
 
     def make_model(self) -> Any:
         axes = range(self.facts.ndim - 1)

@@ -19,6 +19,7 @@ from ..options import Compress
 from ..output import Output
 from ..outputs import Outputs
 from ..samples import ARRAY, Samples, full_range, moved, negative, parts, read
+from ..shards import Shard
 
 SUFFIX = ".ndrnn"
 
@@ -35,7 +36,8 @@ def run(options: Compress) -> int:
     faults, done = Faults(strict=False), []
     found = find(options.inputs, faults=faults)
     outputs = Outputs(force=options.force, originals=[file.path for file in found], folder=options.out)
-    for file in out.progress(found, "compressing", len(found)):
+    shared = Shard.of(options.shard).share(found)
+    for file in out.progress(shared, "compressing", len(shared)):
         try:
             with out.steps("compressing", shown=len(found) == 1) as tell:
                 done.append(_one(models, file, options, outputs, tell))

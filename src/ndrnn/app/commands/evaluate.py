@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, replace
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
-from ...data.pipeline.module import DataModule
+from ...data.batches import Purpose
+from ...data.pipeline.gather import Gathered
+from ...data.pipeline.module import in_order
+from ...data.pipeline.samples import Samples
 from ...density.use.growth import AT_LIMIT
+from ...learn import Options
 from ...learn import evaluate as measure
+from ...saving.atomic import replacing
 from ...tasks.distorted import Repeats, evaluate_distorted
 from ...tasks.use import use_of
 from ..collect import collect
 from ..options import Evaluate
-from ..output import Output
-from ..recipe import FILE, Recipe
+from ..output import Output, plain
+from ..outputs import Outputs
+from ..recipe import FILE, Recipe, read
+from ..shards import FIGURES, Shard, digest
 from ..trained import load
 
 
@@ -28,10 +37,25 @@ def run(recipe: Recipe, options: Evaluate) -> int:
         task, _, file = load(folder / options.weights)
         if options.beam is not None:
             _set_beam(task, options.beam)
+        shard = Shard.of(options.shard)
+        if shard.count > 1 and task.counted is None:
+            raise ValueError(
+                f"shard must be left out for a {type(task).__name__}, which does not say what it counts"
+            )
+        target = None
+        if options.out is not None:
+            outputs = Outputs(force=options.force, originals=[file], folder=options.out)
+            target = outputs.claim(options.out / shard.name(FIGURES))
         settings = recipe.config.training
         gathered = collect(recipe, out, strict=options.strict, facts=task.facts, seed=settings.seed)
         split = options.split or ("test" if "test" in gathered.splits else "validation")
-        gathered.samples(split)
+        samples = gathered.samples(split)
+        if options.split is None and split == "validation" and recipe.data != read(folder).data:
+            out.warn(
+                f"note: {len(samples):,} of these samples are held out and measured; --split all measures every one"
+            )
+        total = len(samples)
+        samples = samples.part(shard.share(range(total)))
         purpose = use_of(task).purpose
         repeated = None
         if options.warp.active:
@@ -47,13 +71,11 @@ def run(recipe: Recipe, options: Evaluate) -> int:
             )
             metrics = repeated.mean
         else:
-            metrics = measure(
-                task, DataModule(gathered, purpose, settings.batch_size, seed=settings.seed), split
-            )
+            metrics = measured(task, samples, purpose, settings)
     saturated = list(getattr(task, "saturated", ()))
     for name in saturated:
         out.warn(f"{name}: {AT_LIMIT}")
-    count = len(gathered.samples(split))
+    count = len(samples)
     out.say(f"{file} on {count:,} sample{'s' if count != 1 else ''} ({split})")
     if repeated is not None:
         out.say(_told(options, repeated))
@@ -66,11 +88,12 @@ def run(recipe: Recipe, options: Evaluate) -> int:
         elif expected:
             row.append(f"expected {expected[name]:g}" if name in expected else "")
         rows.append(row)
-    out.table(rows)
+    if rows:
+        out.table(rows)
     result = {
         "weights": str(file),
         "split": split,
-        "samples": len(gathered.samples(split)),
+        "samples": count,
         "left_out": len(gathered.faults),
         "metrics": metrics,
     }
@@ -78,11 +101,46 @@ def run(recipe: Recipe, options: Evaluate) -> int:
         result["expected"] = dict(expected)
     if saturated:
         result["memory_at_limit"] = saturated
-    out.result(result if repeated is None else result | _warped(options, repeated))
+    result = result if repeated is None else result | _warped(options, repeated)
+    if target is not None:
+        told = result if shard.count == 1 else _part(result, task, gathered, shard, file, recipe, total)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target) as temporary:
+            temporary.write_text(json.dumps(plain(told), ensure_ascii=False) + "\n", encoding="utf-8")
+    out.result(result)
     wrong = [name for name, value in metrics.items() if "/" not in name and not isfinite(value)]
     if wrong:
         out.warn(f"error: {', '.join(wrong)} are no finite numbers")
     return 1 if wrong else 0
+
+
+def measured(task: Any, samples: Samples, purpose: Purpose, settings: Options) -> dict[str, float]:
+    """The metrics on samples; none of no samples."""
+    if not len(samples):
+        return {}
+    return measure(task, in_order(samples, purpose, settings.batch_size, settings.workers))
+
+
+def _part(
+    result: dict[str, Any],
+    task: Any,
+    gathered: Gathered,
+    shard: Shard,
+    file: Path,
+    recipe: Recipe,
+    total: int,
+) -> dict[str, Any]:
+    """What a shard leaves, from which the figures of all samples can be made."""
+    return {
+        "shard": str(shard),
+        **result,
+        "weights": str(file.resolve()),
+        "digest": digest(file),
+        "data": f"{recipe.data.path} {recipe.data.root}".strip(),
+        "total": total,
+        "left_out": len(gathered.faults),
+        "counts": task.tallied,
+    }
 
 
 def _told(options: Evaluate, repeated: Repeats) -> str:

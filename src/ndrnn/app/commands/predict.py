@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager, nullcontext
 from itertools import islice
 from math import isfinite, prod
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ...data.faults import BadFile, Faults
@@ -25,12 +27,11 @@ from ..labelled import TABLE, Labelling, refuse_others
 from ..options import Predict
 from ..output import Output
 from ..outputs import Outputs
+from ..overlap import ReadAhead
 from ..prediction import label_tiles, predicted
+from ..shards import LINES, Shard
 from ..trained import load
-from ..transcripts import Transcripts
-
-LINES = "predictions.jsonl"
-"""The table of all predictions, a JSON object a line, in the order of the files."""
+from ..transcripts import Transcripts, key
 
 
 def run(options: Predict) -> int:
@@ -47,18 +48,23 @@ def run(options: Predict) -> int:
         raise ValueError(f"--format {options.format} is for networks that read, got one that does {purpose}")
     faults = Faults(options.strict)
     kind = options.format if options.format in ("page", "alto") else ""
-    files = find(options.inputs, reader, faults, kind)
+    everything = find(options.inputs, reader, faults, kind)
+    shard = Shard.of(options.shard)
+    files = shard.share(everything, key)  # the lines of a page stay together
+    places = {file.place: number for number, file in enumerate(everything)} if shard.count > 1 else {}
     count = len(files) + len(faults)
     loader = Loader(reader, task.facts.channels, task.facts.ndim, places=purpose == "transcribe")
     use = _Use(task, purpose, loader, options)
-    usable = use.claim(files, faults)
+    usable = use.claim(files, faults, everything)
     done = 0
-    with out.others(), _lines(options.out) as lines, use.objects():
-        for file, result in use.results(out.progress(usable, "reading", len(usable)), faults):
+    with out.others(), _lines(options.out, shard) as lines, use.objects():
+        shown = out.progress(usable, "reading", len(usable))
+        for file, result in use.results(usable, faults, shown):
             use.reached(file, faults)
             if result.get("memory_at_limit"):
                 out.warn(f"{file.where}: {AT_LIMIT}")
-            told = {"file": file.where, **file.described, **result}
+            at = {"at": places[file.place]} if places and lines is not None else {}
+            told = {**at, "file": file.where, **file.described, **result}
             line = json.dumps(told, ensure_ascii=False, allow_nan=False)
             if lines is None:
                 out.say(line)
@@ -68,20 +74,23 @@ def run(options: Predict) -> int:
             use.tell(file)
             done += 1
         use.reached(None, faults)
+        if lines is not None and shard.count > 1:  # by which it is known to be whole
+            end = {"predicted": done, "left_out": _named(faults)}
+            lines.write(json.dumps({"end": end}, ensure_ascii=False) + "\n")
     for fault in faults.found:
         out.warn(f"left out: {fault}")
     if options.out is not None:
         out.say(f"{done:,} of {count:,} files; results are in {options.out}")
     if options.instances:
         counts = ", ".join(f"{number:,} {name}" for name, number in use.counts.items())
-        out.say(f"objects: {counts}; each is a line of {options.out}/{TABLE}")
+        out.say(f"objects: {counts}; each is a line of {options.out}/{shard.name(TABLE)}")
     if faults:
         out.warn(f"{len(faults):,} of {count:,} files could not be used")
     out.result(
         {
             "files": count,
             "predicted": done,
-            "left_out": [{"file": fault.file, "reason": fault.reason} for fault in faults.found],
+            "left_out": _named(faults),
             "out": None if options.out is None else str(options.out),
             **({"instances": use.counts} if options.instances else {}),
         }
@@ -89,13 +98,38 @@ def run(options: Predict) -> int:
     return 1 if faults else 0
 
 
-def _lines(folder: Path | None) -> Any:
+def _named(faults: Faults) -> list[dict[str, str]]:
+    return [{"file": fault.file, "reason": fault.reason} for fault in faults.found]
+
+
+def _lines(folder: Path | None, shard: Shard) -> Any:
     if folder is None:
         return nullcontext()
     folder.mkdir(parents=True, exist_ok=True)
     # written as results come, so that an interrupted run keeps what it has
-    lines: IO[str] = (folder / LINES).open("w", encoding="utf-8")
+    lines: IO[str] = (folder / shard.name(LINES)).open("w", encoding="utf-8")
     return lines
+
+
+class _Read(NamedTuple):
+    """A file that was read: its result if it was large, or what a batch is made of."""
+
+    file: Input
+    result: Future[dict[str, Any]] | None
+    loaded: Any = None
+    x: Any = None
+
+
+def _done(
+    results: Iterable[tuple[Input, Future[dict[str, Any]]]], faults: Faults
+) -> Iterator[tuple[Input, dict[str, Any]]]:
+    for file, result in results:
+        try:
+            told = result.result()
+        except BadFile as fault:
+            faults.add(fault)
+        else:
+            yield file, told
 
 
 class _Use:
@@ -108,6 +142,7 @@ class _Use:
         self.options = options
         self._labelling = Labelling(task.facts, options) if purpose == "label" else None
         self._transcripts = Transcripts(options.format, options.out, loader)
+        self._large_one: Future[dict[str, Any]] | None = None
         self.describe: Callable[[Input, Any, Loaded], dict[str, Any]] = {
             "label": self._label,
             "classify": self._classify,
@@ -115,19 +150,21 @@ class _Use:
             "density": self._density,
         }[purpose]
 
-    def claim(self, files: Sequence[Input], faults: Faults) -> list[Input]:
-        """The files whose results may be written where they belong; the others go to ``faults``.
+    def claim(self, files: Sequence[Input], faults: Faults, everything: Sequence[Input]) -> list[Input]:
+        """The files whose results may be written where they belong; the others go to ``faults``. Of ``everything`` that
+        was found, also by other shards, nothing is overwritten.
 
         Raises:
             ValueError: a result would overwrite an original, or without ``--force`` an older result.
         """
         if self.options.out is None:
             return list(files)
-        originals = {self.options.model, *(path for file in files for path in file.paths)}
+        originals = {self.options.model, *(path for file in everything for path in file.paths)}
         outputs = Outputs(force=self.options.force, originals=originals, folder=self.options.out)
-        outputs.claim(self.options.out / LINES)
+        shard = Shard.of(self.options.shard)
+        outputs.claim(self.options.out / shard.name(LINES))
         if self.options.instances:
-            outputs.claim(self.options.out / TABLE)
+            outputs.claim(self.options.out / shard.name(TABLE))
         usable = []
         for file in files:
             try:
@@ -170,51 +207,73 @@ class _Use:
         except BadFile as fault:
             faults.add(fault)
 
-    def results(self, files: Iterable[Input], faults: Faults) -> Iterator[tuple[Input, dict[str, Any]]]:
-        """Each file with what to tell of it, in order; files that cannot be used go to ``faults``."""
-        stream = iter(files)
-        while chunk := list(islice(stream, 4 * self.options.batch_size)):
-            found: dict[int, dict[str, Any]] = {}
-            small: list[tuple[int, Loaded]] = []
-            for index, file in enumerate(chunk):
-                try:
-                    loaded = self.loader.read(file)
-                    if prod(loaded.values.shape[:-1]) <= self.options.tile**2:
-                        small.append((index, loaded))
-                    else:
-                        found[index] = self._large(file, loaded)
-                except BadFile as fault:
-                    faults.add(fault)
-            self._together(chunk, small, found, faults)
-            for index in sorted(found):
-                yield chunk[index], found[index]
+    def results(
+        self, files: Sequence[Input], faults: Faults, shown: Iterable[Input] | None = None
+    ) -> Iterator[tuple[Input, dict[str, Any]]]:
+        """Each file with what to tell of it, in order; files that cannot be used go to ``faults``.
 
-    def _together(
+        Files are read ahead by a thread, and results are written by two, while the network computes.
+
+        Args:
+            files: what is read.
+            faults: gets what cannot be used.
+            shown: the same files, taken one by one as they are used, so that the progress can be seen.
+        """
+        ahead = ReadAhead(files, self.loader.read, lambda found: found.values.nbytes + len(found.data))
+        stream = zip(files if shown is None else shown, ahead, strict=True)
+        before: list[tuple[Input, Future[dict[str, Any]]]] = []
+        with closing(ahead), ThreadPoolExecutor(2, "write") as writers:
+            while chunk := list(islice(self._read(stream, faults, writers), 4 * self.options.batch_size)):
+                ready = self._together(chunk, writers)
+                # by now what is written of the chunk before is done, or nearly
+                yield from _done(before, faults)
+                before = ready
+            yield from _done(before, faults)
+
+    def _read(
         self,
-        chunk: Sequence[Input],
-        small: Sequence[tuple[int, Loaded]],
-        found: dict[int, dict[str, Any]],
+        stream: Iterator[tuple[Input, Loaded | BaseException]],
         faults: Faults,
-    ) -> None:
-        ready = []
-        for index, loaded in small:
+        writers: ThreadPoolExecutor,
+    ) -> Iterator[_Read]:
+        """What was read and is small; of what is large, the result, which is computed at once."""
+        for file, found in stream:
             try:
-                ready.append((index, loaded, self.loader.features(loaded.values, chunk[index])))
+                if isinstance(found, BaseException):
+                    raise found
+                if prod(found.values.shape[:-1]) > self.options.tile**2:
+                    yield _Read(file, self._large(file, found, writers))
+                else:
+                    yield _Read(file, None, found, self.loader.features(found.values, file))
             except BadFile as fault:
                 faults.add(fault)
-        for batch in group_by_size([x.shape[:-1] for *_, x in ready], self.options.batch_size):
-            members = [ready[position] for position in batch]
-            for (index, loaded, _), one in zip(members, self._predict([x for *_, x in members]), strict=True):
-                try:
-                    found[index] = self.describe(chunk[index], one, loaded)
-                except BadFile as fault:
-                    faults.add(fault)
 
-    def _large(self, file: Input, loaded: Loaded) -> dict[str, Any]:
+    def _together(
+        self, chunk: Sequence[_Read], writers: ThreadPoolExecutor
+    ) -> list[tuple[Input, Future[dict[str, Any]]]]:
+        """Files with what comes to be told of them, in order."""
+        found = {index: one.result for index, one in enumerate(chunk) if one.result is not None}
+        small = [index for index, one in enumerate(chunk) if one.result is None]
+        sizes = [chunk[index].x.shape[:-1] for index in small]
+        for batch in group_by_size(sizes, self.options.batch_size):
+            members = [small[position] for position in batch]
+            for index, one in zip(members, self._predict([chunk[index].x for index in members]), strict=True):
+                file, _, loaded, _ = chunk[index]
+                found[index] = writers.submit(self.describe, file, self._lean(one), loaded)
+        return [(chunk[index].file, found[index]) for index in sorted(found)]
+
+    def _lean(self, one: Any) -> Any:
+        """A result that waits for its writing, in less memory."""
+        if self.purpose != "label":
+            return one
+        kind = torch.uint8 if len(self.task.facts.classes) <= 256 else torch.int32
+        return one._replace(labels=one.labels.to(kind))
+
+    def _large(self, file: Input, loaded: Loaded, writers: ThreadPoolExecutor) -> Future[dict[str, Any]]:
         values = loaded.values
         if self._labelling is None:
             (one,) = self._predict([self.loader.features(values, file)])
-            return self.describe(file, one, loaded)
+            return writers.submit(self.describe, file, one, loaded)
         lattice = values.shape[:-1]
         kind = np.uint8 if len(self.task.facts.classes) <= 256 else np.uint16
         labels, sure = np.zeros(lattice, kind), 0.0
@@ -233,7 +292,10 @@ class _Use:
                 each[place] = confidence.numpy()
         mean = sure / labels.size
         _check_finite(file, mean)
-        return self._labelling.write(file, labels, mean, each, loaded)
+        if self._large_one is not None:
+            wait([self._large_one])  # so that no more than one such is in memory beside the next
+        self._large_one = writers.submit(self._labelling.write, file, labels, mean, each, loaded)
+        return self._large_one
 
     def _predict(self, xs: Sequence[Tensor]) -> list[Any]:
         return predicted(self.task, xs, self.options.device)

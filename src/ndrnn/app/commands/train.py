@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from importlib.util import find_spec
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -11,23 +9,13 @@ from typing import Any
 from torch import distributed
 
 from ...data import BadFile
-from ...data.pipeline.module import DataModule
-from ...learn import BEST, LAST, DivergedError, Record, fit
-from ...registry import tasks
-from ...saving import models as checkpoint
-from .. import run_report
+from ...learn import BEST, LAST, DivergedError, Record, standing_of
 from ..collect import collect, tell
 from ..logs import FILE as METRICS
-from ..logs import Table
 from ..options import Train
 from ..output import Output
 from ..recipe import FILE, Recipe
-from ..trained import trainable
-
-LAST_WEIGHTS = "last.safetensors"
-"""A run's weights at its end."""
-REPORT = "report.html"
-"""A run's page."""
+from ..training import LAST_WEIGHTS, REPORT, finish, finished, is_first, train_in
 
 
 def run(recipe: Recipe, train: Train) -> int:
@@ -36,10 +24,17 @@ def run(recipe: Recipe, train: Train) -> int:
     if recipe.source is not None and recipe.source.is_dir() and folder == Train.out:
         folder = recipe.source  # a run's own folder, to go on with
     out = Output(train.json)
-    if _is_first():
+    if is_first():
         _check_room(folder, train)
+    state = standing_of(folder) if train.resume else None
     with out.others():
-        status, result = _train(recipe, train, folder, out)
+        if state is not None and (why := finished(folder, recipe, state)):
+            out.say(f"{folder} is finished: {why}")
+            status, result = 0, {"folder": str(folder), "finished": why}
+        else:
+            if state is not None:
+                out.say(f"goes on with {folder} after {state.passes:g} passes")
+            status, result = _train(recipe, train, folder, out)
     out.result(result)
     return status
 
@@ -67,34 +62,19 @@ def _check_room(folder: Path, train: Train) -> None:
 
 
 def _train(recipe: Recipe, train: Train, folder: Path, out: Output) -> tuple[int, dict[str, Any]]:
-    options = recipe.config.training
-    gathered = collect(recipe, out, strict=train.strict, seed=options.seed)
+    gathered = collect(recipe, out, strict=train.strict, seed=recipe.config.training.seed)
     tell(gathered, out)
     for split in ("train", "validation"):
         if split not in gathered.splits:
             raise BadFile(recipe.data.path, f"has no samples for {split}")
-    if _is_first():
-        folder.mkdir(parents=True, exist_ok=True)
-        if train.force:  # of a run that is given up nothing may be taken for a part of the new one
-            for name in (FILE, LAST, BEST, LAST_WEIGHTS, METRICS, REPORT):
-                (folder / name).unlink(missing_ok=True)
-        if not (folder / FILE).exists():  # the recipe of a run that goes on is that with which it began
-            recipe.save(folder)
-    task = tasks.find(recipe.task).task(recipe.config, gathered.facts)
-    out.say(f"{trainable(task.model):,} weights; the run is in {folder}")
-    data = DataModule(gathered, recipe.purpose, options.batch_size, seed=options.seed)
-    loggers: list[Any] = [Table(folder, train.resume)]
-    if find_spec("tensorboard") is not None:
-        from lightning.pytorch.loggers import TensorBoardLogger
-
-        loggers.append(TensorBoardLogger(folder, name="", version="tensorboard"))
     try:
-        record = fit(
-            task,
-            data,
+        task, record = train_in(
             folder,
+            recipe,
+            gathered,
+            out,
             resume=train.resume,
-            logger=loggers,
+            anew=train.force,
             devices=train.devices,
             num_nodes=train.nodes,
             precision=train.precision,
@@ -106,16 +86,16 @@ def _train(recipe: Recipe, train: Train, folder: Path, out: Output) -> tuple[int
     _part()
     if not first:
         return 0, {}
-    checkpoint.save(task, folder / LAST_WEIGHTS)
-    best = checkpoint.load(folder / BEST) if (folder / BEST).exists() else task
-    run_report.write(folder / REPORT, recipe, best, gathered, record)
-    return _finish(record, folder, out)
+    finish(folder, recipe, task, gathered, record)
+    return _told(record, folder, out)
 
 
-def _finish(record: Record, folder: Path, out: Output) -> tuple[int, dict[str, Any]]:
+def _told(record: Record, folder: Path, out: Output) -> tuple[int, dict[str, Any]]:
     last = record.marks[-1].metrics if record.marks else {}
     if record.interrupted:
         out.say(f"interrupted after {record.seconds:.0f} s; ndrnn train {folder} --resume goes on")
+    elif record.stale:
+        out.say(f"ended after {record.stale} checks without a better one, as training.patience says")
     for name in (BEST, LAST_WEIGHTS, METRICS, REPORT):
         if (folder / name).exists():
             out.say(f"  {folder / name}")
@@ -139,9 +119,3 @@ def _part() -> None:
     if distributed.is_available() and distributed.is_initialized():
         distributed.barrier()
         distributed.destroy_process_group()
-
-
-def _is_first() -> bool:
-    """Whether this is the first of several processes; Lightning and SLURM start the others with the same words."""
-    variables = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
-    return all(os.environ.get(variable, "0") == "0" for variable in variables)

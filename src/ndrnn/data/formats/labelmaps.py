@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ SCALE = 65535
 """What stands for 1 in a map of shares."""
 
 
+@cache
 def palette(count: int) -> np.ndarray:
     """Colours of the labels 0, 1, ..., (count, 3) uint8: black, then hues a golden angle apart."""
     colors = [(0, 0, 0)]
@@ -23,7 +25,9 @@ def palette(count: int) -> np.ndarray:
         hue, value = (number - 1) * 0.618034 % 1, 1 - 0.22 * ((number - 1) // 6 % 3)
         red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, value)
         colors.append((round(255 * red), round(255 * green), round(255 * blue)))
-    return np.array(colors[:count], np.uint8)
+    made = np.array(colors[:count], np.uint8)
+    made.flags.writeable = False
+    return made
 
 
 def write_map(labels: np.ndarray, path: str | Path, count: int) -> None:

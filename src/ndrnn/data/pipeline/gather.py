@@ -15,7 +15,7 @@ from ..faults import BadFile, Faults, naming
 from ..formats.direction import Direction, visual
 from ..formats.intensities import Intensities
 from ..readers.source import SPLITS, Raw, Reader
-from .samples import Samples, convert
+from .samples import Samples, convert, together
 
 Item = TypeVar("Item")
 Progress = Callable[[Iterable[Item], str, int], Iterable[Item]]
@@ -45,13 +45,15 @@ class Gathered:
     """Of transcripts: how often each character occurs, and the first sample with it."""
 
     def samples(self, split: str) -> Samples:
-        """The samples of a split.
+        """The samples of a split, or ``"all"`` of them.
 
         Raises:
             ValueError: there are none.
         """
+        if split == "all" and split not in self.splits:
+            return together(list(self.splits.values()))
         if split not in self.splits:
-            raise ValueError(f"split must be one of {', '.join(self.splits)}, got {split!r}")
+            raise ValueError(f"split must be one of {', '.join(self.splits)} or all, got {split!r}")
         return self.splits[split]
 
 

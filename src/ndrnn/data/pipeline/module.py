@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from ..batches import IGNORE, ClassifyBatch, DensityBatch, LabelBatch, Purpose, TranscribeBatch
 from ..sampler import BatchOrder, MakeBatches
+from .ahead import loader
 from .gather import Gathered
 from .grouping import Grouped, group_by_size
 from .samples import Sample, Samples, pad
@@ -29,6 +30,7 @@ class DataModule(LightningDataModule):
         batch_size: samples a step.
         seed: of the order.
         max_padding: share of a batch that may be padding.
+        workers: processes that read, and in a training augment, ahead; see :func:`ndrnn.data.pipeline.ahead.loader`.
     """
 
     def __init__(
@@ -39,8 +41,10 @@ class DataModule(LightningDataModule):
         *,
         seed: int = 0,
         max_padding: float = 0.2,
+        workers: int = 0,
     ) -> None:
         super().__init__()
+        self.workers = workers
         self.facts = gathered.facts
         self.splits = gathered.splits
         self.purpose = purpose
@@ -48,17 +52,30 @@ class DataModule(LightningDataModule):
         self.seed = seed
         self.max_padding = max_padding
 
-    def train_dataloader(self) -> DataLoader[Sample]:
+    def train_dataloader(self) -> DataLoader[Any]:
         samples = self._samples("train")
         make = self._for_all(Grouped(samples.extents, self.seed, max_padding=self.max_padding))
         order = BatchOrder(make, self.batch_size, self.trainer)
-        return DataLoader(samples, batch_sampler=order, collate_fn=collate(self.purpose))
+        trainer = self.trainer
+        if not self.workers or trainer is None or trainer.state.status != "running":
+            return loader(samples, order, collate(self.purpose))
+        task: Any = trainer.lightning_module
+        rank = trainer.global_rank
 
-    def val_dataloader(self) -> DataLoader[Sample]:
-        return in_order(self._samples("validation"), self.purpose, self.batch_size)
+        def change(step: int, batch: Any) -> Any:
+            return task.augmented_at(step, rank, batch)
 
-    def test_dataloader(self) -> DataLoader[Sample]:
-        return in_order(self._samples("test"), self.purpose, self.batch_size)
+        return loader(samples, order, collate(self.purpose), self.workers, change)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        return self.in_order("validation")
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        return self.in_order("test")
+
+    def in_order(self, split: str) -> DataLoader[Any]:
+        """All samples of a split once, always in the same batches."""
+        return in_order(self._samples(split), self.purpose, self.batch_size, self.workers)
 
     def _samples(self, split: str) -> Samples:
         if split not in self.splits:
@@ -75,10 +92,10 @@ class DataModule(LightningDataModule):
         return make if world == 1 else filled
 
 
-def in_order(samples: Samples, purpose: Purpose, batch_size: int) -> DataLoader[Sample]:
+def in_order(samples: Samples, purpose: Purpose, batch_size: int, workers: int = 0) -> DataLoader[Any]:
     """All samples once, grouped by size, always in the same batches."""
     batches = group_by_size(samples.extents, batch_size)
-    return DataLoader(samples, batch_sampler=batches, collate_fn=collate(purpose))
+    return loader(samples, batches, collate(purpose), workers)
 
 
 def collate(purpose: Purpose) -> Callable[[Sequence[Sample]], Any]:

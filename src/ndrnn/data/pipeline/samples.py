@@ -65,6 +65,16 @@ class Samples(Dataset[Sample]):
         )
 
 
+def together(parts: Sequence[Samples]) -> Samples:
+    """Samples of several splits of the same source as one, in the order of the source."""
+    found = sorted(
+        (index, extent) for part in parts for index, extent in zip(part.indices, part.extents, strict=True)
+    )
+    first = parts[0]
+    indices, extents = [index for index, _ in found], [extent for _, extent in found]
+    return Samples(first.source, indices, extents, first.intensities, first._kept)
+
+
 def convert(raw: Raw, file: str, intensities: Intensities) -> Sample:
     """A sample from what a file holds.
 

@@ -36,6 +36,8 @@ class Record(Callback):
     marks: list[Mark] = field(default_factory=list)
     interrupted: bool = False
     """Whether a signal ended the training early."""
+    stale: int = 0
+    """Checks in a row without a better one that ended the training, by ``patience``; else 0."""
     seconds: float = 0.0
     """From the first step to the last, checks included."""
     points: int = 0
@@ -61,6 +63,7 @@ class Record(Callback):
         self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._losses.append(outputs["loss"].detach())
+        batch = pl_module.batch  # as it was learned from
         sizes = batch.sizes
         self.points += batch.x[..., 0].numel() if sizes is None else int(sizes.prod(1).sum())
         now = time.monotonic()

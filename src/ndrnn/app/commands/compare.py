@@ -1,0 +1,18 @@
+"""``ndrnn compare``: runs in one table."""
+
+from __future__ import annotations
+
+from ..comparing import as_values, columns, describe
+from ..options import Compare
+from ..output import Output
+
+
+def run(options: Compare) -> int:
+    """Run the command; returns the exit status."""
+    out = Output(options.json)
+    with out.others():
+        runs = [describe(folder) for folder in options.runs]
+    head, rows = columns(runs)
+    out.table(rows, head)
+    out.result({"runs": as_values(runs)})
+    return 0

@@ -1,0 +1,127 @@
+"""``ndrnn join``: what several jobs have each found of their share of the files, as one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from heapq import merge
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from ...learn.tally import add
+from ...saving import models
+from ...saving.atomic import replacing
+from ..options import Join
+from ..output import Output
+from ..outputs import Outputs
+from ..shards import FIGURES, LINES, check_whole, digest, parts
+
+
+def run(options: Join) -> int:
+    """Run the command; returns the exit status: 1 if a file could not be used."""
+    out = Output(options.json)
+    folder = options.folder
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
+    lines, figures = parts(folder, LINES), parts(folder, FIGURES)
+    if not lines and not figures:
+        raise ValueError(
+            f"{folder}: holds no parts of {LINES} or {FIGURES}, such as predict and evaluate write by --shard"
+        )
+    outputs = Outputs(force=options.force, originals=[*lines, *figures], folder=folder)
+    result: dict[str, Any] = {}
+    status = 0
+    if lines:
+        found = _predictions(lines, outputs.claim(folder / LINES))
+        for fault in found["left_out"]:
+            out.warn(f"left out: {fault['file']}: {fault['reason']}")
+        out.say(f"{found['predicted']:,} of {found['files']:,} files; the lines are in {folder / LINES}")
+        result["predictions"], status = found, int(bool(found["left_out"]))
+    if figures:
+        with out.others():
+            found = _evaluation(figures, outputs.claim(folder / FIGURES))
+        count = found["samples"]
+        out.say(f"{found['weights']} on {count:,} sample{'s' if count != 1 else ''} ({found['split']})")
+        out.table((f"  {name.replace('_', ' ')}", f"{value:.4f}") for name, value in found["metrics"].items())
+        result["evaluation"] = found
+        if not all(isfinite(value) for name, value in found["metrics"].items() if "/" not in name):
+            out.warn("error: not all figures are finite numbers")
+            status = 1
+    out.result(result)
+    return status
+
+
+def _predictions(files: list[Path], target: Path) -> dict[str, Any]:
+    """Put the lines of all parts into the order of the files."""
+    ends: dict[int, dict[str, Any]] = {}
+    with replacing(target) as temporary, temporary.open("w", encoding="utf-8") as joined:
+        for entry in merge(*(_lines(file, number, ends) for number, file in enumerate(files)), key=_place):
+            del entry["at"]
+            joined.write(json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n")
+        missing = [number for number in range(len(files)) if number not in ends]
+        check_whole(target.parent, LINES, missing, len(files))
+    faults = {(fault["file"], fault["reason"]): fault for end in ends.values() for fault in end["left_out"]}
+    predicted = sum(end["predicted"] for end in ends.values())
+    return {
+        "files": predicted + len(faults),
+        "predicted": predicted,
+        "left_out": list(faults.values()),
+        "out": str(target),
+    }
+
+
+def _lines(file: Path, number: int, ends: dict[int, dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The lines of a part, but for the one that says that it is whole."""
+    with file.open(encoding="utf-8") as lines:
+        for count, line in enumerate(lines, start=1):
+            try:
+                entry = json.loads(line)
+                if "end" in entry:
+                    ends[number] = entry["end"]
+                    continue
+                int(entry["at"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{file}: line {count} is none of a prediction ({error})") from error
+            yield entry
+
+
+def _place(entry: dict[str, Any]) -> int:
+    return int(entry["at"])
+
+
+def _evaluation(files: list[Path], target: Path) -> dict[str, Any]:
+    """Add up what all parts have counted."""
+    found = []
+    for file in files:
+        try:
+            found.append(dict(json.loads(file.read_text(encoding="utf-8"))))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{file}: is no part of an evaluation ({error})") from error
+    same = ("digest", "split", "data", "total")
+    for file, part in zip(files, found, strict=True):
+        for key in same:
+            if part.get(key) != found[0].get(key):
+                raise ValueError(
+                    f"{file}: {key} must be {found[0].get(key)!r} as in {files[0].name}, got {part.get(key)!r}"
+                )
+    weights = Path(str(found[0].get("weights")))
+    if not weights.is_file() or digest(weights) != found[0]["digest"]:
+        raise ValueError(f"{files[0]}: the weights that were measured are no more in {weights}")
+    task: Any = models.load(weights)
+    for file, part in zip(files, found, strict=True):
+        try:
+            if part["samples"]:
+                add(task, part["counts"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{file}: its counts are none of these weights ({error})") from error
+    result = {
+        "weights": str(weights),
+        "split": found[0]["split"],
+        "samples": sum(int(part["samples"]) for part in found),
+        "left_out": found[0]["left_out"],
+        "metrics": {name: float(value) for name, value in task.results().items()},
+    }
+    with replacing(target) as temporary:
+        temporary.write_text(json.dumps(result, ensure_ascii=False) + "\n", encoding="utf-8")
+    return result
