@@ -50,6 +50,7 @@ def main() -> int:
         "linear/test_linear_scan.py",
         "linear/test_layer.py",
         "density/test_drawing.py",
+        "codec/test_damage.py",
     )
     tests = [str(ROOT / "tests" / name) for name in names]
     chosen = "not compiling and not exporting and not opcheck and not million"
