@@ -274,7 +274,7 @@ def test_models_of_planes_are_for_compression_alone(ndrnn, tmp_path, monkeypatch
     ):
         ran = ndrnn(*words)
         assert ran.status == 2
-        assert "must be a trained task or a RIDE, got PlaneModel" in ran.err
+        assert "is a model of planes, for compress and decompress alone" in ran.err
 
 
 def test_a_model_alone_predicts(ndrnn, tmp_path):

@@ -99,6 +99,24 @@ def test_texts_and_colours_of_a_png_are_kept(mode, models, ndrnn, tmp_path):
     assert kinds.index(b"gAMA") < kinds.index(b"PLTE" if mode == "P" else b"IDAT")
 
 
+def test_samples_beyond_the_palette_stay(models, ndrnn, tmp_path):
+    """Pillow reads such a file, and writes it with as many bits as the palette needs."""
+    samples = np.arange(20, dtype=np.uint8).repeat(20).reshape(20, 20)
+    image = Image.fromarray(samples)
+    image.putpalette(bytes(range(60)), "RGB")
+    image.save(tmp_path / "p.png")
+    # the palette of 20 colours is cut to 10
+    data = (tmp_path / "p.png").read_bytes()
+    parts = [(kind, body[:30] if kind == b"PLTE" else body) for kind, body in png_chunks(data)]
+    chunks = (
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in parts
+    )
+    (tmp_path / "p.png").write_bytes(data[:8] + b"".join(chunks))
+    with Image.open(there_and_back(ndrnn, tmp_path / "p.png", models[2])) as back:
+        assert np.array_equal(np.array(back), samples)
+
+
 def test_damaged_chunks_of_a_png_make_no_file():
     values = np.zeros((2, 2), np.uint8)
     whole = samples.write(samples.Samples(values, 8, chunks={"PNGC": b""}))

@@ -89,9 +89,17 @@ def test_a_damaged_file_is_named_and_the_others_are_done(ndrnn, label_run, tmp_p
         "3.png",
         "4.png",
     ]
-    strict = ndrnn("predict", label_run, tmp_path / "in", "--out", tmp_path / "strict", "--strict")
-    assert strict.status == 1
-    assert strict.err.startswith("error: ")
+    for size in (1, 16):
+        strict = tmp_path / f"strict{size}"
+        ran = ndrnn(
+            "predict", label_run, tmp_path / "in", "--out", strict, "--strict", "--batch-size", str(size)
+        )
+        assert ran.status == 1
+        assert ran.err.startswith("error: ")
+        # what came before the fault is told, and nothing else lies there
+        lines = (strict / "predictions.jsonl").read_text().splitlines()
+        assert [json.loads(line)["file"].rpartition("/")[2] for line in lines] == ["0.png", "1.png"]
+        assert {path.name for path in strict.glob("*.png")} == {"0.png", "1.png"}
 
 
 def test_large_images_are_cut_into_tiles(ndrnn, label_run, tmp_path):

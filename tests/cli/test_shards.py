@@ -110,6 +110,18 @@ def test_predictions_of_parts_are_those_of_the_whole_in_their_order(trained, ndr
         assert path.read_bytes() == (tmp_path / "parts" / path.name).read_bytes()
 
 
+def test_objects_of_parts_are_those_of_the_whole(trained, ndrnn, tmp_path):
+    run, data = trained("label")
+    words = ("predict", run, data / "images", "--instances", "0", "1")
+    assert ndrnn(*words, "--out", tmp_path / "one").status == 0
+    for number in range(3):
+        assert ndrnn(*words, "--out", tmp_path / "parts", "--shard", f"{number}/3").status == 0
+    assert ndrnn("join", tmp_path / "parts").status == 0
+    whole = (tmp_path / "one/instances.csv").read_text()
+    assert (tmp_path / "parts/instances.csv").read_text() == whole
+    assert whole.count("\n") > 3
+
+
 def test_a_part_that_was_cut_off_is_not_joined(trained, ndrnn, tmp_path):
     run, data = trained("classify")
     for number in range(2):

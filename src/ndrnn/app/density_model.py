@@ -17,6 +17,7 @@ from ..data.batches import Facts
 from ..data.faults import BadFile
 from ..density.lattices.images import dequantize
 from ..density.rides import RIDE
+from ..density.use.codec import PlaneModel
 from ..learn.task import Task
 from ..saving.atomic import replacing
 from ..tasks import Density
@@ -92,6 +93,8 @@ def as_task(model: Any, file: Path) -> Task:
 
 
 def _alone(model: Any, file: Path) -> RIDE:
+    if isinstance(model, PlaneModel):
+        raise ValueError(f"{file}: is a model of planes, for compress and decompress alone")
     if not isinstance(model, RIDE):
         raise ValueError(f"{file}: must be a trained task or a RIDE, got {type(model).__name__}")
     return model

@@ -18,10 +18,7 @@ from ..tasks.instances import measured, separate
 from .inputs import CONFIDENCE, INSTANCES, OVERLAY, Input, Loaded
 from .options import Predict
 from .outputs import Outputs
-from .shards import Shard
-
-TABLE = "instances.csv"
-"""The table of all objects, a line each, in the order of the files."""
+from .shards import OBJECTS, Shard
 
 _MOST = 65535  # objects that 16 bits number
 
@@ -66,7 +63,7 @@ class Labelling:
             return
         assert self.options.out is not None
         self.options.out.mkdir(parents=True, exist_ok=True)
-        self._table = (self.options.out / Shard.of(self.options.shard).name(TABLE)).open(
+        self._table = (self.options.out / Shard.of(self.options.shard).name(OBJECTS)).open(
             "w", encoding="utf-8", newline=""
         )
         axes = range(self.facts.ndim)

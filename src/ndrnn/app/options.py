@@ -230,8 +230,8 @@ class Predict:
 
 @dataclass(frozen=True)
 class Join:
-    """One result of what the shards of predict or evaluate have left in a folder: predictions.jsonl, in the order of the
-    files, and evaluation.json, of the sums of what each has counted. Outputs that are a file for each input, such as label
+    """One result of what the shards of predict or evaluate have left in a folder: predictions.jsonl and instances.csv, in the
+    order of the files, and evaluation.json, of the sums of what each has counted. Outputs that are a file for each input, such as label
     maps and compressed images, need no joining."""
 
     folder: Annotated[Path, tyro.conf.Positional]

@@ -13,6 +13,8 @@ Item = TypeVar("Item")
 
 LINES = "predictions.jsonl"
 """The table of all predictions, a JSON object a line, in the order of the files."""
+OBJECTS = "instances.csv"
+"""The table of all objects that were counted, in the order of the files."""
 FIGURES = "evaluation.json"
 """The figures of an evaluation."""
 

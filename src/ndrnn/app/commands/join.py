@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator
 from heapq import merge
@@ -15,7 +16,7 @@ from ...saving.atomic import replacing
 from ..options import Join
 from ..output import Output
 from ..outputs import Outputs
-from ..shards import FIGURES, LINES, check_whole, digest, parts
+from ..shards import FIGURES, LINES, OBJECTS, check_whole, digest, parts
 
 
 def run(options: Join) -> int:
@@ -24,12 +25,12 @@ def run(options: Join) -> int:
     folder = options.folder
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
-    lines, figures = parts(folder, LINES), parts(folder, FIGURES)
+    lines, figures, objects = (parts(folder, file) for file in (LINES, FIGURES, OBJECTS))
     if not lines and not figures:
         raise ValueError(
             f"{folder}: holds no parts of {LINES} or {FIGURES}, such as predict and evaluate write by --shard"
         )
-    outputs = Outputs(force=options.force, originals=[*lines, *figures], folder=folder)
+    outputs = Outputs(force=options.force, originals=[*lines, *figures, *objects], folder=folder)
     result: dict[str, Any] = {}
     status = 0
     if lines:
@@ -38,6 +39,9 @@ def run(options: Join) -> int:
             out.warn(f"left out: {fault['file']}: {fault['reason']}")
         out.say(f"{found['predicted']:,} of {found['files']:,} files; the lines are in {folder / LINES}")
         result["predictions"], status = found, int(bool(found["left_out"]))
+        if objects:
+            count = _objects(objects, folder / LINES, outputs.claim(folder / OBJECTS))
+            out.say(f"{count:,} objects; each is a line of {folder / OBJECTS}")
     if figures:
         with out.others():
             found = _evaluation(figures, outputs.claim(folder / FIGURES))
@@ -84,6 +88,21 @@ def _lines(file: Path, number: int, ends: dict[int, dict[str, Any]]) -> Iterator
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{file}: line {count} is none of a prediction ({error})") from error
             yield entry
+
+
+def _objects(files: list[Path], lines: Path, target: Path) -> int:
+    """Put the objects of all parts into the order of the joined lines; gives how many they are."""
+    with lines.open(encoding="utf-8") as found:
+        order = {json.loads(line)["file"]: place for place, line in enumerate(found)}
+    tables = []
+    for file in files:
+        with file.open(encoding="utf-8", newline="") as table:
+            tables.append(list(csv.reader(table)))
+    rows = [row for _, *own in tables for row in own]
+    rows.sort(key=lambda row: order.get(row[0], len(order)))  # stable: those of a file stay as they are
+    with replacing(target) as temporary, temporary.open("w", encoding="utf-8", newline="") as joined:
+        csv.writer(joined).writerows([tables[0][0], *rows])
+    return len(rows)
 
 
 def _place(entry: dict[str, Any]) -> int:

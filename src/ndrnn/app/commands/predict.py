@@ -23,13 +23,13 @@ from ...tasks.density import NOT_FINITE as NO_DENSITY
 from ...tasks.use import use_of
 from ..density_model import as_task
 from ..inputs import Input, Loaded, Loader, find
-from ..labelled import TABLE, Labelling, refuse_others
+from ..labelled import Labelling, refuse_others
 from ..options import Predict
 from ..output import Output
 from ..outputs import Outputs
 from ..overlap import ReadAhead
 from ..prediction import label_tiles, predicted
-from ..shards import LINES, Shard
+from ..shards import LINES, OBJECTS, Shard
 from ..trained import load
 from ..transcripts import Transcripts, key
 
@@ -83,7 +83,7 @@ def run(options: Predict) -> int:
         out.say(f"{done:,} of {count:,} files; results are in {options.out}")
     if options.instances:
         counts = ", ".join(f"{number:,} {name}" for name, number in use.counts.items())
-        out.say(f"objects: {counts}; each is a line of {options.out}/{shard.name(TABLE)}")
+        out.say(f"objects: {counts}; each is a line of {options.out}/{shard.name(OBJECTS)}")
     if faults:
         out.warn(f"{len(faults):,} of {count:,} files could not be used")
     out.result(
@@ -118,6 +118,16 @@ class _Read(NamedTuple):
     result: Future[dict[str, Any]] | None
     loaded: Any = None
     x: Any = None
+
+
+def _taken(stream: Iterator[_Read], count: int) -> tuple[list[_Read], BadFile | None]:
+    """The next ``count`` files, or those before the one at which a strict command stops, and why it does."""
+    taken: list[_Read] = []
+    try:
+        taken.extend(islice(stream, count))
+    except BadFile as fault:
+        return taken, fault
+    return taken, None
 
 
 def _done(
@@ -164,7 +174,7 @@ class _Use:
         shard = Shard.of(self.options.shard)
         outputs.claim(self.options.out / shard.name(LINES))
         if self.options.instances:
-            outputs.claim(self.options.out / shard.name(TABLE))
+            outputs.claim(self.options.out / shard.name(OBJECTS))
         usable = []
         for file in files:
             try:
@@ -223,12 +233,18 @@ class _Use:
         stream = zip(files if shown is None else shown, ahead, strict=True)
         before: list[tuple[Input, Future[dict[str, Any]]]] = []
         with closing(ahead), ThreadPoolExecutor(2, "write") as writers:
-            while chunk := list(islice(self._read(stream, faults, writers), 4 * self.options.batch_size)):
+            stopped: BadFile | None = None
+            while stopped is None:
+                chunk, stopped = _taken(self._read(stream, faults, writers), 4 * self.options.batch_size)
                 ready = self._together(chunk, writers)
                 # by now what is written of the chunk before is done, or nearly
                 yield from _done(before, faults)
                 before = ready
+                if not chunk:
+                    break
             yield from _done(before, faults)
+            if stopped is not None:  # what came before it is told
+                raise stopped
 
     def _read(
         self,

@@ -74,7 +74,8 @@ def _by_pillow(values: np.ndarray, bits: int, chunks: Mapping[str, bytes]) -> by
     image = Image.fromarray(values.astype(bool) if bits == 1 and values.ndim == 2 else values)
     if PALETTE in chunks:
         image = image.convert("L") if image.mode != "L" else image
-        image.putpalette(chunks[PALETTE], "RGB")
+        # as many colours as samples name, which may be more than there are: the depth follows from them
+        image.putpalette(chunks[PALETTE].ljust(3 * (int(values.max()) + 1), b"\0"), "RGB")
         if OPACITY in chunks:
             options["transparency"] = chunks[OPACITY]
     if PROFILE in chunks:
