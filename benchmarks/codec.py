@@ -116,6 +116,14 @@ def by_jpeg_xl(effort: int) -> Coder:
     )
 
 
+def jpeg_xl_size(picture: np.ndarray) -> int | None:
+    """Bytes without loss at effort 9, or None where the coder is not installed."""
+    if shutil.which("cjxl") is None:
+        return None
+    encode, _ = by_jpeg_xl(9)
+    return len(encode(Image.fromarray(np.ascontiguousarray(picture))))
+
+
 CODERS = {
     "PNG": lambda _: by_pillow("PNG", optimize=True),
     "WebP": lambda _: by_webp(),

@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from math import log
@@ -32,6 +29,8 @@ from ndrnn.density import RIDE, CausalNeighborhood, Modern, PlaneModel
 from ndrnn.density.use.codec import training_planes
 from ndrnn.density.use.codec.planes import plane_bits, split
 from ndrnn.saving.atomic import replacing
+
+from .codec import jpeg_xl_size
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,8 @@ def measure(model: RIDE | PlaneModel, options: Training) -> dict[str, dict[str, 
         top, left = ((have - want) // 2 for have, want in zip(picture.shape, options.size, strict=False))
         piece = picture[top : top + options.size[0], left : left + options.size[1]].contiguous()
         bits = _colour_bits(model, piece) if isinstance(model, PlaneModel) else _bits(model, piece)
-        rows[name] = {"model": bits, **({"jxl_9": size} if (size := _jpeg_xl(piece)) else {})}
+        size = jpeg_xl_size(piece.numpy())
+        rows[name] = {"model": bits, **({"jxl_9": 8 * size / piece.numel()} if size else {})}
     rows["mean"] = {key: mean(row[key] for row in rows.values()) for key in next(iter(rows.values()))}
     return rows
 
@@ -196,19 +196,6 @@ def _pictures(folder: Path, mode: str) -> dict[str, Tensor]:
     if not found:
         raise FileNotFoundError(f"{folder}: no PNG files")
     return found
-
-
-def _jpeg_xl(picture: Tensor) -> float | None:
-    """Bits a sample without loss at effort 9, or None where the coder is not installed."""
-    if shutil.which("cjxl") is None:
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / "picture.png", Path(folder) / "picture.jxl"
-        Image.fromarray(picture.numpy()).save(source)
-        subprocess.run(
-            ["cjxl", "-q", "100", "-e", "9", source, target], check=True, capture_output=True, timeout=600
-        )
-        return 8 * target.stat().st_size / picture.numel()
 
 
 if __name__ == "__main__":

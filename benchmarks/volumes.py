@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from math import ceil, sqrt
@@ -23,11 +20,12 @@ import numpy as np
 import torch
 import tyro
 from numpy.typing import NDArray
-from PIL import Image
 
 import ndrnn
 from ndrnn.density import RIDE, CausalNeighborhood, Modern, compress, decompress
 from ndrnn.saving.atomic import replacing
+
+from .codec import jpeg_xl_size
 
 Volume = NDArray[Any]
 
@@ -158,11 +156,10 @@ def _ours(ride: RIDE, volumes: list[Volume]) -> dict[str, int]:
 
 def _jpeg_xl(volumes: list[Volume]) -> dict[str, int]:
     """Bytes of all volumes at effort 9, or nothing where the coder is not installed."""
-    if shutil.which("cjxl") is None:
-        return {}
-    slices = [_jpeg_xl_bytes(picture) for volume in volumes for picture in volume]
-    sheets = [_jpeg_xl_bytes(_sheet(volume)) for volume in volumes]
-    return {"jxl_9_slices": sum(slices), "jxl_9_sheet": sum(sheets)}
+    slices = [jpeg_xl_size(picture) for volume in volumes for picture in volume]
+    sheets = [jpeg_xl_size(_sheet(volume)) for volume in volumes]
+    sizes = {"jxl_9_slices": slices, "jxl_9_sheet": sheets}
+    return {name: sum(filter(None, each)) for name, each in sizes.items() if None not in each}
 
 
 def _sheet(volume: Volume) -> Volume:
@@ -173,19 +170,6 @@ def _sheet(volume: Volume) -> Volume:
     full[: len(volume)] = volume
     laid = full.reshape(rows, across, *volume.shape[1:]).transpose(0, 2, 1, 3)
     return laid.reshape(rows * volume.shape[1], across * volume.shape[2])
-
-
-def _jpeg_xl_bytes(picture: Volume) -> int:
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / "picture.png", Path(folder) / "picture.jxl"
-        Image.fromarray(np.ascontiguousarray(picture)).save(source)
-        subprocess.run(
-            ["cjxl", "-q", "100", "-e", "9", "--num_threads=0", source, target],
-            check=True,
-            capture_output=True,
-            timeout=600,
-        )
-        return target.stat().st_size
 
 
 if __name__ == "__main__":
