@@ -17,13 +17,29 @@ from .textures import bend, clouds, smooth
 LETTERS = string.ascii_letters + string.digits + ",.-():;'"
 """What a font must have; accents are drawn by the hand."""
 
-FACES = (
-    "DejaVuSans.ttf DejaVuSans-Bold.ttf DejaVuSans-Oblique.ttf DejaVuSans-BoldOblique.ttf DejaVuSerif.ttf "
-    "DejaVuSerif-Bold.ttf DejaVuSerif-Italic.ttf DejaVuSerif-BoldItalic.ttf DejaVuSansMono.ttf "
-    "DejaVuSansMono-Bold.ttf DejaVuSansMono-Oblique.ttf DejaVuSansMono-BoldOblique.ttf STIXGeneral.ttf "
-    "STIXGeneralBol.ttf STIXGeneralItalic.ttf STIXGeneralBolIta.ttf cmr10.ttf cmb10.ttf cmss10.ttf cmti10.ttf "
-    "cmtt10.ttf"
-).split()
+FACES = [
+    "DejaVuSans.ttf",
+    "DejaVuSans-Bold.ttf",
+    "DejaVuSans-Oblique.ttf",
+    "DejaVuSans-BoldOblique.ttf",
+    "DejaVuSerif.ttf",
+    "DejaVuSerif-Bold.ttf",
+    "DejaVuSerif-Italic.ttf",
+    "DejaVuSerif-BoldItalic.ttf",
+    "DejaVuSansMono.ttf",
+    "DejaVuSansMono-Bold.ttf",
+    "DejaVuSansMono-Oblique.ttf",
+    "DejaVuSansMono-BoldOblique.ttf",
+    "STIXGeneral.ttf",
+    "STIXGeneralBol.ttf",
+    "STIXGeneralItalic.ttf",
+    "STIXGeneralBolIta.ttf",
+    "cmr10.ttf",
+    "cmb10.ttf",
+    "cmss10.ttf",
+    "cmti10.ttf",
+    "cmtt10.ttf",
+]
 """Of matplotlib, so that every machine makes the same lines."""
 
 HEIGHT = 48
@@ -70,17 +86,19 @@ class Hand:
 
     def __post_init__(self) -> None:
         rng = self.rng
-        self.font = ImageFont.truetype(str(self.face), int(rng.integers(44, 60)), layout_engine=ImageFont.Layout.BASIC)
+        self.font = ImageFont.truetype(
+            str(self.face), int(rng.integers(44, 60)), layout_engine=ImageFont.Layout.BASIC
+        )
         self.stretch = rng.uniform(0.8, 1.25)
         self.slant = rng.uniform(-0.15, 0.6)
-        self.bent = rng.uniform(2.5, 5.5)  # how far letters are from the font's, in points
-        self.shaky = rng.uniform(1.0, 2.8)  # and from each other
+        self.bent = rng.uniform(3, 7)  # how far letters are from the font's, in points
+        self.shaky = rng.uniform(1.2, 3.2)  # and from each other
         # thin to bold; already bold faces only lose
         self.weight = int(rng.integers(-2, 1) if "Bold" in self.face.stem else rng.integers(0, 4))
         self.gap, self.space = rng.uniform(-3, 3), rng.uniform(16, 40)
         self.joined = rng.random() < 0.5
         self.drift = rng.uniform(0, 5)
-        self.breaks = rng.uniform(0.3, 1.6)
+        self.breaks = rng.uniform(0.2, 1.1)
         self.paper, self.ink = rng.uniform(175, 235), rng.uniform(60, 150)
         self.grain, self.ruled = rng.uniform(2, 9), rng.random() < 0.3
         self.blur = rng.uniform(0.2, 0.8)

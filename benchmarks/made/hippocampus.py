@@ -21,11 +21,11 @@ RECIPE = "recipes/hippocampus_unet.toml"
 COUNT, TESTED = 100, 30
 
 
-def _tube(shape: tuple[int, ...], line: Array, radius: Array) -> tuple[Array, Array]:
-    """How far points lie within a tube along ``line`` (K, 3), in voxels, below 0 outside; and the nearest piece of it."""
+def _tube(shape: tuple[int, ...], line: Array, radius: Array) -> Array:
+    """How far points lie within a tube along ``line`` (K, 3), in voxels; below 0 outside."""
     points = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).reshape(-1, 3)
     distance, nearest = cKDTree(line).query(points)
-    return (radius[nearest] - distance).reshape(shape), nearest.reshape(shape)
+    return (radius[nearest] - distance).reshape(shape)
 
 
 def sample(rng: np.random.Generator) -> tuple[Array, Array]:
@@ -39,15 +39,17 @@ def sample(rng: np.random.Generator) -> tuple[Array, Array]:
         [
             sizes[0] * rng.uniform(0.42, 0.58) + bow * np.sin(np.pi * (t**1.3)) + turn * 4 * t**2,
             sizes[1] * (rng.uniform(0.76, 0.84) - (rng.uniform(0.5, 0.62)) * t),
-            sizes[2] * rng.uniform(0.42, 0.58) + lift * (t - 0.4) ** 2 * 3 + rng.normal(0, 1.5) * np.sin(2 * np.pi * t),
+            sizes[2] * rng.uniform(0.42, 0.58)
+            + lift * (t - 0.4) ** 2 * 3
+            + rng.normal(0, 1.5) * np.sin(2 * np.pi * t),
         ],
         -1,
     )
-    head, tail = rng.uniform(5.4, 7.2), rng.uniform(3.2, 4.4)
+    head, tail = rng.uniform(5.6, 7.4), rng.uniform(3.6, 4.8)
     radius = tail + (head - tail) / (1 + np.exp((t - rng.uniform(0.24, 0.32)) * 16))
     radius = radius * (1 - np.clip((t - 0.85) / 0.15, 0, 1) ** 2 * 0.7)
     border = rng.uniform(0.3, 0.46)  # of the parts, where the knob ends
-    depth, nearest = _tube(shape, line, radius)
+    depth = _tube(shape, line, radius)
     knob_at = line[int((border - 0.05) * 199)] + np.array([-1, 0, rng.choice([-1, 1]) * 0.5]) * tail * 1.1
     grid = np.meshgrid(*map(np.arange, shape), indexing="ij")
     knob = rng.uniform(2.4, 3.2) - np.sqrt(sum((g - c) ** 2 for g, c in zip(grid, knob_at, strict=True)))
@@ -69,7 +71,7 @@ def _scan(rng: np.random.Generator, shape: tuple[int, ...], depth: Array, inside
         ends = rng.uniform(-0.1, 1.1, (3, 3)) * shape
         t = np.linspace(0, 1, 80)[:, None]
         line = ends[0] * (1 - t) ** 2 + 2 * ends[1] * t * (1 - t) + ends[2] * t**2
-        other, _ = _tube(shape, line, np.full(80, rng.uniform(2.5, 5)))
+        other = _tube(shape, line, np.full(80, rng.uniform(2.5, 5)))
         tissue = np.where(other > 0, grey, tissue)
     # fluid wraps the object at some places, white matter at others, and elsewhere nothing marks its edge
     wrap = smooth(rng, shape, 5)
@@ -79,7 +81,9 @@ def _scan(rng: np.random.Generator, shape: tuple[int, ...], depth: Array, inside
     # stripes within, as layers of cells, and grain everywhere
     tissue = tissue + inside * 0.05 * np.sin(depth * rng.uniform(1.8, 2.6)) + 0.035 * clouds(rng, shape, 1.2)
     field = np.exp(0.12 * smooth(rng, shape, 12))
-    seen = gaussian_filter(tissue, rng.uniform(0.5, 0.9)) * field + rng.uniform(0.02, 0.05) * rng.standard_normal(shape)
+    seen = gaussian_filter(tissue, rng.uniform(0.5, 0.9)) * field + rng.uniform(
+        0.02, 0.05
+    ) * rng.standard_normal(shape)
     return np.clip(seen * rng.uniform(150, 260), 0, 255).astype(np.uint8)
 
 

@@ -23,6 +23,8 @@ SIZE = 256
 
 Y, X = np.mgrid[:SIZE, :SIZE].astype(float)
 
+Box = tuple[slice, slice]
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -40,15 +42,18 @@ KINDS = (
 )
 
 
-def _blob(rng: np.random.Generator, y: float, x: float, radius: float) -> Array:
-    """How deep points lie in a blob: above 0 inside, 1 in the middle."""
+def _blob(rng: np.random.Generator, y: float, x: float, radius: float) -> tuple[Box, Array]:
+    """How deep points lie in a blob, above 0 inside and 1 in the middle, within a box that holds it."""
     angle, flat = rng.uniform(0, np.pi), rng.uniform(0.55, 1.0)
-    across, along = X - x, Y - y
+    waves = [(k, rng.normal(0, 0.13 / k), rng.uniform(0, 2 * np.pi)) for k in (2, 3, 4, 5)]
+    ends = [np.clip([at - 1.7 * radius, at + 1.7 * radius + 1], 0, SIZE).astype(int) for at in (y, x)]
+    box = (slice(*ends[0]), slice(*ends[1]))
+    across, along = X[box] - x, Y[box] - y
     u = (across * np.cos(angle) + along * np.sin(angle)) / radius
     v = (along * np.cos(angle) - across * np.sin(angle)) / (radius * flat)
     turn = np.arctan2(v, u)
-    edge = 1 + sum(rng.normal(0, 0.22 / k) * np.cos(k * turn + rng.uniform(0, 6.3)) for k in (2, 3, 4, 5)) * 0.6
-    return 1 - np.hypot(u, v) / edge
+    edge = 1 + sum(height * np.cos(k * turn + phase) for k, height, phase in waves)
+    return box, 1 - np.hypot(u, v) / edge
 
 
 def sample(rng: np.random.Generator) -> tuple[Array, Array]:
@@ -62,26 +67,42 @@ def sample(rng: np.random.Generator) -> tuple[Array, Array]:
     for _ in range(int(np.exp(rng.uniform(np.log(5), np.log(110))))):
         # in clusters, so that blobs touch, or anywhere
         gathered = rng.random() < 0.6
-        y, x = (centres[rng.integers(len(centres))] + rng.normal(0, 2.6 * usual, 2)) if gathered else rng.uniform(0, SIZE, 2)
-        deep = _blob(rng, y, x, usual * np.exp(rng.normal(0, 0.2)))
-        inside = (deep > 0) & (numbers == 0)
+        y, x = (
+            (centres[rng.integers(len(centres))] + rng.normal(0, 2.6 * usual, 2))
+            if gathered
+            else rng.uniform(0, SIZE, 2)
+        )
+        box, deep = _blob(rng, y, x, usual * np.exp(rng.normal(0, 0.2)))
+        inside = (deep > 0) & (numbers[box] == 0)
         if inside.sum() < 0.6 * (deep > 0).sum() or inside.sum() < 12:
             continue  # mostly under others, or outside
         found += 1
-        numbers[inside] = found
+        numbers[box][inside] = found
         level, depth = rng.uniform(*kind.brightness), rng.uniform(*kind.depth)
         dome = np.clip(3 * deep, 0, 1) ** 0.5
-        image[inside] = (level * (0.8 + 0.2 * dome) + depth * inner)[inside]
+        image[box][inside] = (level * (0.8 + 0.2 * dome) + depth * inner[box])[inside]
         if rng.random() < 0.3:  # a dark or bright spot, as nucleoli
             dy, dx = rng.normal(0, usual / 4, 2)
-            image -= rng.normal(0, 0.3) * np.abs(level) * np.exp(-((Y - y - dy) ** 2 + (X - x - dx) ** 2) / 6) * inside
-    ground = 0.2 + rng.uniform(0.03, 0.1) * clouds(rng, (SIZE, SIZE), 1.5) + rng.uniform(0.01, 0.06) * smooth(rng, (SIZE, SIZE), 3)
+            spot = np.exp(-((Y[box] - y - dy) ** 2 + (X[box] - x - dx) ** 2) / 6)
+            image[box] -= rng.normal(0, 0.3) * np.abs(level) * spot * inside
+    ground = (
+        0.2
+        + rng.uniform(0.03, 0.1) * clouds(rng, (SIZE, SIZE), 1.5)
+        + rng.uniform(0.01, 0.06) * smooth(rng, (SIZE, SIZE), 3)
+    )
     if kind is KINDS[3]:  # as deep a texture as the blobs, but coarser
-        ground = ground + 0.2 + rng.uniform(0.1, 0.18) * smooth(rng, (SIZE, SIZE), usual / 2.2) * (numbers == 0)
+        ground = (
+            ground + 0.2 + rng.uniform(0.1, 0.18) * smooth(rng, (SIZE, SIZE), usual / 2.2) * (numbers == 0)
+        )
     ground = ground + _clutter(rng, usual, max(0.15, kind.brightness[1] * 0.5))
-    light = 1 + 0.25 * (np.cos((X - rng.uniform(0, SIZE)) / 150) * np.cos((Y - rng.uniform(0, SIZE)) / 150) - 0.5)
+    light = 1 + 0.25 * (
+        np.cos((X - rng.uniform(0, SIZE)) / 150) * np.cos((Y - rng.uniform(0, SIZE)) / 150) - 0.5
+    )
     image = gaussian_filter(ground + image, rng.uniform(0.5, 1.5)) * light
-    image = image + rng.uniform(0.01, 0.05) * np.sqrt(np.clip(image, 0.02, None)) * rng.standard_normal(image.shape) * 2
+    image = (
+        image
+        + rng.uniform(0.01, 0.05) * np.sqrt(np.clip(image, 0.02, None)) * rng.standard_normal(image.shape) * 2
+    )
     return rng.uniform(40, 130) * np.clip(image, 0, 1.9), numbers
 
 
@@ -90,7 +111,9 @@ def _clutter(rng: np.random.Generator, usual: float, bright: float) -> Array:
     blurred, sharp = np.zeros((SIZE, SIZE)), np.zeros((SIZE, SIZE))
     for _ in range(rng.poisson(4)):
         y, x = rng.uniform(0, SIZE, 2)
-        blurred += rng.uniform(0.3, 1) * bright * (_blob(rng, y, x, usual * rng.uniform(1, 2)) > 0)
+        level = rng.uniform(0.3, 1) * bright
+        box, deep = _blob(rng, y, x, usual * rng.uniform(1, 2))
+        blurred[box] += level * (deep > 0)
     for _ in range(rng.poisson(12)):
         y, x = rng.uniform(0, SIZE, 2)
         slope, length = rng.uniform(0, np.pi), rng.uniform(1, 12)

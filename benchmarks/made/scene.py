@@ -63,7 +63,9 @@ class Style:
     @classmethod
     def draw(cls, rng: np.random.Generator, strange: bool) -> Style:
         wide = 1.6 if strange else 1.0
-        hues = np.array([[0.55, 0.33, 0.25], [0.72, 0.66, 0.52], [0.5, 0.5, 0.52], [0.82, 0.8, 0.78], [0.42, 0.3, 0.22]])
+        hues = np.array(
+            [[0.55, 0.33, 0.25], [0.72, 0.66, 0.52], [0.5, 0.5, 0.52], [0.82, 0.8, 0.78], [0.42, 0.3, 0.22]]
+        )
         walls = hues[rng.choice(5, 3, replace=False)] + 0.05 * wide * rng.standard_normal((3, 3))
         grey = rng.uniform(0.28, 0.45) + (rng.choice([-0.08, 0.1]) if strange else 0)
         return cls(
@@ -173,20 +175,33 @@ class Canvas:
         rows = rng.uniform(2.4, 3.2, 41)[house]
         panes = bars(far, style.windows, 0.45) * bars(up + 2, rows, 0.5) * (up < height[house] - 0.4)
         glass = np.where(rng.random(41) < 0.7, 0.16, 0.7)[house][..., None]
-        wall = wall * (1 - panes[..., None]) + (glass + 0.1 * self.noise(far, up, 0.6)[..., None]) * panes[..., None]
+        wall = (
+            wall * (1 - panes[..., None])
+            + (glass + 0.1 * self.noise(far, up, 0.6)[..., None]) * panes[..., None]
+        )
         roof = (up > height[house])[..., None]
         wall = np.where(roof, [0.34, 0.24, 0.22] + 0.06 * self.noise(far, up, 0.1)[..., None], wall)
         shops = (up < 2.9) & (rng.random(41) < 0.3)[house]
         wall = np.where(shops[..., None], wall * 0.6 + 0.25 * rng.random((41, 3))[house], wall)
-        self.paint(standing & ~open_plot[house] & (up < top), Label.BUILDING, wall * (0.85 if right else 1.0), far)
+        self.paint(
+            standing & ~open_plot[house] & (up < top), Label.BUILDING, wall * (0.85 if right else 1.0), far
+        )
         # what shows where there is no house
         ragged = rng.uniform(2.5, 8, 41)[house] + 0.8 * self.noise(far, far * 0, 0.4)
-        green = standing & open_plot[house] & (up < ragged) & (self.noise(far, up, 0.3) < 1.2 - 0.9 * style.bare)
-        self.paint(green, Label.TREE, style.leaf * (1 + 0.35 * self.noise(far * 1.7, up, 0.12)[..., None]), far)
-        low = standing & (open_plot | (rng.random(41) < 0.15))[house] & (up < rng.uniform(0.9, 2.0, 41)[house])
+        green = (
+            standing & open_plot[house] & (up < ragged) & (self.noise(far, up, 0.3) < 1.2 - 0.9 * style.bare)
+        )
+        self.paint(
+            green, Label.TREE, style.leaf * (1 + 0.35 * self.noise(far * 1.7, up, 0.12)[..., None]), far
+        )
+        low = (
+            standing & (open_plot | (rng.random(41) < 0.15))[house] & (up < rng.uniform(0.9, 2.0, 41)[house])
+        )
         kind = (rng.random(41) < 0.6)[house]
         pickets = bars(far, rng.uniform(0.25, 0.8), 0.5)[..., None]
-        fence = np.where(kind[..., None], 0.2 + 0.3 * pickets, style.walls[0] * (0.7 + 0.2 * bars(up, 0.3, 0.8)[..., None]))
+        fence = np.where(
+            kind[..., None], 0.2 + 0.3 * pickets, style.walls[0] * (0.7 + 0.2 * bars(up, 0.3, 0.8)[..., None])
+        )
         self.paint(low, Label.FENCE, fence + 0.04 * self.noise(far, up, 0.1)[..., None], far)
 
     def backdrop(self) -> None:

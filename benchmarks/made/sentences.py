@@ -52,11 +52,64 @@ PATTERNS = (
     "tout ce que je possède à [town], de la cave au grenier",
 )
 
-SYLLABLES = (
-    "bo va lar mou ri ger che no dan ver sau ple tin fa gue jol bri ma cor ha ze lou pi quin ro thi be la cha "
-    "fré mé vau du xi wa ko tré gny".split()
-)
-ENDINGS = "on el ard in et ier aud ot eau ac y ez ois ine euil ers".split()
+SYLLABLES = [
+    "bo",
+    "va",
+    "lar",
+    "mou",
+    "ri",
+    "ger",
+    "che",
+    "no",
+    "dan",
+    "ver",
+    "sau",
+    "ple",
+    "tin",
+    "fa",
+    "gue",
+    "jol",
+    "bri",
+    "ma",
+    "cor",
+    "ha",
+    "ze",
+    "lou",
+    "pi",
+    "quin",
+    "ro",
+    "thi",
+    "be",
+    "la",
+    "cha",
+    "fré",
+    "mé",
+    "vau",
+    "du",
+    "xi",
+    "wa",
+    "ko",
+    "tré",
+    "gny",
+]
+ENDINGS = [
+    "on",
+    "el",
+    "ard",
+    "in",
+    "et",
+    "ier",
+    "aud",
+    "ot",
+    "eau",
+    "ac",
+    "y",
+    "ez",
+    "ois",
+    "ine",
+    "euil",
+    "ers",
+]
 TOWNS = ("Saint-", "", "", "La ", "", "Mont-", "")
 
 

@@ -30,7 +30,8 @@ def clouds(rng: np.random.Generator, shape: Shape, power: float = 1.5) -> Array:
     axes = [np.fft.fftfreq(size) for size in shape[:-1]] + [np.fft.rfftfreq(shape[-1])]
     frequency = np.sqrt(sum(axis**2 for axis in np.meshgrid(*axes, indexing="ij")))
     frequency.flat[0] = np.inf
-    return standard(np.fft.irfftn(np.fft.rfftn(rng.standard_normal(shape)) * frequency**-power, shape))
+    spectrum = np.fft.rfftn(rng.standard_normal(shape)) * frequency**-power
+    return standard(np.fft.irfftn(spectrum, shape, axes=range(len(shape))))
 
 
 def leaves(rng: np.random.Generator, height: int, width: int, r_min: float, r_max: float) -> Array:

@@ -63,7 +63,16 @@ def pole(canvas: Canvas, side: float, far: float, sign: bool | None = None) -> N
         wide = size * (1 if shape == 2 else 1.8)
         plate = (np.abs(w) < wide) & (np.abs(h) < size)
         rim = (np.abs(w) > 0.75 * wide) | (np.abs(h) > 0.75 * size)
-    paints = np.array([[0.8, 0.1, 0.1], [0.1, 0.2, 0.7], [0.9, 0.8, 0.1], [0.1, 0.45, 0.2], [0.9, 0.9, 0.9], [0.2, 0.2, 0.2]])
+    paints = np.array(
+        [
+            [0.8, 0.1, 0.1],
+            [0.1, 0.2, 0.7],
+            [0.9, 0.8, 0.1],
+            [0.1, 0.45, 0.2],
+            [0.9, 0.9, 0.9],
+            [0.2, 0.2, 0.2],
+        ]
+    )
     first, second = paints[rng.choice(6, 2, replace=False)]
     canvas.paint(plate, Label.SIGN, np.where(rim[..., None], first, second) * _body(canvas), far)
 
@@ -86,7 +95,12 @@ def car(canvas: Canvas, side: float, far: float) -> None:
     for place in (-0.62, 0.62) if across else (-0.8, 0.8):
         flat = 1.0 if across else 2.2
         wheels |= ((u - place * half) * flat) ** 2 + (v - 0.3) ** 2 < 0.32**2
-    canvas.paint(body | cabin, Label.CAR, np.clip(paint, 0.03, 1) * (0.75 + 0.3 * v / tall)[..., None] * _body(canvas, 0.06), far)
+    canvas.paint(
+        body | cabin,
+        Label.CAR,
+        np.clip(paint, 0.03, 1) * (0.75 + 0.3 * v / tall)[..., None] * _body(canvas, 0.06),
+        far,
+    )
     glass = cabin & (np.abs(u) < roof * 0.95) & (v < 0.93 * tall) & (v > 0.63 * tall)
     canvas.paint(glass, Label.CAR, 0.15 + 0.12 * smooth(rng, (HEIGHT, WIDTH), 2)[..., None], far)
     canvas.paint(wheels, Label.CAR, 0.08 * _body(canvas), far)
