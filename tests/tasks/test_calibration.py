@@ -34,7 +34,7 @@ def test_errors_of_a_few_confidences_by_hand():
     assert bins.brier == pytest.approx((0 + 0.1**2 + 0.62**2 + 0.39**2 + 0.2**2 + 0) / 6)
     told = bins.told()["bins"]
     assert [one["count"] for one in told] == [1, 0, 1, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 1]
-    assert told[9]["from"], told[9]["to"] == (pytest.approx(0.6), pytest.approx(2 / 3))
+    assert (told[9]["from"], told[9]["to"]) == (pytest.approx(0.6), pytest.approx(2 / 3))
     assert (told[9]["confidence"], told[9]["accuracy"]) == (pytest.approx(0.615), 0.5)
     assert (told[1]["confidence"], told[1]["accuracy"]) == (None, None)
 
@@ -243,7 +243,30 @@ def test_a_check_judges_what_predict_says(kind):
     task.temperature = 2.5
     task.check(batch)
     task.results()
-    judged, sure, right = task.judged, [], []
+    judged = task.judged
+    expected = said(task, kind, batch)
+    assert judged.given.calibration_error == pytest.approx(expected.calibration_error, abs=1e-5)
+    assert judged.given.brier == pytest.approx(expected.brier, abs=1e-5)
+    task.temperature = 1.0
+    plain = said(task, kind, batch)
+    assert judged.plain.brier == pytest.approx(plain.brier, abs=1e-5)
+    assert abs(plain.brier - expected.brier) > 1e-3
+    # the parts of an evaluation are added up, and nothing is left of what was told before
+    task.temperature = 2.5
+    task.check(batch)
+    counts = tally(task)
+    other, _ = made(kind)
+    other.temperature = 2.5
+    add(other, json.loads(json.dumps(counts)))
+    add(other, counts)
+    other.results()
+    assert int(other.judged.given.count.sum()) == 2 * int(expected.count.sum())
+    assert other.judged.given.brier == pytest.approx(judged.given.brier)
+
+
+def said(task, kind, batch):
+    """The bins of what it predicts."""
+    sure, right = [], []
     for one, target in zip(task.predict_step(batch), batch.target, strict=True):
         if kind == "label":
             sure += one.confidence.flatten().tolist()
@@ -254,21 +277,7 @@ def test_a_check_judges_what_predict_says(kind):
         else:
             sure.append(float(one.probabilities[one.label]))
             right.append(one.label == int(target))
-    expected = Bins.of(torch.tensor(sure), torch.tensor(right))
-    assert judged.given.calibration_error == pytest.approx(expected.calibration_error, abs=1e-5)
-    assert judged.given.brier == pytest.approx(expected.brier, abs=1e-5)
-    assert judged.plain.brier > judged.given.brier
-    assert judged.given.count.tolist() == pytest.approx(expected.count.tolist())
-    task.check(batch)
-    # the parts of an evaluation are added up, and nothing is left of what was told before
-    counts = tally(task)
-    other, _ = made(kind)
-    other.temperature = 2.5
-    add(other, json.loads(json.dumps(counts)))
-    add(other, counts)
-    other.results()
-    assert int(other.judged.given.count.sum()) == 2 * len(sure)
-    assert other.judged.given.brier == pytest.approx(judged.given.brier)
+    return Bins.of(torch.tensor(sure), torch.tensor(right))
 
 
 @pytest.mark.parametrize("kind", SETTINGS)

@@ -87,9 +87,9 @@ def nats(evidence: Evidence, temperature: float) -> float:
     log_probs = tempered(evidence.scores, temperature)
     if evidence.true is not None:
         return -float(log_probs.gather(-1, evidence.true[:, None]).mean())
-    # of characters that are read no more is known than whether they are right: that is what their confidence is about. By
-    # the loss of CTC the temperature comes out much the same; of digits in noisy lines the calibration error on others,
-    # 0.0586, became 0.0288 by it and 0.0283 by this
+    # of characters that are read no more is known than whether they are right, which is what their confidence is about. The
+    # loss of CTC asks for the whole text too, and was the worse measure: on others' samples the calibration error, 0.0586 of
+    # digits in noisy lines and 0.0232 of French handwriting, became 0.0288 and 0.0229 by it, 0.0283 and 0.0197 by this
     said = evidence.said[:, None]
     sure, other = log_probs.gather(-1, said)[:, 0], log_probs.scatter(-1, said, -torch.inf).logsumexp(-1)
     return -float(torch.where(evidence.right, sure, other).mean())

@@ -26,7 +26,8 @@ class Evidence(NamedTuple):
 
     def confidence(self, temperature: float = 1.0) -> Tensor:
         """Of each prediction (M,)."""
-        return tempered(self.scores, temperature).gather(-1, self.said[:, None])[:, 0].exp()
+        scores = self.scores / temperature
+        return (scores.gather(-1, self.said[:, None])[:, 0] - scores.logsumexp(-1)).exp()
 
 
 def tempered(scores: Tensor, temperature: float) -> Tensor:
@@ -143,10 +144,10 @@ class Kept:
         return Evidence(*(None if column[0] is None else torch.cat(column) for column in columns))  # type: ignore[arg-type]
 
     def _drawn(self, evidence: Evidence, share: float) -> Evidence:
-        chosen = slice(None)
+        chosen: slice | Tensor = slice(None)
         if share < 1:
-            chosen = torch.rand(len(evidence.said), generator=self._generator) < share
-            chosen = chosen.to(evidence.said.device)
+            drawn = torch.rand(len(evidence.said), generator=self._generator) < share
+            chosen = drawn.to(evidence.said.device)
         return Evidence(*(None if part is None else part[chosen].detach().cpu() for part in evidence))  # type: ignore[arg-type]
 
 
