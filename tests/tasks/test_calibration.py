@@ -260,7 +260,7 @@ def test_a_check_judges_what_predict_says(kind):
     add(other, json.loads(json.dumps(counts)))
     add(other, counts)
     other.results()
-    assert int(other.judged.given.count.sum()) == 2 * int(expected.count.sum())
+    assert int(other.judged.given.counts.sum()) == 2 * int(expected.counts.sum())
     assert other.judged.given.brier == pytest.approx(judged.given.brier)
 
 

@@ -114,11 +114,11 @@ def reliability_diagram(columns: Mapping[str, Bins]) -> Figure:
     shares, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     shares.plot([0, 1], [0, 1], color=_SOFT, linewidth=0.8, linestyle="--")
     for (name, bins), color in zip(columns.items(), ("#d9902f", _ACCENT), strict=False):
-        there = bins.count > 0
+        there = bins.counts > 0
         count, confidence, right = (part[there] for part in bins[:3])
         shares.plot(confidence / count, right / count, "o-", color=color, markersize=4, label=name)
-        edges = np.linspace(0, 1, len(bins.count) + 1)
-        counts.stairs(bins.count.numpy(), edges, color=color)
+        edges = np.linspace(0, 1, len(bins.counts) + 1)
+        counts.stairs(bins.counts.numpy(), edges, color=color)
     shares.set(ylim=(0, 1), ylabel="share that is right")
     shares.legend(frameon=False, loc="upper left")
     counts.set(xlim=(0, 1), yscale="log", xlabel="confidence", ylabel="predictions")

@@ -38,7 +38,7 @@ def tempered(scores: Tensor, temperature: float) -> Tensor:
 class Bins(NamedTuple):
     """Predictions by their confidence: those of bin k lie above k / 15, and not above (k + 1) / 15."""
 
-    count: Tensor
+    counts: Tensor
     """How many they are (15,)."""
     confidence: Tensor
     """The sum of their confidences (15,)."""
@@ -61,18 +61,18 @@ class Bins(NamedTuple):
     def calibration_error(self) -> float:
         """The distance of the mean confidence from the share of right predictions in a bin, the mean over all
         predictions: the expected calibration error; NaN of none."""
-        return float((self.confidence - self.right).abs().sum() / self.count.sum())
+        return float((self.confidence - self.right).abs().sum() / self.counts.sum())
 
     @property
     def brier(self) -> float:
         """The mean of the squares (Brier 1950), with 1 as the truth of a right prediction and 0 of a wrong one."""
-        return float(self.squares / self.count.sum())
+        return float(self.squares / self.counts.sum())
 
     def told(self) -> dict[str, Any]:
         """As plain values; of a bin without predictions confidence and accuracy are None."""
         bins = []
         for number, (count, total, right) in enumerate(
-            zip(self.count.tolist(), self.confidence.tolist(), self.right.tolist(), strict=True)
+            zip(self.counts.tolist(), self.confidence.tolist(), self.right.tolist(), strict=True)
         ):
             bins.append(
                 {
@@ -107,7 +107,7 @@ class Judged(NamedTuple):
         """As plain values, those without the temperature where there is one."""
         told = {
             "temperature": self.temperature,
-            "predictions": int(self.given.count.sum()),
+            "predictions": int(self.given.counts.sum()),
             **self.given.told(),
         }
         return told if self.temperature == 1 else {**told, "uncalibrated": self.plain.told()}
@@ -174,7 +174,7 @@ class Reliability(Metric):
             self.kept.add(evidence)
         judged = Judged.of(evidence, temperature)
         both = (judged.given, judged.plain)
-        self.counts += torch.stack([torch.stack((bins.count, bins.right)) for bins in both]).to(self.counts)
+        self.counts += torch.stack([torch.stack((bins.counts, bins.right)) for bins in both]).to(self.counts)
         self.sums += torch.stack([bins.confidence for bins in both]).to(self.sums)
         self.squares += torch.stack([bins.squares for bins in both]).to(self.squares)
 
@@ -188,4 +188,4 @@ class Reliability(Metric):
         """What was found since the last call; None without a prediction."""
         found = Judged(temperature, *self.compute()) if self.update_called else None
         self.reset()
-        return found if found is not None and found.given.count.sum() else None
+        return found if found is not None and found.given.counts.sum() else None
