@@ -133,6 +133,9 @@ class Evaluate:
     """Which weights of the run."""
     beam: int | None = None
     """Prefixes that decoding keeps, for networks that read; by default as in the recipe, 0 for the most probable path."""
+    calibrate: bool = False
+    """First learn from the validation samples of the run's own data by which temperature its confidences come true, and
+    keep it in these weights, as train does at its end."""
     shard: str = ""
     """Only a share of the samples: 3/16 means those with the numbers 3, 19, 35, ... in their order, so that 16 jobs, from 0/16
     to 15/16, share the work. It needs --out; ndrnn join makes one result of all."""
@@ -156,6 +159,8 @@ class Evaluate:
             raise ValueError(
                 "shard needs --out, a folder for its part of the figures, and samples that are not bent"
             )
+        if Shard.of(self.shard).count > 1 and self.calibrate:
+            raise ValueError("calibrate first, without shard: the parts have to be of the same weights")
         if self.repeats < 1:
             raise ValueError(f"repeats must be at least 1, got {self.repeats}")
         if self.seed < 0:

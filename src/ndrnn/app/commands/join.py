@@ -48,6 +48,9 @@ def run(options: Join) -> int:
         count = found["samples"]
         out.say(f"{found['weights']} on {count:,} sample{'s' if count != 1 else ''} ({found['split']})")
         out.table((f"  {name.replace('_', ' ')}", f"{value:.4f}") for name, value in found["metrics"].items())
+        if (reliability := found.get("reliability")) is not None:
+            names = {"calibration_error": "calibration error", "brier": "Brier score"}
+            out.table((f"  {told}", f"{reliability[name]:.4f}") for name, told in names.items())
         result["evaluation"] = found
         if not all(isfinite(value) for name, value in found["metrics"].items() if "/" not in name):
             out.warn("error: not all figures are finite numbers")
@@ -141,6 +144,8 @@ def _evaluation(files: list[Path], target: Path) -> dict[str, Any]:
         "left_out": found[0]["left_out"],
         "metrics": {name: float(value) for name, value in task.results().items()},
     }
+    if (judged := getattr(task, "judged", None)) is not None:
+        result["reliability"] = judged.told()
     with replacing(target) as temporary:
         temporary.write_text(json.dumps(result, ensure_ascii=False) + "\n", encoding="utf-8")
     return result
