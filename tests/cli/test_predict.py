@@ -102,6 +102,24 @@ def test_a_damaged_file_is_named_and_the_others_are_done(ndrnn, label_run, tmp_p
         assert {path.name for path in strict.glob("*.png")} == {"0.png", "1.png"}
 
 
+def test_predictions_do_not_depend_on_the_number_of_threads(ndrnn, label_run, tmp_path):
+    for number in range(11):
+        write(tmp_path / f"in/{number}.png", *((12, 12) if number % 3 else (9, 14)))
+    before = torch.get_num_threads()
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        try:
+            ran = ndrnn(
+                "predict", label_run, tmp_path / "in", "--out", tmp_path / "out", "--force", "--confidence"
+            )
+        finally:
+            torch.set_num_threads(before)
+        assert ran.status == 0, ran.err
+        (tmp_path / "out").rename(tmp_path / f"out{threads}")
+    for path in (tmp_path / "out1").iterdir():
+        assert path.read_bytes() == (tmp_path / "out2" / path.name).read_bytes()
+
+
 def test_large_images_are_cut_into_tiles(ndrnn, label_run, tmp_path):
     write(tmp_path / "in/a.png", 30, 41)
     for name, options in (("whole", ()), ("tiles", ("--tile", 10, "--overlap", 41))):

@@ -162,9 +162,10 @@ def most_probable(scores: Tensor, temperature: float = 1.0) -> tuple[Tensor, Ten
 
     With few labels it takes a fourth of the time of ``scores.softmax(-1).max(-1)``.
     """
-    labels = scores.argmax(-1)  # before the division, whose rounding could make two scores equal
-    scores = scores if temperature == 1 else scores / temperature
-    return (scores.amax(-1) - scores.logsumexp(-1)).exp(), labels
+    highest, labels = scores.max(-1)  # before the division, whose rounding could make two scores equal
+    below = scores - highest[..., None]
+    below = below if temperature == 1 else below.div_(temperature)
+    return below.exp_().sum(-1).reciprocal_(), labels
 
 
 def class_weights(points: Tensor, power: float) -> Tensor:

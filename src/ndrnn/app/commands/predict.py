@@ -20,7 +20,7 @@ from ...data.pipeline.grouping import group_by_size
 from ...density.use.growth import AT_LIMIT
 from ...learn.task import NOT_FINITE
 from ...tasks.density import NOT_FINITE as NO_DENSITY
-from ...tasks.use import use_of
+from ...tasks.use import CLASSIFY, LABEL, TRANSCRIBE, use_of
 from ..density_model import as_task
 from ..inputs import Input, Loaded, Loader, find
 from ..labelled import Labelling, refuse_others
@@ -32,6 +32,7 @@ from ..prediction import label_tiles, predicted
 from ..shards import LINES, OBJECTS, Shard
 from ..trained import load
 from ..transcripts import Transcripts, key
+from ..workers import Workers
 
 
 def run(options: Predict) -> int:
@@ -153,6 +154,10 @@ class _Use:
         self._labelling = Labelling(task.facts, options) if purpose == "label" else None
         self._transcripts = Transcripts(options.format, options.out, loader)
         self._large_one: Future[dict[str, Any]] | None = None
+        # what predicts densities keeps notes of its batch
+        self._workers = Workers(
+            several=options.device == "cpu" and use_of(task) in (LABEL, CLASSIFY, TRANSCRIBE)
+        )
         self.describe: Callable[[Input, Any, Loaded], dict[str, Any]] = {
             "label": self._label,
             "classify": self._classify,
@@ -232,7 +237,7 @@ class _Use:
         ahead = ReadAhead(files, self.loader.read, lambda found: found.values.nbytes + len(found.data))
         stream = zip(files if shown is None else shown, ahead, strict=True)
         before: list[tuple[Input, Future[dict[str, Any]]]] = []
-        with closing(ahead), ThreadPoolExecutor(2, "write") as writers:
+        with closing(ahead), ThreadPoolExecutor(2, "write") as writers, self._workers:
             stopped: BadFile | None = None
             while stopped is None:
                 chunk, stopped = _taken(self._read(stream, faults, writers), 4 * self.options.batch_size)
@@ -271,19 +276,19 @@ class _Use:
         found = {index: one.result for index, one in enumerate(chunk) if one.result is not None}
         small = [index for index, one in enumerate(chunk) if one.result is None]
         sizes = [chunk[index].x.shape[:-1] for index in small]
-        for batch in group_by_size(sizes, self.options.batch_size):
-            members = [small[position] for position in batch]
-            for index, one in zip(members, self._predict([chunk[index].x for index in members]), strict=True):
+        parts = [
+            [small[position] for position in part]
+            for batch in group_by_size(sizes, self.options.batch_size)
+            for part in self._workers.divided(batch)
+        ]
+        predictions = self._workers.each(
+            self._predict, [[chunk[index].x for index in part] for part in parts]
+        )
+        for part, ones in zip(parts, predictions, strict=True):
+            for index, one in zip(part, ones, strict=True):
                 file, _, loaded, _ = chunk[index]
-                found[index] = writers.submit(self.describe, file, self._lean(one), loaded)
+                found[index] = writers.submit(self.describe, file, one, loaded)
         return [(chunk[index].file, found[index]) for index in sorted(found)]
-
-    def _lean(self, one: Any) -> Any:
-        """A result that waits for its writing, in less memory."""
-        if self.purpose != "label":
-            return one
-        kind = torch.uint8 if len(self.task.facts.classes) <= 256 else torch.int32
-        return one._replace(labels=one.labels.to(kind))
 
     def _large(self, file: Input, loaded: Loaded, writers: ThreadPoolExecutor) -> Future[dict[str, Any]]:
         values = loaded.values
@@ -314,7 +319,12 @@ class _Use:
         return self._large_one
 
     def _predict(self, xs: Sequence[Tensor]) -> list[Any]:
-        return predicted(self.task, xs, self.options.device)
+        ones = predicted(self.task, xs, self.options.device)
+        if self.purpose != "label":
+            return ones
+        # they wait for their writing in less memory
+        kind = torch.uint8 if len(self.task.facts.classes) <= 256 else torch.int32
+        return [one._replace(labels=one.labels.to(kind)) for one in ones]
 
     def _label(self, file: Input, one: Any, loaded: Loaded) -> dict[str, Any]:
         assert self._labelling is not None

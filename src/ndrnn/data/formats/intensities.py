@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .channels import to_channels
+from .pieces import pieces
 
 Span = tuple[np.ndarray, np.ndarray]
 """The lowest and the highest value of a sample (1,), or of each of its channels (C,), float64."""
@@ -77,8 +78,8 @@ class Intensities:
     def span(self, stored: np.ndarray, *, colour: bool = True) -> Span:
         """The range of a sample's values, or of each of its channels', found piece by piece, as large ones need it."""
         low, high = np.array([np.inf]), np.array([-np.inf])
-        for row in stored:
-            values = self._arranged(row, colour)
+        for rows in pieces(stored):
+            values = self._arranged(stored[rows], colour)
             axes = tuple(range(values.ndim - (self.scale == "channel")))
             low = np.minimum(low, values.min(axes, initial=np.inf))
             high = np.maximum(high, values.max(axes, initial=-np.inf))
