@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from ..faults import BadFile
 from . import baselines
 from .opening import upright
+from .outlines import box_of
 from .pagelines import Point
 
 _FAR = 1e7  # pixels
@@ -48,7 +49,10 @@ def place_of(pixels: np.ndarray, outline: Sequence[Point], turn: int, file: str)
         BadFile: the outline encloses nothing of the image.
     """
     box = bounds(pixels, outline, file)
-    corners = np.stack(np.meshgrid(box[::2], box[1::2]), -1).astype(float)
+    left, top, right, bottom = box_of(outline)
+    # the pixels at its end belong to a line, but what is found in them is no larger than its outline, or the page
+    across, down = (max(0, left), min(right, pixels.shape[1])), (max(0, top), min(bottom, pixels.shape[0]))
+    corners = np.stack(np.meshgrid(across, down), -1).astype(float)
     return Place(outline, box, upright(corners, turn))
 
 
