@@ -34,12 +34,19 @@ class Place(NamedTuple):
         return self if turn == 1 else self._replace(corners=upright(self.corners, turn))
 
     def part(self, start: float, end: float) -> list[Point]:
-        """The corners of what lies between two shares of the upright line's width, clockwise from the upper left."""
-        top, bottom = (
-            [tuple(((1 - share) * row[0] + share * row[1]).tolist()) for share in (start, end)]
+        """The corners of what lies between two shares of the upright line's width, clockwise from the upper left; within the
+        box of the outline, to which the pixels on its right and lower edge belong."""
+        left, top, right, bottom = box_of(self.outline)
+        low = max(left, self.box[0]), max(top, self.box[1])
+        high = min(right, self.box[2]), min(bottom, self.box[3])
+        upper, lower = (
+            [
+                tuple(np.clip((1 - share) * row[0] + share * row[1], low, high).tolist())
+                for share in (start, end)
+            ]
             for row in self.corners
         )
-        return [*top, *bottom[::-1]]
+        return [*upper, *lower[::-1]]
 
 
 def place_of(pixels: np.ndarray, outline: Sequence[Point], turn: int, file: str) -> Place:
@@ -49,10 +56,7 @@ def place_of(pixels: np.ndarray, outline: Sequence[Point], turn: int, file: str)
         BadFile: the outline encloses nothing of the image.
     """
     box = bounds(pixels, outline, file)
-    left, top, right, bottom = box_of(outline)
-    # the pixels at its end belong to a line, but what is found in them is no larger than its outline, or the page
-    across, down = (max(0, left), min(right, pixels.shape[1])), (max(0, top), min(bottom, pixels.shape[0]))
-    corners = np.stack(np.meshgrid(across, down), -1).astype(float)
+    corners = np.stack(np.meshgrid(box[::2], box[1::2]), -1).astype(float)
     return Place(outline, box, upright(corners, turn))
 
 
