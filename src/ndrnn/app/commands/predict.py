@@ -83,8 +83,8 @@ def run(options: Predict) -> int:
     if options.out is not None:
         out.say(f"{counted.done(done)}; results are in {options.out}")
     if options.instances:
-        counts = ", ".join(f"{number:,} {name}" for name, number in use.counts.items())
-        out.say(f"objects: {counts}; each is a line of {options.out}/{shard.name(OBJECTS)}")
+        counts = ", ".join(f"{name}: {number:,}" for name, number in use.counts.items())
+        out.say(f"objects of {counts}; each is a line of {options.out}/{shard.name(OBJECTS)}")
     if faults:
         out.warn(counted.missed(done, len(faults)))
     out.result(
