@@ -23,6 +23,7 @@ from ..data.readers.pages import BELOW, SUFFIX, FoundPage, Pages, Scan, find_pag
 from ..data.readers.pairs import Masks
 from ..data.readers.pictures import Part, PictureReader, is_volume, picture
 from ..data.readers.source import Reader
+from .once import Once, identity
 
 OVERLAY, INSTANCES, CONFIDENCE = ".overlay", ".instances", ".confidence"
 """What the names of these results have before their ending: an image with its labels laid over it, a map of objects, and
@@ -59,6 +60,15 @@ class Input:
             return (self.storage.path,)
         page = () if self.page is None else (self.page.name,)
         return tuple(self.storage.path / name for name in (self.name, *self.channels, *page))
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """The file, or of a line the one that describes its page, by whatever path it is reached; and of a member of an
+        archive its name."""
+        name = self.name if self.page is None else self.page.name
+        if self.storage.path.is_file():
+            return identity(self.storage.path), name
+        return identity(self.storage.path / name), ""
 
     @property
     def is_volume(self) -> bool:
@@ -166,7 +176,11 @@ class Loader:
 
 
 def find(
-    paths: Sequence[Path], reader: Reader | None = None, faults: Faults | None = None, kind: str = ""
+    paths: Sequence[Path],
+    reader: Reader | None = None,
+    faults: Faults | None = None,
+    kind: str = "",
+    tell: Callable[[str], None] = lambda text: None,
 ) -> list[Input]:
     """The images and volumes that paths name: files, or all within folders and zip archives.
 
@@ -179,6 +193,7 @@ def find(
         faults: gets what cannot be used, such as a page without a description; without it that is passed over.
         kind: of the descriptions that count where a page has several, ``"page"`` or ``"alto"``; by default as the reader
             says.
+        tell: gets a sentence for each path of which something was named before; it is found once.
 
     Raises:
         FileNotFoundError: there is nothing at a path.
@@ -186,25 +201,40 @@ def find(
     """
     faults = Faults() if faults is None else faults
     found: list[Input] = []
+    once, told = Once(tell), Once(lambda text: None)
     for path in paths:
-        single = path.exists() and not path.is_dir() and path.suffix.lower() != ".zip"
-        if isinstance(reader, Pages):
-            chosen = kind or reader.description
-            found += _page_lines(_Near(path) if single else open_storage(path), faults, chosen)
-            continue
-        if isinstance(reader, NnUnet):
-            found += _cases(_Siblings(path) if single else open_storage(path), path, faults)
-            continue
-        storage = _One(path) if single else open_storage(path)
-        for fault in storage.faults:
+        own = Faults()
+        items = list(_of_path(path, reader, own, kind))
+        if len(paths) > 1:  # to ask where each file lies takes its time
+            what = "pages" if isinstance(reader, Pages) else "files"
+            items = once.new(path, items, lambda file: file.identity, what)
+        found += items
+        for fault in told.new(path, own.found, lambda fault: (identity(Path(fault.file)), fault.reason)):
             faults.add(fault)
-        names = storage.names if single else storage.under("", images.SUFFIXES + volumes.SUFFIXES)
-        if isinstance(reader, Masks) and not single:
-            names = reader.images_among(names)
-        if not names:
-            raise BadFile(str(path), "holds no images and no volumes")
-        found += [Input(storage, name, storage.where(name), _stem(name)) for name in names]
     return list(_placed(found))
+
+
+def _of_path(path: Path, reader: Reader | None, faults: Faults, kind: str) -> Iterator[Input]:
+    """What one path names."""
+    single = path.exists() and not path.is_dir() and path.suffix.lower() != ".zip"
+    if isinstance(reader, Pages):
+        yield from _page_lines(
+            _Near(path) if single else open_storage(path), faults, kind or reader.description
+        )
+        return
+    if isinstance(reader, NnUnet):
+        yield from _cases(_Siblings(path) if single else open_storage(path), path, faults)
+        return
+    storage = _One(path) if single else open_storage(path)
+    for fault in storage.faults:
+        faults.add(fault)
+    names = storage.names if single else storage.under("", images.SUFFIXES + volumes.SUFFIXES)
+    if isinstance(reader, Masks) and not single:
+        names = reader.images_among(names)
+    if not names:
+        raise BadFile(str(path), "holds no images and no volumes")
+    for name in names:
+        yield Input(storage, name, storage.where(name), _stem(name))
 
 
 class _One(Folder):

@@ -78,8 +78,8 @@ class Train:
 
 @dataclass(frozen=True)
 class Tune:
-    """Search for good options of a recipe, by the held-out samples of its training alone; those of the test are not read.
-    Trials are trainings in folders of their own: all get a ninth of theirs, the best third a third, and the best third of
+    """Search for good options of a recipe, by the held-out samples of its training alone: those of the test are read, since
+    classes and characters are those of all samples, but nothing is learned from them and nothing measured on them. Trials are trainings in folders of their own: all get a ninth of theirs, the best third a third, and the best third of
     these the whole. What is found is a run as by train with these options."""
 
     out: Path = Path("runs/tune")

@@ -13,6 +13,7 @@ from typing import Any
 from ...learn.tally import add
 from ...saving import models
 from ...saving.atomic import replacing
+from ..counted import Counted
 from ..options import Join
 from ..output import Output
 from ..outputs import Outputs
@@ -37,7 +38,8 @@ def run(options: Join) -> int:
         found = _predictions(lines, outputs.claim(folder / LINES))
         for fault in found["left_out"]:
             out.warn(f"left out: {fault['file']}: {fault['reason']}")
-        out.say(f"{found['predicted']:,} of {found['files']:,} files; the lines are in {folder / LINES}")
+        counted = Counted(found["lines"], found["pages"]) if "pages" in found else Counted(found["files"])
+        out.say(f"{counted.done(found['predicted'])}; the table is {folder / LINES}")
         result["predictions"], status = found, int(bool(found["left_out"]))
         if objects:
             count = _objects(objects, folder / LINES, outputs.claim(folder / OBJECTS))
@@ -69,9 +71,14 @@ def _predictions(files: list[Path], target: Path) -> dict[str, Any]:
         missing = [number for number in range(len(files)) if number not in ends]
         check_whole(target.parent, LINES, missing, len(files))
     faults = {(fault["file"], fault["reason"]): fault for end in ends.values() for fault in end["left_out"]}
-    predicted = sum(end["predicted"] for end in ends.values())
+    predicted, pages, lines = (
+        sum(end.get(what, 0) for end in ends.values()) for what in ("predicted", "pages", "lines")
+    )
+    others = len(faults) - (lines - predicted if pages else 0)
+    counted = Counted(lines if pages else predicted, pages, max(others, 0))
     return {
-        "files": predicted + len(faults),
+        "files": counted.files,
+        **counted.described(),
         "predicted": predicted,
         "left_out": list(faults.values()),
         "out": str(target),

@@ -21,6 +21,7 @@ from ...density.use.growth import AT_LIMIT
 from ...learn.task import NOT_FINITE
 from ...tasks.density import NOT_FINITE as NO_DENSITY
 from ...tasks.use import CLASSIFY, LABEL, TRANSCRIBE, use_of
+from ..counted import Counted
 from ..density_model import as_task
 from ..inputs import Input, Loaded, Loader, find
 from ..labelled import Labelling, refuse_others
@@ -49,11 +50,11 @@ def run(options: Predict) -> int:
         raise ValueError(f"--format {options.format} is for networks that read, got one that does {purpose}")
     faults = Faults(options.strict)
     kind = options.format if options.format in ("page", "alto") else ""
-    everything = find(options.inputs, reader, faults, kind)
+    everything = find(options.inputs, reader, faults, kind, out.warn)
     shard = Shard.of(options.shard)
     files = shard.share(everything, key)  # the lines of a page stay together
     places = {file.place: number for number, file in enumerate(everything)} if shard.count > 1 else {}
-    count = len(files) + len(faults)
+    counted = Counted.of(files, len(faults))
     loader = Loader(reader, task.facts.channels, task.facts.ndim, places=purpose == "transcribe")
     use = _Use(task, purpose, loader, options)
     usable = use.claim(files, faults, everything)
@@ -76,20 +77,21 @@ def run(options: Predict) -> int:
             done += 1
         use.reached(None, faults)
         if lines is not None and shard.count > 1:  # by which it is known to be whole
-            end = {"predicted": done, "left_out": _named(faults)}
+            end = {"predicted": done, **counted.described(), "left_out": _named(faults)}
             lines.write(json.dumps({"end": end}, ensure_ascii=False) + "\n")
     for fault in faults.found:
         out.warn(f"left out: {fault}")
     if options.out is not None:
-        out.say(f"{done:,} of {count:,} files; results are in {options.out}")
+        out.say(f"{counted.done(done)}; results are in {options.out}")
     if options.instances:
-        counts = ", ".join(f"{number:,} {name}" for name, number in use.counts.items())
-        out.say(f"objects: {counts}; each is a line of {options.out}/{shard.name(OBJECTS)}")
+        counts = ", ".join(f"{name}: {number:,}" for name, number in use.counts.items())
+        out.say(f"objects of {counts}; each is a line of {options.out}/{shard.name(OBJECTS)}")
     if faults:
-        out.warn(f"{len(faults):,} of {count:,} files could not be used")
+        out.warn(counted.missed(done, len(faults)))
     out.result(
         {
-            "files": count,
+            "files": counted.files,
+            **counted.described(),
             "predicted": done,
             "left_out": _named(faults),
             "out": None if options.out is None else str(options.out),
