@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from ..data.faults import BadFile, Faults, naming, printable
-from ..data.formats import images, volumes
+from ..data.formats import images, npy, volumes
 from ..data.formats.cutting import Place, whole
 from ..data.formats.grid import Grid
 from ..data.formats.intensities import Intensities, Span
@@ -75,6 +75,15 @@ class Input:
         return is_volume(self.name)
 
     @property
+    def is_array(self) -> bool:
+        return self.name.lower().endswith(npy.SUFFIX)
+
+    @property
+    def in_colour(self) -> bool:
+        """Whether channels are grey, opacity and colour, which can be converted; what else they are is not known."""
+        return not (self.is_volume or self.is_array)
+
+    @property
     def described(self) -> dict[str, str | int]:
         """What a result tells of its origin, beside ``where``: of a line its page, its image, and its number there."""
         if self.page is None:
@@ -103,10 +112,20 @@ class Loader:
         reader: that of the model's data.
         channels, ndim: of its input.
         places: whether :meth:`place` will be asked for.
+        arrays: whether arrays (.npy) are taken too.
     """
 
-    def __init__(self, reader: Reader | None, channels: int, ndim: int, *, places: bool = False) -> None:
+    def __init__(
+        self,
+        reader: Reader | None,
+        channels: int,
+        ndim: int,
+        *,
+        places: bool = False,
+        arrays: bool = False,
+    ) -> None:
         self.reader = reader
+        self.arrays = arrays
         self.ndim = ndim
         self.intensities = (
             Intensities(channels) if reader is None else Intensities(channels, reader.scale, reader.invert)
@@ -131,7 +150,9 @@ class Loader:
                 names = (file.name, *file.channels)
                 parts = [Part(name, file.storage.read(name), file.storage.where(name)) for name in names]
                 data = parts[0].data
-                if isinstance(self.reader, PictureReader):
+                if self.arrays and file.is_array:
+                    values = npy.decode(data, file.where, self.ndim)
+                elif isinstance(self.reader, PictureReader):
                     values, grid = self.reader.picture(parts)
                 else:
                     # how arrays lay in space is not known
@@ -157,16 +178,20 @@ class Loader:
             BadFile: the values make no features.
         """
         try:
-            return self.intensities.convert(values, colour=not file.is_volume, span=span)
+            return self.intensities.convert(values, colour=file.in_colour, span=span)
         except ValueError as error:
             raise BadFile(file.where, str(error)) from error
 
+    def span(self, values: np.ndarray, file: Input) -> Span | None:
+        """The range of a sample's values, where features depend on it."""
+        if self.intensities.scale == "type":
+            return None
+        with naming(file.where):
+            return self.intensities.span(values, colour=file.in_colour)
+
     def window(self, values: np.ndarray, file: Input) -> Callable[[tuple[slice, ...]], Tensor]:
         """Gives the features of parts, so that those of all points need not be in memory at once."""
-        span = None
-        if self.intensities.scale != "type":
-            with naming(file.where):
-                span = self.intensities.span(values, colour=not file.is_volume)
+        span = self.span(values, file)
         return lambda part: self.features(values[part], file, span)
 
     def _scan(self, page: FoundPage) -> Scan:
@@ -181,6 +206,8 @@ def find(
     faults: Faults | None = None,
     kind: str = "",
     tell: Callable[[str], None] = lambda text: None,
+    *,
+    arrays: bool = False,
 ) -> list[Input]:
     """The images and volumes that paths name: files, or all within folders and zip archives.
 
@@ -194,6 +221,7 @@ def find(
         kind: of the descriptions that count where a page has several, ``"page"`` or ``"alto"``; by default as the reader
             says.
         tell: gets a sentence for each path of which something was named before; it is found once.
+        arrays: whether arrays (.npy) within folders and archives are looked for too.
 
     Raises:
         FileNotFoundError: there is nothing at a path.
@@ -204,7 +232,7 @@ def find(
     once, told = Once(tell), Once(lambda text: None)
     for path in paths:
         own = Faults()
-        items = list(_of_path(path, reader, own, kind))
+        items = list(_of_path(path, reader, own, kind, arrays))
         if len(paths) > 1:  # to ask where each file lies takes its time
             what = "pages" if isinstance(reader, Pages) else "files"
             items = once.new(path, items, lambda file: file.identity, what)
@@ -214,7 +242,7 @@ def find(
     return list(_placed(found))
 
 
-def _of_path(path: Path, reader: Reader | None, faults: Faults, kind: str) -> Iterator[Input]:
+def _of_path(path: Path, reader: Reader | None, faults: Faults, kind: str, arrays: bool) -> Iterator[Input]:
     """What one path names."""
     single = path.exists() and not path.is_dir() and path.suffix.lower() != ".zip"
     if isinstance(reader, Pages):
@@ -228,11 +256,12 @@ def _of_path(path: Path, reader: Reader | None, faults: Faults, kind: str) -> It
     storage = _One(path) if single else open_storage(path)
     for fault in storage.faults:
         faults.add(fault)
-    names = storage.names if single else storage.under("", images.SUFFIXES + volumes.SUFFIXES)
+    suffixes = images.SUFFIXES + volumes.SUFFIXES + ((npy.SUFFIX,) if arrays else ())
+    names = storage.names if single else storage.under("", suffixes)
     if isinstance(reader, Masks) and not single:
         names = reader.images_among(names)
     if not names:
-        raise BadFile(str(path), "holds no images and no volumes")
+        raise BadFile(str(path), f"holds no images and no {'volumes or arrays' if arrays else 'volumes'}")
     for name in names:
         yield Input(storage, name, storage.where(name), _stem(name))
 

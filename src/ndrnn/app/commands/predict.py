@@ -22,7 +22,7 @@ from ...learn.task import NOT_FINITE
 from ...tasks.density import NOT_FINITE as NO_DENSITY
 from ...tasks.use import CLASSIFY, LABEL, TRANSCRIBE, use_of
 from ..counted import Counted
-from ..density_model import as_task
+from ..density_model import as_task, in_colour
 from ..inputs import Input, Loaded, Loader, find
 from ..labelled import Labelling, refuse_others
 from ..options import Predict
@@ -50,12 +50,17 @@ def run(options: Predict) -> int:
         raise ValueError(f"--format {options.format} is for networks that read, got one that does {purpose}")
     faults = Faults(options.strict)
     kind = options.format if options.format in ("page", "alto") else ""
-    everything = find(options.inputs, reader, faults, kind, out.warn)
+    density = purpose == "density"
+    # beside pictures arrays are likely something else
+    arrays = density and task.facts.ndim != 2
+    everything = find(options.inputs, reader, faults, kind, out.warn, arrays=arrays)
     shard = Shard.of(options.shard)
     files = shard.share(everything, key)  # the lines of a page stay together
     places = {file.place: number for number, file in enumerate(everything)} if shard.count > 1 else {}
     counted = Counted.of(files, len(faults))
-    loader = Loader(reader, task.facts.channels, task.facts.ndim, places=purpose == "transcribe")
+    loader = Loader(
+        reader, task.facts.channels, task.facts.ndim, places=purpose == "transcribe", arrays=density
+    )
     use = _Use(task, purpose, loader, options)
     usable = use.claim(files, faults, everything)
     done = 0
@@ -79,6 +84,9 @@ def run(options: Predict) -> int:
         if lines is not None and shard.count > 1:  # by which it is known to be whole
             end = {"predicted": done, **counted.described(), "left_out": _named(faults)}
             lines.write(json.dumps({"end": end}, ensure_ascii=False) + "\n")
+    if use.greyed:
+        others = f" and {len(use.greyed) - 1:,} more" if len(use.greyed) > 1 else ""
+        out.warn(f"in colour: {use.greyed[0]}{others}; the model is of grey images, and measured their grey")
     for fault in faults.found:
         out.warn(f"left out: {fault}")
     if options.out is not None:
@@ -160,6 +168,8 @@ class _Use:
         self._workers = Workers(
             several=options.device == "cpu" and use_of(task) in (LABEL, CLASSIFY, TRANSCRIBE)
         )
+        self.greyed: list[str] = []
+        """Pictures in colour of which a density of grey ones was told the grey alone."""
         self.describe: Callable[[Input, Any, Loaded], dict[str, Any]] = {
             "label": self._label,
             "classify": self._classify,
@@ -264,12 +274,19 @@ class _Use:
             try:
                 if isinstance(found, BaseException):
                     raise found
+                if self._greys(file, found):
+                    self.greyed.append(file.where)
                 if prod(found.values.shape[:-1]) > self.options.tile**2:
                     yield _Read(file, self._large(file, found, writers))
                 else:
                     yield _Read(file, None, found, self.loader.features(found.values, file))
             except BadFile as fault:
                 faults.add(fault)
+
+    def _greys(self, file: Input, found: Loaded) -> bool:
+        """Whether colours of a picture are more than the density sees."""
+        grey = self.purpose == "density" and self.task.facts.channels < 3
+        return grey and file.in_colour and in_colour(found.values)
 
     def _together(
         self, chunk: Sequence[_Read], writers: ThreadPoolExecutor
