@@ -52,7 +52,11 @@ def labels_of(path):
 
 def test_labels_are_those_of_the_network(ndrnn, label_run, tmp_path):
     write(tmp_path / "in/a.png", 9, 7)
-    assert ndrnn("predict", label_run, tmp_path / "in/a.png", "--out", tmp_path / "out").status == 0
+    words = (tmp_path / "in/a.png", tmp_path / "in", tmp_path / "in/../in/a.png")  # one and the same
+    ran = ndrnn("predict", label_run, *words, "--out", tmp_path / "out")
+    assert ran.status == 0, ran.err
+    assert "1 of 1 file;" in ran.out
+    assert ran.err.count(": named before, and used once") == 2
     task = checkpoint.load(label_run / "best.safetensors")
     with torch.no_grad():
         scores = task.model(torch.tensor(labels_of(tmp_path / "in/a.png") / np.float32(255))[None, ..., None])

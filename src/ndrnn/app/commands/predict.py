@@ -21,7 +21,8 @@ from ...density.use.growth import AT_LIMIT
 from ...learn.task import NOT_FINITE
 from ...tasks.density import NOT_FINITE as NO_DENSITY
 from ...tasks.use import CLASSIFY, LABEL, TRANSCRIBE, use_of
-from ..density_model import as_task
+from ..counted import Counted
+from ..density_model import as_task, in_colour
 from ..inputs import Input, Loaded, Loader, find
 from ..labelled import Labelling, refuse_others
 from ..options import Predict
@@ -49,12 +50,17 @@ def run(options: Predict) -> int:
         raise ValueError(f"--format {options.format} is for networks that read, got one that does {purpose}")
     faults = Faults(options.strict)
     kind = options.format if options.format in ("page", "alto") else ""
-    everything = find(options.inputs, reader, faults, kind)
+    density = purpose == "density"
+    # beside pictures arrays are likely something else
+    arrays = density and task.facts.ndim != 2
+    everything = find(options.inputs, reader, faults, kind, out.warn, arrays=arrays)
     shard = Shard.of(options.shard)
     files = shard.share(everything, key)  # the lines of a page stay together
     places = {file.place: number for number, file in enumerate(everything)} if shard.count > 1 else {}
-    count = len(files) + len(faults)
-    loader = Loader(reader, task.facts.channels, task.facts.ndim, places=purpose == "transcribe")
+    counted = Counted.of(files, len(faults))
+    loader = Loader(
+        reader, task.facts.channels, task.facts.ndim, places=purpose == "transcribe", arrays=density
+    )
     use = _Use(task, purpose, loader, options)
     usable = use.claim(files, faults, everything)
     done = 0
@@ -76,20 +82,24 @@ def run(options: Predict) -> int:
             done += 1
         use.reached(None, faults)
         if lines is not None and shard.count > 1:  # by which it is known to be whole
-            end = {"predicted": done, "left_out": _named(faults)}
+            end = {"predicted": done, **counted.described(), "left_out": _named(faults)}
             lines.write(json.dumps({"end": end}, ensure_ascii=False) + "\n")
+    if use.greyed:
+        others = f" and {len(use.greyed) - 1:,} more" if len(use.greyed) > 1 else ""
+        out.warn(f"in colour: {use.greyed[0]}{others}; the model is of grey images, and measured their grey")
     for fault in faults.found:
         out.warn(f"left out: {fault}")
     if options.out is not None:
-        out.say(f"{done:,} of {count:,} files; results are in {options.out}")
+        out.say(f"{counted.done(done)}; results are in {options.out}")
     if options.instances:
-        counts = ", ".join(f"{number:,} {name}" for name, number in use.counts.items())
-        out.say(f"objects: {counts}; each is a line of {options.out}/{shard.name(OBJECTS)}")
+        counts = ", ".join(f"{name}: {number:,}" for name, number in use.counts.items())
+        out.say(f"objects of {counts}; each is a line of {options.out}/{shard.name(OBJECTS)}")
     if faults:
-        out.warn(f"{len(faults):,} of {count:,} files could not be used")
+        out.warn(counted.missed(done, len(faults)))
     out.result(
         {
-            "files": count,
+            "files": counted.files,
+            **counted.described(),
             "predicted": done,
             "left_out": _named(faults),
             "out": None if options.out is None else str(options.out),
@@ -158,6 +168,8 @@ class _Use:
         self._workers = Workers(
             several=options.device == "cpu" and use_of(task) in (LABEL, CLASSIFY, TRANSCRIBE)
         )
+        self.greyed: list[str] = []
+        """Pictures in colour of which a density of grey ones was told the grey alone."""
         self.describe: Callable[[Input, Any, Loaded], dict[str, Any]] = {
             "label": self._label,
             "classify": self._classify,
@@ -262,12 +274,19 @@ class _Use:
             try:
                 if isinstance(found, BaseException):
                     raise found
+                if self._greys(file, found):
+                    self.greyed.append(file.where)
                 if prod(found.values.shape[:-1]) > self.options.tile**2:
                     yield _Read(file, self._large(file, found, writers))
                 else:
                     yield _Read(file, None, found, self.loader.features(found.values, file))
             except BadFile as fault:
                 faults.add(fault)
+
+    def _greys(self, file: Input, found: Loaded) -> bool:
+        """Whether colours of a picture are more than the density sees."""
+        grey = self.purpose == "density" and self.task.facts.channels < 3
+        return grey and file.in_colour and in_colour(found.values)
 
     def _together(
         self, chunk: Sequence[_Read], writers: ThreadPoolExecutor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -52,9 +53,17 @@ def write_shares(shares: np.ndarray, path: str | Path) -> None:
     _save(Image.fromarray(np.rint(shares * float(SCALE)).clip(0, SCALE).astype(np.uint16)), path)
 
 
-def write_stack(values: np.ndarray, path: str | Path) -> None:
-    """Write slices (D, H, W) as the pages of a TIFF: float32, or integers of the fewest bits of 8, 16 and 32."""
-    if values.dtype.kind != "f":
+def write_stack(values: np.ndarray, path: str | Path, kind: Any = None) -> None:
+    """Write slices (D, H, W), or (D, H, W, 3) of 8 bits, as the pages of a TIFF.
+
+    Args:
+        values: of the points.
+        path: of the file.
+        kind: NumPy's type; by default float32, or integers of the fewest bits of 8, 16 and 32.
+    """
+    if kind is not None:
+        values = values.astype(kind)
+    elif values.dtype.kind != "f":
         highest = int(values.max(initial=0))
         values = values.astype(np.uint8 if highest < 256 else np.uint16 if highest < 65536 else np.int32)
     first, *others = (Image.fromarray(one) for one in values)
