@@ -184,13 +184,30 @@ def ragged(lattice: Sequence[int], batch: int = BATCH) -> Tensor:
     return torch.stack([shorter[sample % 5] for sample in range(batch)])
 
 
-@pytest.mark.parametrize("ndim", [1, 2, 3])
-def test_ragged_tiles_conform(recurrent: Any, ndim: int) -> None:
+def test_ragged_tiles_conform(recurrent: Any) -> None:
     """Every cell with everything at once: ragged samples, empty ones among them, states in and out, all gradients."""
-    # of three axes one direction, another one for each cell
-    corner = random.Random(recurrent.name).choice(all_directions(3))
-    directions = {1: [(-1,), (1,)], 2: [(1, -1), (-1, 1)], 3: [corner]}[ndim]
-    layer = recurrent(INPUTS, HIDDEN, ndim, directions=directions)
+    layer = recurrent(INPUTS, HIDDEN, 2, directions=[(1, -1), (-1, 1)])
+    case = Case(layer, LATTICES[2], sizes=ragged(LATTICES[2]), state=True, exits=True)
+    assert_conforms(case, 1e-12)
+
+
+@pytest.mark.parametrize("ndim", [1, 3])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rnn",
+        pytest.param("lstm", marks=pytest.mark.slow),  # with peepholes it is all of this and more
+        "lstm_peephole",
+        "leaky",
+        "stable",
+        "spatial_extended",
+        "gru",
+    ],
+)
+def test_ragged_tiles_of_other_lattices_conform(make: Callable[[str], Any], name: str, ndim: int) -> None:
+    """The same, and of three axes one direction, another one for each cell."""
+    corner = random.Random(name).choice(all_directions(3))
+    layer = make(name)(INPUTS, HIDDEN, ndim, directions=[corner] if ndim == 3 else [(-1,), (1,)])
     case = Case(layer, LATTICES[ndim], sizes=ragged(LATTICES[ndim]), state=True, exits=True)
     assert_conforms(case, 1e-12)
 
