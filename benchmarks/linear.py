@@ -50,7 +50,7 @@ def tables(workloads: Sequence[Workload], effort: Effort, progress: Callable[[st
     yield _layers(workloads, effort, progress)
     for workload in workloads:
         if workload.layer == "MDLinearRNN":
-            yield _parts(workload, effort, progress)
+            yield limit(workload, effort, progress)
             yield _growth(workload, effort, progress)
 
 
@@ -104,28 +104,41 @@ def _layers(workloads: Sequence[Workload], effort: Effort, progress: Callable[[s
     return result
 
 
-def _parts(workload: Workload, effort: Effort, progress: Callable[[str], None]) -> Table:
-    """What inference is made of, each part as PyTorch does it alone: the product, the functions, the bytes."""
-    progress("parts of the limit")
+def limit(workload: Workload, effort: Effort, progress: Callable[[str], None]) -> Table:
+    """What a layer cannot do without, each part as PyTorch does it alone, and the share of their sum that it reaches.
+
+    The product of inputs and weights, in a training step thrice, as for the gradients of both; the functions, an
+    exponential for each of the n + 1 shares, the candidate and the output gate of every unit; and the bytes, a copy of y
+    for reading x and writing y, in a training step thrice, for the memories and what comes back, too.
+    """
+    progress("the limit")
     layer, x = workload.build(), workload.input()
     points, rows = x.shape[:-1].numel(), layer.weight_ih.detach().flatten(0, 1).T.contiguous()
     flat, out = x.flatten(0, -2), torch.empty(points, rows.shape[1])
     functions = torch.randn(points, len(layer.directions) * layer.hidden_size)
-    y = torch.empty_like(functions)
-    calls: dict[str, Call] = {
-        "layer": inference(layer, x),
-        "product": lambda: torch.mm(flat, rows, out=out),
-        "one exp of every unit": lambda: torch.exp(functions, out=y),
-        "one copy of y": lambda: y.copy_(functions),
+    y, count = torch.empty_like(functions), layer.ndim + 3
+    parts: dict[str, tuple[Call, int, int]] = {
+        "product": (lambda: torch.mm(flat, rows, out=out), 1, 3),
+        f"{count} exponentials of every unit": (lambda: torch.exp(functions, out=y), count, count),
+        "copies of y": (lambda: y.copy_(functions), 1, 3),
     }
     with threads(1):
-        times = in_turn(calls, effort)
-    result = Table(f"What inference is made of: {workload.name}", {"part": "", "ms": ".3g"})
-    for name, measured in times.items():
-        result.add(name, 1e3 * min(measured.seconds))
-    count = layer.ndim + 3
-    result.notes.append(
-        f"The layer takes one product, {count} exponentials of every unit and at the least one pass over x and y."
+        times = in_turn(calls_of(workload) | {name: call for name, (call, *_) in parts.items()}, effort)
+    least = {name: 1e3 * min(measured.seconds) for name, measured in times.items()}
+    result = Table(
+        f"The limit: {workload.name}",
+        {"part": "", "once, ms": ".3g", "inference, ms": ".3g", "training step, ms": ".3g"},
+    )
+    sums = [0.0, 0.0]
+    for name, (_, there, back) in parts.items():
+        each = [there * least[name], back * least[name]]
+        sums = [total + more for total, more in zip(sums, each, strict=True)]
+        result.add(name, least[name], *each)
+    taken = least["inference"], least["training"]
+    result.add("their sum, the limit", None, *sums)
+    result.add("the layer", None, *taken)
+    result.add(
+        "share of the limit", None, *(f"{total / ms:.0%}" for total, ms in zip(sums, taken, strict=True))
     )
     return result
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from benchmarks import __main__ as command
-from benchmarks import codec, codec_classes, codec_speed, conformance, density, ride, table
+from benchmarks import codec, codec_classes, codec_speed, conformance, density, linear, ride, table
 from benchmarks.measure import Effort, Times
 from benchmarks.scaling import exponent
 from benchmarks.workloads import MAIN, Workload
@@ -37,6 +37,17 @@ def test_a_section_measures_what_is_asked_for(monkeypatch):
     (row,) = found.rows
     assert row[0] == wanted.name == "MCGSM; float64; 1 thread"
     assert all(isinstance(value, float) and value > 0 for value in row[1:])
+
+
+def test_the_limit_is_the_sum_of_its_parts():
+    workload = Workload("MDLinearRNN", 1, (6, 7), 3, 4)
+    *parts, total, layer, share = linear.limit(workload, Effort(0.0, 1, 0.0), lambda text: None).rows
+    times = [(1, 3), (5, 5), (1, 3)]
+    for (_, once, there, back), (forward, training) in zip(parts, times, strict=True):
+        assert (there, back) == (forward * once, training * once)
+    for column in (2, 3):
+        assert total[column] == pytest.approx(sum(row[column] for row in parts))
+        assert share[column] == f"{total[column] / layer[column]:.0%}"
 
 
 def test_a_coder_is_measured_only_if_the_picture_comes_back(tmp_path, monkeypatch):
