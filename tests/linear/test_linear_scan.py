@@ -19,7 +19,9 @@ LATTICES = {1: (4,), 2: (3, 2), 3: (2, 1, 2)}
 
 def as_function(case):
     def function(z, f, *state):
-        return type(case)(z, f, case.direction, case.sizes, state or None).run()
+        outputs = type(case)(z, f, case.direction, case.sizes, state or None).run()
+        # gradcheck leaves out what does not depend on its inputs, as what ragged samples without a point give
+        return tuple(output + 0 * z.sum() for output in outputs)
 
     return function
 
