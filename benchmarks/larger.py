@@ -52,7 +52,7 @@ def fitting(config: Label, layer: str, data: Gathered, target: int) -> LabelTask
     hidden = config.network.hidden
 
     def task(share: int) -> LabelTask:
-        units = tuple(max(1, round(each * share / hidden[0])) for each in hidden)
+        units = tuple(max(1, round(each * share / hidden[-1])) for each in hidden)
         network = replace(config.network, layer=layer, hidden=units)
         return LabelTask(replace(config, network=network), data.facts)
 
