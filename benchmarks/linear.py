@@ -8,9 +8,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from .measure import Call, Effort, calls_of, in_turn, inference, threads, training_step
+from . import products
+from .measure import Call, Effort, Times, calls_of, in_turn, inference, threads, training_step
 from .table import Table
 from .workloads import Workload
+
+CACHED = 1 << 16
+"""Numbers that stay in a processor's cache."""
 
 
 class RowsThenColumns(nn.Module):
@@ -50,7 +54,7 @@ def tables(workloads: Sequence[Workload], effort: Effort, progress: Callable[[st
     yield _layers(workloads, effort, progress)
     for workload in workloads:
         if workload.layer == "MDLinearRNN":
-            yield _parts(workload, effort, progress)
+            yield limit(workload, effort, progress)
             yield _growth(workload, effort, progress)
 
 
@@ -104,30 +108,59 @@ def _layers(workloads: Sequence[Workload], effort: Effort, progress: Callable[[s
     return result
 
 
-def _parts(workload: Workload, effort: Effort, progress: Callable[[str], None]) -> Table:
-    """What inference is made of, each part as PyTorch does it alone: the product, the functions, the bytes."""
-    progress("parts of the limit")
-    layer, x = workload.build(), workload.input()
-    points, rows = x.shape[:-1].numel(), layer.weight_ih.detach().flatten(0, 1).T.contiguous()
-    flat, out = x.flatten(0, -2), torch.empty(points, rows.shape[1])
-    functions = torch.randn(points, len(layer.directions) * layer.hidden_size)
-    y = torch.empty_like(functions)
-    calls: dict[str, Call] = {
-        "layer": inference(layer, x),
-        "product": lambda: torch.mm(flat, rows, out=out),
-        "one exp of every unit": lambda: torch.exp(functions, out=y),
-        "one copy of y": lambda: y.copy_(functions),
-    }
+def limit(workload: Workload, effort: Effort, progress: Callable[[str], None]) -> Table:
+    """What a layer cannot do without, each part at the rate that libraries reach here, and the share of their sum.
+
+    The product of inputs and weights, in a training step thrice, as for the gradients of both; the functions, an
+    exponential for each of the n + 1 shares, the candidate and the output gate of every unit; and the bytes, a copy of y
+    for reading x and writing y, in a training step thrice, for the memories and what comes back, too.
+    """
+    progress("the limit")
+    layer = workload.build()
+    points, units = workload.batch * workload.points, len(layer.directions) * layer.hidden_size
+    few, found = torch.randn(2, CACHED).unbind()
+    y, copy = torch.randn(2, points, units).unbind()
+    calls = {"exp": lambda: torch.exp(few, out=found), "copy": lambda: copy.copy_(y)}
     with threads(1):
-        times = in_turn(calls, effort)
-    result = Table(f"What inference is made of: {workload.name}", {"part": "", "ms": ".3g"})
-    for name, measured in times.items():
-        result.add(name, 1e3 * min(measured.seconds))
+        times = in_turn({**calls_of(workload), **calls}, effort)
+    least = {name: 1e3 * min(measured.seconds) for name, measured in times.items()}
+    name, rate = _product_rate(workload, effort, times["exp"])
     count = layer.ndim + 3
-    result.notes.append(
-        f"The layer takes one product, {count} exponentials of every unit and at the least one pass over x and y."
+    parts = {
+        f"product, at the rate of {name}": (1e3 * workload.operations() / rate, 1, 3),
+        f"{count} exponentials of every unit, by PyTorch in the cache": (
+            least["exp"] * points * units / CACHED,
+            count,
+            count,
+        ),
+        "copies of y, by PyTorch": (least["copy"], 1, 3),
+    }
+    result = Table(
+        f"The limit: {workload.name}",
+        {"part": "", "once, ms": ".3g", "inference, ms": ".3g", "training step, ms": ".3g"},
+    )
+    sums = [0.0, 0.0]
+    for part, (once, there, back) in parts.items():
+        sums = [sums[0] + there * once, sums[1] + back * once]
+        result.add(part, once, there * once, back * once)
+    taken = least["inference"], least["training"]
+    result.add("their sum, the limit", None, *sums)
+    result.add("the layer", None, *taken)
+    result.add(
+        "share of the limit", None, *(f"{total / ms:.0%}" for total, ms in zip(sums, taken, strict=True))
     )
     return result
+
+
+def _product_rate(workload: Workload, effort: Effort, measured: Times) -> tuple[str, float]:
+    """The best rate of a product of 1024^3, in operations a second: PyTorch's library does not use all of every processor."""
+    rates = {"torch.mm": max(measured.limit)}
+    for name, environment in products.choices().items():
+        answer = products.measure(workload, effort, environment)
+        if not isinstance(answer, str):
+            rates[f"numpy's kernels {name}"] = answer["best"]
+    best = max(rates, key=lambda name: rates[name])
+    return best, rates[best]
 
 
 def _growth(workload: Workload, effort: Effort, progress: Callable[[str], None]) -> Table:

@@ -24,7 +24,7 @@ CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 class Effort:
     """How long to measure: some seconds and rounds at the least, but no new round after ``patience`` seconds.
 
-    The clock ``"cpu"`` leaves out what other processes take; it is for one thread only.
+    The clock ``"cpu"`` leaves out what other processes take, here too; it is for one thread only.
     """
 
     seconds: float = 1.0
@@ -114,11 +114,10 @@ def in_turn(
                 if seconds > 0.5:
                     break
             repeats[name] = max(1, round(LEAST_SECONDS / max(seconds, 1e-6)))
-    began = time.perf_counter()
+    began = clock()
     rounds, before = 0, limit.rate()
     while rounds == 0 or (
-        (rounds < effort.rounds or time.perf_counter() - began < effort.seconds)
-        and time.perf_counter() - began < effort.patience
+        (rounds < effort.rounds or clock() - began < effort.seconds) and clock() - began < effort.patience
     ):
         for name, call in calls.items():
             with threads(counts.get(name, torch.get_num_threads())):

@@ -47,7 +47,7 @@ class Run:
     components: int = 32
     scales: int = 4
     features: int = 32
-    cell: Literal["leaky", "stable", "gru", "rnn", "spatial", "spatial_extended", "lstm"] = "leaky"
+    cell: Literal["leaky", "stable", "gru", "rnn", "linear", "spatial", "spatial_extended", "lstm"] = "leaky"
     residual: bool = False
     """Whether layers above the first add to what they are given, those of a new model, or put on one of one layer."""
     schedule: Literal["modern", "published"] = "modern"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from benchmarks import __main__ as command
-from benchmarks import codec, codec_classes, codec_speed, conformance, density, ride, table
+from benchmarks import codec, codec_classes, codec_speed, conformance, density, linear, products, ride, table
 from benchmarks.measure import Effort, Times
 from benchmarks.scaling import exponent
 from benchmarks.workloads import MAIN, Workload
@@ -37,6 +37,18 @@ def test_a_section_measures_what_is_asked_for(monkeypatch):
     (row,) = found.rows
     assert row[0] == wanted.name == "MCGSM; float64; 1 thread"
     assert all(isinstance(value, float) and value > 0 for value in row[1:])
+
+
+def test_the_limit_is_the_sum_of_its_parts(monkeypatch):
+    monkeypatch.setattr(products, "measure", lambda *_: {"best": 1e15})  # beyond any torch.mm
+    workload = Workload("MDLinearRNN", 1, (6, 7), 3, 4)
+    *parts, total, layer, share = linear.limit(workload, Effort(0.0, 1, 0.0), lambda text: None).rows
+    assert parts[0][1] == pytest.approx(1e3 * 6 * 7 * 4 * 2 * 3 * 5 * 4 / 1e15)
+    for (_, once, *both), times in zip(parts, [(1, 3), (5, 5), (1, 3)], strict=True):
+        assert both == [count * once for count in times]
+    for column in (2, 3):
+        assert total[column] == pytest.approx(sum(row[column] for row in parts))
+        assert share[column] == f"{total[column] / layer[column]:.0%}"
 
 
 def test_a_coder_is_measured_only_if_the_picture_comes_back(tmp_path, monkeypatch):

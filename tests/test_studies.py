@@ -1,4 +1,4 @@
-"""The studies of cells, of trained layers and of inpainting: what they compare, not what comes out."""
+"""The studies of cells, of trained layers, of reach and of inpainting: what they compare, not what comes out."""
 
 import json
 from dataclasses import replace
@@ -6,13 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import inpainting, trained_stability
+from benchmarks import inpainting, larger, reach, trained_stability
+from benchmarks.baselines.parts import weights
 from benchmarks.which_cell import Kind, Options, RowsTask, Study, fitting_units, make, settings, weights_of
 
+from ndrnn.data.pipeline.gather import Gathered
 from ndrnn.density import RIDE
 from ndrnn.registry import layers
 from ndrnn.saving import models as checkpoint
-from ndrnn.tasks import Facts
+from ndrnn.tasks import Facts, Label, LabelTask, Network
 
 DIGITS = Facts(2, 1, tuple("0123456789"))
 KINDS = [*map(Kind, layers), Kind("MDLSTM", 2), Kind("MDLSTM", 1), Kind("MDLSTM", 2, rows=True)]
@@ -93,3 +95,51 @@ def test_a_hole_is_filled_and_told_of(tmp_path: Path, capsys):
     beyond = replace(options, image=tmp_path / "hole.png", corner=(10_000, 0))
     with pytest.raises(ValueError, match="crop must lie within"):
         inpainting.crop(beyond, ride, torch.Generator())
+
+
+def test_sensitivities_are_told_by_distance():
+    """With a single unit a random combination of units is that unit, so that the Jacobian itself is known."""
+    torch.manual_seed(0)
+    options = reach.Options(hidden=1, distances=(1, 3, 4), samples=1)
+    layer = reach.build("MDGRU", 1, 2).double()
+    found = torch.tensor(reach.profile(layer, (5, 4), options, seed=3), dtype=torch.float64)
+    x = torch.randn(1, 5, 4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    x[..., 1] = 0
+    jacobian = torch.autograd.functional.jacobian(lambda given: layer(given)[0, -1, -1, 0], x)
+    norm = jacobian[0].norm(dim=-1)
+    for row, d in zip(found, (1, 3), strict=False):
+        axes = (norm[4 - d, 3] ** 2 + norm[4, 3 - d] ** 2).div(2).sqrt()
+        torch.testing.assert_close(row, torch.stack([axes, norm[4 - d, 3 - d]]) / norm[4, 3])
+    assert found[2].isnan().all()  # the second axis has no point so far back
+
+
+def test_what_is_to_be_recalled_is_marked():
+    mark = reach.Mark("the end of a row", (3, 4), (2, 0))
+    x, target = reach.marked(50, mark, torch.Generator().manual_seed(0))
+    assert x[..., 1].nonzero().tolist() == [[n, 2, 0] for n in range(50)]
+    assert torch.equal(x[:, 2, 0, 0] == 1, target == 1)
+    assert torch.equal(x[..., 0].abs(), torch.ones(50, 3, 4))
+    assert 0.2 < target.mean() < 0.8
+
+
+def test_images_are_cut_without_a_rest_and_crops_keep_their_labels():
+    images = torch.arange(2 * 8 * 8).view(2, 8, 8, 1)
+    cut = larger.pieces(images, 4)
+    assert cut.shape == (8, 4, 4, 1)
+    assert torch.equal(cut[1], images[0, :4, 4:])
+    assert torch.equal(cut[6], images[1, 4:, :4])
+    batch = larger.crops(images, images[..., 0], 20, 3, torch.Generator().manual_seed(0))
+    assert torch.equal(batch.x[..., 0], batch.target)
+    steps = batch.target.diff(dim=2).unique().tolist()
+    assert steps == [-1, 1]  # some are mirrored, none is torn
+    assert batch.target.diff(dim=1).unique().tolist() == [8]
+
+
+def test_networks_of_equal_weights():
+    config = Label(network=Network(hidden=(8, 16), blocks=("2x2", "2x2")))
+    data = Gathered(Facts(2, 1, ("paper", "ink")), {}, None)
+    target = weights(LabelTask(config, data.facts).model)
+    for layer in ("MDLinearRNN", "LeakyMDLSTM"):
+        task = larger.fitting(config, layer, data, target)
+        assert task.settings.network.layer == layer
+        assert abs(weights(task.model) - target) < 0.05 * target

@@ -21,7 +21,7 @@ from .conftest import make_ride, picture
 from .decoder import Lattice
 
 RIDE_2D = make_ride()
-UNKNOWN = "lstm", "spatial_extended", "rnn", "MDLSTM", "MDRNN", "MDLinearRNN"
+UNKNOWN = "lstm", "spatial_extended", "rnn", "MDLSTM", "MDRNN", "linear", "MDLinearRNN"
 
 
 @settings(max_examples=40, deadline=None)

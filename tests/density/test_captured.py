@@ -28,7 +28,7 @@ def both(monkeypatch: pytest.MonkeyPatch, ride: Any, images: Any, **options: Any
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["all", "some"])
-@pytest.mark.parametrize("cell", [*CELLS, "MDLinearRNN"])
+@pytest.mark.parametrize("cell", CELLS)
 def test_bit_by_bit_where_every_step_has_as_many_pixels(
     cell: str, masked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ def kolmogorov_smirnov(values: Tensor) -> float:
     return math.sqrt(n) * float(torch.maximum(above, 1 / n - above).max())
 
 
-@pytest.mark.parametrize("cell", [*CELLS, "MDLinearRNN"])
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("pad", [False, True], ids=["stationary", "pad"])
 def test_wavefronts_draw_what_a_raster_loop_draws(cell: str, pad: bool) -> None:
     ride = random_ride(5, 2, cell=cell, pad=pad)

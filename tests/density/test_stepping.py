@@ -29,7 +29,7 @@ def incremental(ride: RIDE, images: Any, order: str, observed: Any = None) -> An
     return hidden.transpose(0, 1).unflatten(1, grid), value.T.unflatten(1, grid)
 
 
-@pytest.mark.parametrize("cell", [*CELLS, "MDLinearRNN"])
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("order", ["wavefront", "raster"])
 def test_it_equals_the_scan_of_the_whole_image(cell: str, order: str) -> None:
     ride = random_ride(6, 2, cell=cell)

@@ -7,6 +7,7 @@ import torch
 from torch.testing import assert_close
 
 import ndrnn
+from ndrnn.lattice import all_directions
 from ndrnn.scan.linear import operators
 
 RULES = ["softmax", "even"]
@@ -29,6 +30,28 @@ def test_it_is_gates_a_linear_scan_and_an_output_gate(backend, normalize, normal
         c = ndrnn.linear_scan(i * a_g.tanh(), torch.stack([f_1, f_2]), direction=direction)
         expected.append(a_o.sigmoid() * c)
     assert_close(layer(x), torch.cat(expected, -1), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize("normalize", RULES)
+@pytest.mark.parametrize(("lattice", "hidden"), [((150,), 33), ((3, 75), 40), ((2, 3, 73), 70)])
+def test_blocks_of_points_and_units_fit_together(lattice, hidden, normalize, normal, random_state):
+    """Lattices and widths beyond a block of the compiled kernels, 72 points and 32 units, against plain PyTorch."""
+    corners = all_directions(len(lattice))
+    layer = ndrnn.MDLinearRNN(
+        5, hidden, len(lattice), normalize=normalize, directions=corners[1:3], dtype=torch.float64
+    )
+    x = normal(2, *lattice, 5).requires_grad_()
+    sizes = torch.tensor([lattice, [extent - 1 for extent in lattice]])
+    dy, state = normal(2, *lattice, layer.output_size), random_state(layer, x)
+
+    def results(name):
+        with ndrnn.backend(name):
+            y = layer(x, sizes, state)
+            return [y, *torch.autograd.grad(y, [x, *layer.parameters()], dy)]
+
+    for ours, plain in zip(results("cpu"), results("wavefront"), strict=True):
+        assert_close(ours, plain, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("normalize", RULES)

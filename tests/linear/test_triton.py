@@ -13,6 +13,7 @@ from torch.autograd import gradcheck
 from torch.testing import assert_close
 
 import ndrnn
+from ndrnn.lattice import all_directions
 from ndrnn.scan import triton as package
 
 if package.refusal() is not None:
@@ -32,9 +33,10 @@ def on_device(case):
     return type(case)(move(case.z), move(case.f), case.direction, sizes, state)
 
 
-def test_random_configurations(scans):
+@pytest.mark.parametrize("count", [16, pytest.param(150, marks=pytest.mark.slow)])
+def test_random_configurations(count, scans):
     rng = random.Random(0)
-    for seed in range(16):
+    for seed in range(count):
         case = scans.draw_any(rng, seed)
         if case.z.dim() > 5:
             continue
@@ -49,16 +51,39 @@ def test_random_configurations(scans):
             assert_close(a.cpu(), b, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("ndim", [1, 3])
-def test_gradients(ndim, scans):
-    case = on_device(scans.draw((2, 2, 2)[:ndim], 1, direction=(-1, 1, -1)[:ndim], ragged=True, state=True))
+CORNERS = [corner for ndim in (1, 2, 3) for corner in all_directions(ndim)]
+USUAL = [(-1,), (-1, 1, -1)]
+
+
+@pytest.mark.parametrize(
+    "options", ["ragged_state", *(pytest.param(o, marks=pytest.mark.slow) for o in ("plain", "shared"))]
+)
+@pytest.mark.parametrize(
+    "direction",
+    [*USUAL, *(pytest.param(c, marks=pytest.mark.slow) for c in CORNERS if c not in USUAL)],
+    ids=str,
+)
+def test_gradients(direction, options, scans):
+    chosen = {name: name in options for name in ("ragged", "state", "shared")}
+    case = on_device(scans.draw((2, 2, 2)[: len(direction)], 1, direction=direction, **chosen))
 
     def function(z, f, *state):
-        outputs = type(case)(z, f, case.direction, case.sizes, state).run()
+        outputs = type(case)(z, f, case.direction, case.sizes, state or None).run()
         return torch.cat([output.flatten() for output in outputs])  # each output more would cost more scans
 
     with ndrnn.backend("triton"):
         assert gradcheck(function, case.inputs, fast_mode=True, check_undefined_grad=False)
+
+
+def test_gradients_on_extents_of_one_and_zero(scans):
+    for lattice in ((1, 1), (0, 2), (1,), (1, 2, 1)):
+        case = on_device(scans.draw(lattice, 1, direction=(-1,) * len(lattice), state=True))
+
+        def function(z, f, *state, case=case):
+            return type(case)(z, f, case.direction, case.sizes, state).run()
+
+        with ndrnn.backend("triton"):
+            assert gradcheck(function, case.inputs, fast_mode=True, check_undefined_grad=False)
 
 
 @pytest.mark.parametrize(

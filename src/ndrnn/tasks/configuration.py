@@ -92,8 +92,8 @@ class Density:
     layers: int = 1
     """Recurrent layers."""
     cell: str = "leaky"
-    """Of the layers: leaky, stable, gru or rnn, which are bounded on images of any size; spatial, the published one,
-    spatial_extended or lstm; or the name of a registered layer."""
+    """Of the layers: leaky, stable, gru, rnn or linear, which are bounded on images of any size; spatial, the published
+    one, spatial_extended or lstm; or the name of a registered layer."""
     residual: bool = False
     """Whether each layer above the first adds to what it is given."""
     window: int = 5

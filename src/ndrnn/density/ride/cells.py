@@ -26,6 +26,7 @@ _SHORT = {
     "leaky": _Kind("LeakyMDLSTM"),
     "gru": _Kind("MDGRU"),
     "rnn": _Kind("MDRNN"),
+    "linear": _Kind("MDLinearRNN"),
 }
 
 

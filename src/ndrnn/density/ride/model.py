@@ -33,9 +33,9 @@ class RideModel(nn.Module):
         num_components, num_scales, num_features: of the MCGSM.
         channels: channels C of the images, predicted jointly.
         observed_channels: further channels that are known everywhere, given as ``observed``.
-        cell: of the layers: ``"leaky"``, the default, ``"stable"``, ``"gru"``, ``"rnn"``, ``"spatial"``, the published
-            one, ``"spatial_extended"`` or ``"lstm"``, or the name of any registered layer, such as ``"MDGRU"``. The
-            memories of the first four are bounded by their equations; those of the others grow on images larger than
+        cell: of the layers: ``"leaky"``, the default, ``"stable"``, ``"gru"``, ``"rnn"``, ``"linear"``, ``"spatial"``, the
+            published one, ``"spatial_extended"`` or ``"lstm"``, or the name of any registered layer, such as ``"MDGRU"``.
+            The memories of the first five are bounded by their equations; those of the others grow on images larger than
             those that were learned from, once training has opened their gates.
         pad: whether images are bordered with zeros so that every pixel is predicted, the model of patches.
         residual: whether a layer above the first adds to what it is given: x + scale * layer(x) with a learned scale
