@@ -97,17 +97,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def backend(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Runs the test on one fast backend, with NaN in all memory that torch hands out unwritten."""
+def poisoned() -> Iterator[None]:
+    """NaN in all memory that torch hands out unwritten."""
     before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = True
-    try:
-        with ndrnn.backend(request.param):
-            yield request.param
-    finally:
-        torch.use_deterministic_algorithms(before[0])
-        torch.utils.deterministic.fill_uninitialized_memory = before[1]
+    yield
+    torch.use_deterministic_algorithms(before[0])
+    torch.utils.deterministic.fill_uninitialized_memory = before[1]
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest, poisoned: None) -> Iterator[str]:
+    """Runs the test on one fast backend, with NaN in all memory that torch hands out unwritten."""
+    with ndrnn.backend(request.param):
+        yield request.param
 
 
 @pytest.fixture

@@ -116,18 +116,12 @@ def weights(model: nn.Module) -> int:
     return sum(weight.numel() for weight in model.parameters())
 
 
-def widest(make: Callable[[int], nn.Module], budget: int) -> nn.Module:
-    """The network ``make(width)`` of the largest width whose weights do not exceed ``budget``.
-
-    Raises:
-        ValueError: even that of width 1 has more.
-    """
-    width = 0
+def nearest(make: Callable[[int], nn.Module], budget: int) -> nn.Module:
+    """The network ``make(width)`` of that width by which its weights come nearest to ``budget``."""
+    width = 1
     with torch.random.fork_rng(devices=[]):
-        while weights(make(width + 1)) <= budget:
+        while weights(make(width)) < budget:
             width += 1
-    if not width:
-        raise ValueError(
-            f"budget must hold the narrowest network, {weights(make(1)):,} weights, got {budget:,}"
-        )
+        if width > 1 and budget - weights(make(width - 1)) < weights(make(width)) - budget:
+            width -= 1
     return make(width)

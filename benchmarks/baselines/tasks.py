@@ -1,4 +1,4 @@
-"""The recipes' tasks with a convolutional network of at most as many weights as the recipe's own."""
+"""The recipes' tasks with a convolutional network of about as many weights as the recipe's own."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ndrnn.tasks.configuration import Label, Transcribe
 from ndrnn.tasks.label import LabelTask
 from ndrnn.tasks.transcribe import TranscribeTask
 
-from .parts import weights, widest
+from .parts import nearest, weights
 from .reader import LineReader
 from .unet import UNet
 
 
 @dataclass(frozen=True)
 class LabelCNN(Label):
-    """Label each point by a U-Net; ``network`` says how many weights it may have, and its dropout."""
+    """Label each point by a U-Net; ``network`` says about how many weights it has, and its dropout."""
 
     levels: int = 3
     """Resolutions of the U-Net."""
@@ -33,7 +33,7 @@ class LabelCNN(Label):
 
 @dataclass(frozen=True)
 class TranscribeCNN(Transcribe):
-    """Read by convolutions and a bidirectional LSTM; ``network`` says how many weights they may have, how wide a frame
+    """Read by convolutions and a bidirectional LSTM; ``network`` says about how many weights they have, how wide a frame
     is, and the dropout."""
 
     layers: int = 2
@@ -59,7 +59,7 @@ class LabelCNNTask(LabelTask):
                 dropout=settings.network.dropout,
             )
 
-        return widest(make, weights(super().make_model()))
+        return nearest(make, weights(super().make_model()))
 
 
 class TranscribeCNNTask(TranscribeTask):
@@ -82,4 +82,4 @@ class TranscribeCNNTask(TranscribeTask):
                 dropout=settings.network.dropout,
             )
 
-        return widest(make, weights(super().make_model()))
+        return nearest(make, weights(super().make_model()))

@@ -54,8 +54,10 @@ def write_pictures(folder: Path) -> dict[str, Image.Image]:
 
 def test_pictures_of_all_kinds_come_back(model, ndrnn, tmp_path):
     pictures = write_pictures(tmp_path / "in")
-    ran = ndrnn("compress", tmp_path / "in", "--model", model, "--out", tmp_path / "small", "--json")
+    words = (tmp_path / "in", tmp_path / "in/grey.png", "--model", model)
+    ran = ndrnn("compress", *words, "--out", tmp_path / "small", "--json")
     assert ran.status == 0, ran.err
+    assert f"note: {tmp_path}/in/grey.png: named before, and used once" in ran.err
     assert ran.json["model"] == "small"
     assert len(ran.json["files"]) == len(pictures)
     assert (tmp_path / "small" / "deep" / "colour.ndrnn").exists()
@@ -63,8 +65,13 @@ def test_pictures_of_all_kinds_come_back(model, ndrnn, tmp_path):
     row = next(row for row in ran.json["files"] if row["file"].endswith("/grey.ndrnn"))
     assert (row["bytes"], row["bits"]) == (size, 8 * size / 63)
     assert row["ratio"] == size / (tmp_path / "in" / "grey.png").stat().st_size
-    ran = ndrnn("decompress", tmp_path / "small", "--model", model, "--out", tmp_path / "out")
+    words = (tmp_path / "small/deep", tmp_path / "small", "--model", model)
+    ran = ndrnn("decompress", *words, "--out", tmp_path / "out")
     assert ran.status == 0, ran.err
+    assert f"note: {tmp_path}/small: 2 of its 7 files: named before, and used once" in ran.err
+    for name in ("colour", "sixteen"):  # they lie where the first of the words has them
+        (tmp_path / "out/deep").mkdir(exist_ok=True)
+        (tmp_path / f"out/{name}.png").rename(tmp_path / f"out/deep/{name}.png")
     for name, image in pictures.items():
         with Image.open(tmp_path / "out" / f"{name}.png") as back:
             assert back.mode == image.mode

@@ -134,6 +134,85 @@ def test_a_tiff_of_16_bits_keeps_its_resolution(models, ndrnn, tmp_path):
         assert image.info["dpi"] == pytest.approx((600, 300), abs=0.02)
 
 
+@pytest.mark.parametrize(
+    ("tags", "info"),
+    [
+        ({}, {}),
+        ({282: 1.0, 283: 1.0}, {}),
+        ({282: 1.0, 283: 1.0, 296: 1}, {}),
+        ({282: 3.0, 283: 2.0, 296: 1}, {"aspect": (3, 2)}),
+        ({282: 300.0, 283: 150.0}, {"dpi": (300, 150)}),
+        ({282: 100.0, 283: 100.0, 296: 3}, {"dpi": (254, 254)}),
+    ],
+)
+def test_a_tiff_has_the_resolution_that_it_had(tags, info, models, ndrnn, tmp_path):
+    """None where it tells none; without a unit the form of a pixel, or as the format has it inches."""
+    Image.new("L", (3, 2)).save(tmp_path / "a.tif", tiffinfo=tags)
+    with Image.open(there_and_back(ndrnn, tmp_path / "a.tif", models[2])) as image:
+        found = {key: image.info[key] for key in ("dpi", "aspect") if key in image.info}
+    assert found == {key: pytest.approx(value, abs=0.02) for key, value in info.items()}
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "I;16"])
+def test_a_tiff_keeps_its_exif_data_and_is_turned_once(mode, models, ndrnn, tmp_path):
+    values = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "a maker"
+    exif[0x8769] = {0x829A: 0.25, 0x9003: "2020:01:02 03:04:05"}
+    exif[0x8825] = {1: "N", 2: (1.0, 2.0, 3.5)}
+    picture = (
+        Image.fromarray(values.astype(np.uint16)) if mode == "I;16" else Image.fromarray(values).convert(mode)
+    )
+    written = Image.Exif()
+    written.load(exif.tobytes())
+    written[270] = "größer".encode()
+    picture.save(tmp_path / "a.tif", exif=written)
+    with (
+        Image.open(there_and_back(ndrnn, tmp_path / "a.tif", models[2])) as image,
+        Image.open(tmp_path / "a.tif") as before,
+    ):
+        # to be seen it is turned by a quarter, to the right
+        assert np.array_equal(
+            np.asarray(image.convert("RGB" if mode in "RGB" else image.mode)),
+            np.rot90(np.asarray(picture), -1),
+        )
+        assert before.size == (4, 3) or before.size == (3, 4)
+        found = image.getexif()
+        assert 0x0112 not in found
+        assert found[0x010F] == "a maker"
+        assert dict(found.get_ifd(0x8769)) == dict(exif[0x8769])
+        assert dict(found.get_ifd(0x8825)) == dict(exif[0x8825])
+        assert found[270] == before.getexif()[270]
+        assert not {256, 257, 258, 259, 262, 273, 279} & set(found)  # of how its pixels are stored
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize("width", [1, 7, 8])
+def test_a_few_bits_of_grey_stay_as_few(bits, width, models, ndrnn, tmp_path):
+    """A PNG that is put together here, byte by byte, comes back with the same rows."""
+    values = np.random.default_rng(0).integers(0, 1 << bits, (5, width))
+    rows = b""
+    for row in values:
+        text = "".join(f"{value:0{bits}b}" for value in row)
+        text += "0" * (-len(text) % 8)
+        rows += bytes([0, *(int(text[at : at + 8], 2) for at in range(0, len(text), 8))])
+    parts = (
+        (b"IHDR", struct.pack(">IIBBBBB", width, 5, bits, 0, 0, 0, 0)),
+        (b"tEXt", b"Author\0no one"),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    )
+    chunks = (
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in parts
+    )
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    back = png_chunks(there_and_back(ndrnn, tmp_path / "a.png", models[2]).read_bytes())
+    assert [(kind, body if kind != b"IDAT" else zlib.decompress(body)) for kind, body in back] == [
+        (kind, body if kind != b"IDAT" else rows) for kind, body in parts
+    ]
+
+
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_a_picture_is_turned_once(turn, models, ndrnn, tmp_path):
     """By its EXIF data, which are kept: the pixels lie as they did."""

@@ -32,7 +32,9 @@ def test_figures_weights_time_and_what_differs(ndrnn, square_folder, tmp_path):
             checks = [float(row["miss"]) for row in csv.DictReader(file) if row["miss"]]
         assert found["metrics"]["miss"] == min(checks)
     assert first["weights"] < second["weights"]
-    lines = ndrnn("compare", tmp_path / "a", tmp_path / "b").out.splitlines()
+    ran = ndrnn("compare", tmp_path / "a", tmp_path / "b", tmp_path / "b/../a")
+    assert "a: named before, and used once" in ran.err
+    lines = ran.out.splitlines()
     assert len(lines) == 3
     for word in ("mean iou", "weights", "minutes", "network.hidden", "training.batch_size"):
         assert word in lines[0]

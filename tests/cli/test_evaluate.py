@@ -148,7 +148,7 @@ def test_the_command_gives_mean_and_spread(ndrnn, bars_run):
     assert alone["metrics"] == repeats[1]["metrics"]
     assert alone["spread"] is None
     plain = ndrnn("evaluate", bars_run, "--json").json
-    assert plain.keys() == {"weights", "split", "samples", "left_out", "metrics"}
+    assert plain.keys() == {"weights", "split", "samples", "left_out", "metrics", "reliability"}
     assert plain["metrics"]["point_error"] < ran.json["metrics"]["point_error"]
     told = ndrnn(*words, "--repeats", 3, "--seed", 7).out
     assert "bent by rotate 60, shift 2; mean and standard deviation of 3 repeats, seeds 7 to 9" in told

@@ -126,3 +126,20 @@ def test_the_labels_that_occur_are_listed_and_what_to_type_is_said(ndrnn, square
         assert [(entry["label"], entry["samples"]) for entry in entries] == [(0, 12), (1, 12)]
         assert entries[1]["points"] == 12 * 25
     assert "1      bright  300" in ndrnn("check", *LABEL, copy, "--data.classes", "0=dark", "255=bright").out
+
+
+def test_labels_with_gaps_are_named_by_a_map(ndrnn, tmp_path):
+    for part, values in (("images", [7] * 5), ("masks", [0, 1, 2, 100, 201])):
+        (tmp_path / part).mkdir()
+        for name in ("a.png", "b.png"):
+            Image.fromarray(np.array([values] * 2, np.uint8)).save(tmp_path / part / name)
+    ran = ndrnn("check", *LABEL, tmp_path)
+    assert (
+        "5 labels occur (0, 1, 2, 100, 201), and every number up to 201 becomes a class, 202 of them"
+        in ran.err
+    )
+    (tmp_path / "classes.toml").write_text('0 = "none"\n1 = "a"\n2 = "b"\n100 = "b"\n201 = "ignore"\n')
+    typed = ndrnn("check", *LABEL, tmp_path, "--data.classes", "classes.toml", "--json")
+    assert (typed.status, typed.err) == (0, "")
+    counted = [(entry["name"], entry["points"]) for entry in typed.json["labels"]]
+    assert counted == [("none", 4), ("a", 4), ("b", 8)]

@@ -150,13 +150,14 @@ def bsds300(folder: Path, generator: np.random.Generator) -> None:
 
 
 NETWORK = ("--network.hidden", 3, 5)
-UNET = ("--network.widths", 3, 5, "--network.scans", 0, 1, "--training.average", 0.5)
+JOINED = ("--network.widths", 3, 5, "--network.scans", 0, 1, "--training.average", 0.5)
 SETS: dict[str, tuple[Callable[[Path, np.random.Generator], None], tuple[object, ...]]] = {
     "mnist": (mnist, ("--network.hidden", 6, "--training.epochs", 10, "--training.steps-between-checks", 10)),
     "mnist_hierarchy": (
         mnist,
         (*NETWORK, "--training.epochs", 6, "--training.steps-between-checks", 10),
     ),
+    "mnist_classifier": (mnist, (*JOINED, "--training.epochs", 6, "--training.steps-between-checks", 10)),
     "camvid": (camvid, (*NETWORK, "--training.epochs", 5)),
     "nuclei": (nuclei, (*NETWORK, "--training.epochs", 5, "--deep-supervision", 0.5)),
     "hippocampus": (hippocampus, (*NETWORK, "--training.epochs", 12)),
@@ -164,9 +165,9 @@ SETS: dict[str, tuple[Callable[[Path, np.random.Generator], None], tuple[object,
         handwriting_fr,
         ("--network.hidden", 2, 4, 10, "--network.subsample", 3, 6, "--training.epochs", 12),
     ),
-    "camvid_unet": (camvid, (*UNET, "--training.epochs", 5)),
-    "nuclei_unet": (nuclei, (*UNET, "--training.epochs", 5)),
-    "hippocampus_unet": (hippocampus, (*UNET, "--training.epochs", 6)),
+    "camvid_unet": (camvid, (*JOINED, "--training.epochs", 5)),
+    "nuclei_unet": (nuclei, (*JOINED, "--training.epochs", 5)),
+    "hippocampus_unet": (hippocampus, (*JOINED, "--training.epochs", 6)),
     "handwriting_fr_reader": (
         handwriting_fr,
         ("--network.widths", 2, 3, 4, 5, 6, "--network.norm", "layer", "--training.epochs", 12),

@@ -80,6 +80,20 @@ def test_commands_of_the_guide_are_understood(words, tmp_path, monkeypatch):
             assert parsed.model == rest[rest.index("--model") + 1]
 
 
+def test_lines_are_checked_for_the_network_that_is_trained():
+    """Which lines are left out depends on the blocks: those of check are those of train."""
+    text = (GUIDE / "transcribe.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    found = {"check": [], "train": []}
+    for command, rest in re.findall(r"^\$ ndrnn (check|train) (.*)$", text, flags=re.MULTILINE):
+        cls = getattr(options, command.capitalize())
+        found[command].append(recipe.parse(shlex.split(rest), cls, f"ndrnn {command}")[0])
+    blocks = {one.config.network.blocks for one in found["check"] + found["train"]}
+    assert blocks == {("4x2", "4x2", "3x1")}
+    assert {one.data.height for one in found["check"] + found["train"]} == {48}
+    advised = (GUIDE.parent / "choosing.md").read_text(encoding="utf-8")
+    assert all(f"Start with {one.config.network.layer}" in advised for one in found["train"])
+
+
 def test_the_readme_runs(capsys):
     (code,) = re.findall(
         r"```python\n(.*?)```", (GUIDE.parents[1] / "README.md").read_text("utf-8"), flags=re.DOTALL

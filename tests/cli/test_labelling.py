@@ -177,7 +177,7 @@ def test_objects_are_numbered_measured_and_counted(tile, ndrnn, tmp_path):
     words = ("predict", run, tmp_path / "in", "--out", tmp_path / "out", "--tile", tile)
     ran = ndrnn(*words, "--instances", "cell", "--confidence")
     assert ran.status == 0, ran.err
-    assert f"objects: 3 cell; each is a line of {tmp_path}/out/instances.csv" in ran.out
+    assert f"objects of cell: 3; each is a line of {tmp_path}/out/instances.csv" in ran.out
     with Image.open(tmp_path / "out/a.instances.png") as found:
         assert found.mode == "I;16"
         objects = np.asarray(found)
@@ -302,3 +302,11 @@ def test_words_about_objects_that_make_no_sense(ndrnn, tmp_path):
         assert ran.status == 2
         assert message in ran.err
     assert not (tmp_path / "out").exists()
+    volumes = untrained(
+        tmp_path / "volumes", "--data.format", "masks", facts=Facts(3, 1, ("background", "nucleus"))
+    )
+    ran = ndrnn("predict", volumes, *words[2:], "--overlay")
+    assert (ran.status, "overlay is for images, this network labels samples of 3 axes" in ran.err) == (
+        2,
+        True,
+    )

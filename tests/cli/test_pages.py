@@ -121,7 +121,24 @@ def test_what_cannot_be_used_is_named_and_the_others_are_done(ndrnn, page_run, p
     assert left_out.keys() == {"alone.png", "b.xml", "c.xml", "d.xml", "d.xml#y"}
     assert left_out["alone.png"] == "no PAGE or ALTO file (*.xml) describes its lines"
     assert left_out["d.xml"] == "line x has no outline"
-    assert ran.json["files"] == 8
+    assert (ran.json["files"], ran.json["pages"], ran.json["lines"]) == (5, 2, 5)
+    ran = ndrnn("predict", page_run, pages, "--out", tmp_path / "again")
+    assert "3 of 5 lines on 2 pages; results are in" in ran.out
+    assert "2 of 5 lines and 3 pages or images could not be used" in ran.err
+
+
+@pytest.mark.parametrize(
+    "named", [("", ""), ("", "p.xml"), ("p.png", "p.xml"), ("p.xml", "../pages"), ("", "linked/p.xml")]
+)
+def test_a_page_that_is_named_twice_is_read_once(named, ndrnn, page_run, pages, tmp_path):
+    shutil.copy(pages / "p.png", pages / "alone.png")  # described by nothing
+    (tmp_path / "linked").symlink_to(pages)
+    first, second = pages / named[0], (tmp_path if "linked" in named[1] else pages) / named[1]
+    ran = ndrnn("predict", page_run, first, second, "--out", tmp_path / "out")
+    assert [result["line"] for result in results(tmp_path / "out")] == list(BOXES)
+    assert f"note: {second}: named before, and used once" in ran.err
+    assert ran.err.count("alone.png: no PAGE") == (1 if "" in named or "../pages" in named else 0)
+    assert "3 of 3 lines on 1 page; results" in ran.out
 
 
 def test_without_any_description_nothing_is_read(ndrnn, page_run, pages, tmp_path):

@@ -52,7 +52,11 @@ def labels_of(path):
 
 def test_labels_are_those_of_the_network(ndrnn, label_run, tmp_path):
     write(tmp_path / "in/a.png", 9, 7)
-    assert ndrnn("predict", label_run, tmp_path / "in/a.png", "--out", tmp_path / "out").status == 0
+    words = (tmp_path / "in/a.png", tmp_path / "in", tmp_path / "in/../in/a.png")  # one and the same
+    ran = ndrnn("predict", label_run, *words, "--out", tmp_path / "out")
+    assert ran.status == 0, ran.err
+    assert "1 of 1 file;" in ran.out
+    assert ran.err.count(": named before, and used once") == 2
     task = checkpoint.load(label_run / "best.safetensors")
     with torch.no_grad():
         scores = task.model(torch.tensor(labels_of(tmp_path / "in/a.png") / np.float32(255))[None, ..., None])
@@ -100,6 +104,24 @@ def test_a_damaged_file_is_named_and_the_others_are_done(ndrnn, label_run, tmp_p
         lines = (strict / "predictions.jsonl").read_text().splitlines()
         assert [json.loads(line)["file"].rpartition("/")[2] for line in lines] == ["0.png", "1.png"]
         assert {path.name for path in strict.glob("*.png")} == {"0.png", "1.png"}
+
+
+def test_predictions_do_not_depend_on_the_number_of_threads(ndrnn, label_run, tmp_path):
+    for number in range(11):
+        write(tmp_path / f"in/{number}.png", *((12, 12) if number % 3 else (9, 14)))
+    before = torch.get_num_threads()
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        try:
+            ran = ndrnn(
+                "predict", label_run, tmp_path / "in", "--out", tmp_path / "out", "--force", "--confidence"
+            )
+        finally:
+            torch.set_num_threads(before)
+        assert ran.status == 0, ran.err
+        (tmp_path / "out").rename(tmp_path / f"out{threads}")
+    for path in (tmp_path / "out1").iterdir():
+        assert path.read_bytes() == (tmp_path / "out2" / path.name).read_bytes()
 
 
 def test_large_images_are_cut_into_tiles(ndrnn, label_run, tmp_path):

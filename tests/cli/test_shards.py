@@ -62,6 +62,9 @@ def test_an_evaluation_in_parts_is_that_of_the_whole(task, trained, ndrnn, tmp_p
     # the density is that of continuous values: to levels it would add other noise in other company
     assert found["metrics"] == pytest.approx(whole["metrics"], rel=1e-5, abs=1e-6)
     assert json.loads((tmp_path / "out/evaluation.json").read_text(encoding="utf-8")) == found
+    assert ("reliability" in found) == (task != "density")
+    for name in found.get("reliability", {}).keys() & {"predictions", "calibration_error", "brier"}:
+        assert found["reliability"][name] == pytest.approx(whole["reliability"][name], abs=1e-5)
 
 
 def test_more_jobs_than_samples_and_a_job_that_is_missing(trained, ndrnn, tmp_path):

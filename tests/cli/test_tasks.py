@@ -239,6 +239,12 @@ def test_sample_inpaint_and_compress(ndrnn, wave_folder, tmp_path):
     with Image.open(tmp_path / "filled.png") as image, Image.open(wave_folder / "0.png") as before:
         kept = mask == 0
         assert np.array_equal(np.asarray(image)[kept], np.asarray(before)[kept])
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 20, 3), np.uint8)).save(
+        tmp_path / "rgb.png"
+    )
+    coloured = ndrnn("inpaint", run, tmp_path / "rgb.png", tmp_path / "mask.png", "--out", tmp_path / "c.png")
+    assert coloured.status == 1  # rather than come back grey
+    assert "rgb.png: is in colour and the model is of grey images" in coloured.err
     check_lossless(ndrnn, run, wave_folder / "0.png", tmp_path)
     small = ndrnn("inpaint", run, wave_folder / "0.png", tmp_path / "a/0.png")
     assert small.status == 1

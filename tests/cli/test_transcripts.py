@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from itertools import pairwise
 from xml.etree import ElementTree
@@ -15,6 +16,7 @@ from PIL import Image
 from ndrnn.app.commands.train import Train
 from ndrnn.app.recipe import parse
 from ndrnn.data.formats import pagexml
+from ndrnn.data.reading import Block
 from ndrnn.saving import models
 from ndrnn.tasks import Facts, build
 from ndrnn.tasks.transcribe import TranscribeTask
@@ -108,8 +110,8 @@ def test_texts_are_written_into_a_copy(ndrnn, make_run, pages, tmp_path):
     for result, (left, top, right, low) in zip(found, BOXES.values(), strict=True):
         boxes = [word["box"] for word in result["words"]]
         assert boxes[0][0] == left
-        assert boxes[-1][2] == right + 1
-        assert all(box[1] == top and box[3] == low + 1 for box in boxes)
+        assert boxes[-1][2] == right
+        assert all(box[1] == top and box[3] == low for box in boxes)
         assert all(one[2] == other[0] for one, other in pairwise(boxes))
         assert len(result["characters"]) == len(result["text"])
         assert 0 < result["confidence"] <= 1
@@ -135,15 +137,62 @@ def test_other_formats_follow_the_order_of_reading(kind, ndrnn, make_run, pages,
         assert page.kind == "alto"
         assert [line.text for line in page.lines] == expected
         assert [line.block for line in page.lines] == [0, 1, 1]
+        assert [line.name for line in page.lines] == ["third", "first", "second"]
+        assert page.blocks == tuple(Block(name, ((0, 0), (63, 0), (63, 49))) for name in ("r2", "r1"))
         assert page.lines[0].outline == ((0, 35), (30, 35), (30, 48), (0, 48))
     elif kind == "hocr":
         root = ElementTree.fromstring((tmp_path / "out/p.hocr").read_text().split("\n", 1)[1])
         told = [element for element in root.iter() if element.get("class") == "ocr_line"]
         assert ["".join(element.itertext()) for element in told] == expected
         assert told[0].get("title") == "bbox 0 35 30 48"
+        assert [element.get("id") for element in told] == ["third", "first", "second"]
+        areas = [element for element in root.iter() if element.get("class") == "ocr_carea"]
+        assert [(area.get("id"), area.get("title")) for area in areas] == [
+            ("r2", "bbox 0 0 63 49"),
+            ("r1", "bbox 0 0 63 49"),
+        ]
     else:
         read = [" ".join(line.split()) for line in (tmp_path / "out/p.txt").read_text().split("\n")]
         assert read == [*expected, ""]
+
+
+def test_alto_in_tenths_of_millimetres_becomes_page(ndrnn, make_run, pages, tmp_path):
+    lines = "".join(
+        f'<TextLine ID="{name}" HPOS="{5 * x}" VPOS="{5 * y}" WIDTH="{5 * (right - x)}" HEIGHT="{5 * (low - y)}"/>'
+        for name, (x, y, right, low) in [*BOXES.items(), ("edge", (10, 40, 64, 50))]
+    )
+    (pages / "p.xml").write_text(
+        '<alto><Description><MeasurementUnit>mm10</MeasurementUnit></Description><Layout><Page WIDTH="320" HEIGHT="250">'
+        f'<PrintSpace><TextBlock ID="b" HPOS="0" VPOS="0" WIDTH="310" HEIGHT="250">{lines}</TextBlock></PrintSpace></Page>'
+        "</Layout></alto>"
+    )
+    run = make_run("pages")
+    for kind, name in (("page", "p.xml"), ("hocr", "p.hocr"), ("alto", "p.xml")):
+        ran = ndrnn("predict", run, pages, "--out", tmp_path / kind, "--format", kind)
+        assert ran.status == 0, ran.err
+        assert (tmp_path / kind / name).exists()
+    page = pagexml.parse((tmp_path / "page/p.xml").read_bytes())
+    assert page.blocks == (Block("b", ((0, 0), (62, 0), (62, 50), (0, 50))),)
+    assert [line.name for line in page.lines] == [*BOXES, "edge"]
+    assert page.lines[3].outline == ((10, 40), (64, 40), (64, 50), (10, 50))
+    told = ElementTree.parse(tmp_path / "page/p.xml")
+    words = [
+        element.get("points") for word in told.iter() if word.tag.endswith("}Word") for element in word[:1]
+    ]
+    assert words
+    corners = [tuple(map(int, corner.split(","))) for points in words for corner in points.split()]
+    assert max(x for x, _ in corners) == 64
+    assert max(y for _, y in corners) == 50
+    copied = ElementTree.parse(tmp_path / "alto/p.xml")
+    for line in copied.iter("TextLine"):
+        right = float(line.get("HPOS")) + float(line.get("WIDTH"))
+        assert (
+            max(float(word.get("HPOS")) + float(word.get("WIDTH")) for word in line.iter("String")) == right
+        )
+    areas = re.findall(
+        r'class="ocr_carea" id="(\w+)" title="([^"]*)"', (tmp_path / "hocr/p.hocr").read_text()
+    )
+    assert areas == [("b", "bbox 0 0 62 50")]
 
 
 def test_originals_are_never_overwritten(ndrnn, make_run, pages, tmp_path):

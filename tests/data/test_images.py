@@ -217,6 +217,29 @@ def test_an_overlay_colours_labels_and_leaves_the_background(tmp_path):
     assert shown[0, 2].tolist() == pytest.approx((0.55 * 255 + 0.45 * palette(2)[1]).tolist(), abs=1)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_an_overlay_is_the_same_in_pieces(channels, tmp_path, monkeypatch):
+    draw = np.random.default_rng(0)
+    image = draw.integers(20, 200, (7, 5, channels), np.uint8)
+    labels = draw.integers(0, 3, (7, 5))
+    write_overlay(image, labels, tmp_path / "whole.png", 3)
+    monkeypatch.setattr("ndrnn.data.formats.pieces.MOST", 10 * channels)  # two rows
+    write_overlay(image, labels, tmp_path / "pieces.png", 3)
+    with Image.open(tmp_path / "whole.png") as whole, Image.open(tmp_path / "pieces.png") as pieces:
+        assert np.array_equal(np.asarray(whole), np.asarray(pieces))
+        assert (np.asarray(whole)[labels == 0] < 255).any()
+
+
+def test_the_span_of_a_sample_is_that_of_all_its_pieces(monkeypatch):
+    monkeypatch.setattr("ndrnn.data.formats.pieces.MOST", 4)
+    stored = np.full((5, 2, 2), 100, np.uint8)
+    stored[0, 1, 0], stored[4, 0, 1] = 3, 250
+    low, high = Intensities(scale="channel").span(stored)
+    assert (low.tolist(), high.tolist()) == ([3, 100], [100, 250])
+    low, high = Intensities(scale="sample").span(stored)
+    assert (low.tolist(), high.tolist()) == ([3], [250])
+
+
 def test_colours_of_a_palette_differ():
     assert len({tuple(color) for color in palette(40)}) == 40
 

@@ -10,7 +10,7 @@ import pytest
 from ndrnn.data import BadFile
 from ndrnn.data.formats import newpage, pagexml
 from ndrnn.data.formats.writeback import write_back
-from ndrnn.data.reading import ReadLine, Word
+from ndrnn.data.reading import Block, ReadLine, Word
 
 PAGE_DATES = ["2010-03-19", "2013-07-15", "2016-07-15", "2019-07-15"]
 ALTO_VERSIONS = ["2", "3", "4"]
@@ -56,6 +56,7 @@ ALTO_RULES = {
     "alto": ("Description? Styles? Tags? Layout", ""),
 }
 NUMBERS = ("HPOS", "VPOS", "WIDTH", "HEIGHT")
+SIZES = (("imageWidth", "WIDTH"), ("imageHeight", "HEIGHT"))
 
 
 def follows(children, rule):
@@ -72,7 +73,7 @@ def assert_valid(data):
     root = ElementTree.fromstring(data)
     names = [value for element in root.iter() for key, value in element.attrib.items() if key in ("id", "ID")]
     assert len(set(names)) == len(names)
-    assert all(re.fullmatch(r"[A-Za-z_][\w.-]*", name) for name in names)
+    assert all(re.fullmatch(r"[^\W\d²][\w.-]*", name) for name in names)
     year = int(re.search(r"pagecontent/(\d{4})", root.tag)[1]) if "pagecontent" in root.tag else 0
     for element in root.iter():
         if not isinstance(element.tag, str) or local(element) not in (RULES if year else ALTO_RULES):
@@ -92,7 +93,37 @@ def assert_valid(data):
         assert all(float(element.get(name, 0)) >= 0 for name in NUMBERS)
         if local(element) == "TextLine" and not year:
             assert not any(local(child) == "String" and "CONTENT" not in child.attrib for child in element)
+    assert_words_inside(root)
     return root
+
+
+def corners_of(element):
+    """The box of an element: left, top, right, bottom; None where it tells none."""
+    told = next((child for child in element if local(child) == "Coords"), None)
+    if told is not None:
+        numbers = re.findall(r"[\d.]+", told.get("points", "")) or [
+            child.get(key) for child in told for key in ("x", "y")
+        ]
+        numbers = list(map(float, numbers))
+        return min(numbers[::2]), min(numbers[1::2]), max(numbers[::2]), max(numbers[1::2])
+    if any(name not in element.attrib for name in NUMBERS):
+        return None
+    left, top, width, height = (float(element.get(name)) for name in NUMBERS)
+    return left, top, left + width, top + height
+
+
+def assert_words_inside(root):
+    """No word sticks out of its line or of the page."""
+    sheet = next(element for element in root.iter() if local(element) == "Page")
+    page = (0, 0, *(float(sheet.get(one) or sheet.get(other)) for one, other in SIZES))
+    for line in root.iter():
+        if not isinstance(line.tag, str) or local(line) != "TextLine":
+            continue
+        for word in line:
+            if isinstance(word.tag, str) and local(word) in ("Word", "String") and (own := corners_of(word)):
+                for whole in filter(None, (corners_of(line), page)):
+                    assert min(own[0] - whole[0], own[1] - whole[1]) > -1e-9, (own, whole)
+                    assert min(whole[2] - own[2], whole[3] - own[3]) > -1e-9, (own, whole)
 
 
 def points(date, corners):
@@ -209,6 +240,8 @@ def test_the_rules_refuse_what_is_in_disorder():
         data.replace(b'id="b"', b'id="a"'),
         data.replace(b'points="0,0 ', b'points="-1,0 '),
         data.replace(b"<TextEquiv>", b'<TextEquiv index="0">'),
+        data.replace(b'points="0,0 9,0 9,9 0,9"', b'points="0,0 61,0 61,9 0,9"'),
+        data.replace(b'imageHeight="40"', b'imageHeight="8"'),
     ):
         with pytest.raises(AssertionError):
             assert_valid(wrong)
@@ -309,8 +342,77 @@ def test_new_files(make):
     assert [line.text for line in found.lines] == [line.text for line in lines]
     assert [list(line.outline) for line in found.lines] == [line.outline for line in lines]
     assert [line.block for line in found.lines] == [0, 1]
+    assert [block.name for block in found.blocks] == ["r0", "r1"]
     assert sum(local(element) in ("Word", "String") for element in root.iter()) == 3 + (make is newpage.alto)
     assert_valid(make([], "p.png", (1, 1)))
+
+
+ODD = ["fine", "2", "a:b", "page", "r1", "ö.1-x_", "", "fine_w0", "with space", "²"]
+
+
+@pytest.mark.parametrize("make", [newpage.page, newpage.alto, newpage.hocr])
+def test_new_files_keep_ids_that_xml_can_hold(make):
+    word = ((Word("a", 1.0, 0, 1), box(0, 0, 5, 5)),)
+    lines = [
+        ReadLine("a", 1.0, word, box(0, 0, 9, 9), name, block)
+        for block, name in zip([0, 0, 0, 1, 1, 2, 0, 0, -1, -1], ODD, strict=True)
+    ]
+    blocks = [Block("region", box(0, 0, 30, 30)), Block("fine", [(1, 1), (9, 1), (5, 9)]), Block("x y")]
+    data = make(lines, "p.png", (60, 40), blocks)
+    root = ElementTree.fromstring(data.split(b"\n", 1)[1]) if make is newpage.hocr else assert_valid(data)
+
+    def named(*kinds):
+        return [
+            (element.get("id") or element.get("ID"), element)
+            for element in root.iter()
+            if {local(element), element.get("class")} & set(kinds)
+        ]
+
+    names = [value for element in root.iter() for key, value in element.attrib.items() if key in ("id", "ID")]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[^\W\d²][\w.-]*", name) for name in names)
+    ids = [name for name, _ in named("TextLine", "ocr_line")]
+    kept = [own if own in ("fine", "page", "r1", "ö.1-x_", "fine_w0") else None for own in ODD]
+    assert [name if own else None for name, own in zip(ids, kept, strict=True)] == kept
+    areas = named("TextRegion", "TextBlock", "ocr_carea")
+    assert [name for name, _ in areas][:1] == ["region"]
+    assert len(areas) == 5  # the first is come back to, and two lines are in none
+    outlines = {"ocr_carea": "title", "TextRegion": "points", "TextBlock": "POINTS"}
+    kind = areas[0][1].get("class") or local(areas[0][1])
+    told = [next(e.get(outlines[kind]) for e in area.iter() if e.get(outlines[kind])) for _, area in areas]
+    assert [re.findall(r"\d+", text) for text in told][:4] == {
+        "ocr_carea": [["0", "0", "30", "30"], ["1", "1", "9", "9"], ["0", "0", "9", "9"], ["0", "0", "9", "9"]],
+        "TextRegion": (corners := [
+            ["0", "0", "30", "0", "30", "30", "0", "30"], ["1", "1", "9", "1", "5", "9"], *[["0", "0", "9", "0", "9", "9", "0", "9"]] * 2,
+        ]),
+        "TextBlock": corners,
+    }[kind]  # fmt: skip
+
+
+def test_nothing_new_sticks_out():
+    word = ((Word("a", 1.0, 0, 1), box(-0.4, 8.6, 60.7, 41)), (Word("b", 1.0, 0, 1), box(3.7, 9, 12.5, 30)))
+    line = ReadLine("a b", 1.0, word, [(-3, 8.7), (70, 8.7), (70, 38.2), (30, 45), (-3, 38.2)])
+    for make in (newpage.page, newpage.alto):
+        root = assert_valid(make([line], "p.png", (60, 40)))
+        found = next(element for element in root.iter() if local(element) == "TextLine")
+        assert corners_of(found) == (0, 9, 60, 40)
+    told = newpage.hocr([line], "p.png", (60, 40)).decode()
+    assert re.findall(r"bbox ([\d ]+)", told) == [
+        "0 0 60 40", "0 9 60 40", "0 9 60 40", "0 9 60 40", "4 9 12 30",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("pixel", 1), ("mm10", 3.3), ("inch1200", 4.0)])
+def test_words_in_a_copy_lie_within_its_line(unit, factor):
+    data = alto_file("3", unit, factor)
+    lines = {
+        number: ReadLine(
+            "a", 1.0, ((Word("a", 1.0, 0, 1), box(-1, top - 0.2, 60.6, top + 9.7)),), box(0, top, 60, top + 9)
+        )
+        for number, top in enumerate((0, 10))
+    }
+    new = write_back(data, pagexml.parse(data), lines, (1 / factor, 1 / factor), "p.xml")
+    assert_words_inside(ElementTree.fromstring(new))
 
 
 def test_hocr():

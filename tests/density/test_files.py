@@ -131,8 +131,11 @@ def test_volumes(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     if kind == "nii":
         assert run("predict", tmp_path / "run", tmp_path / "volumes/0.nii.gz") == 0
         assert 3.8 < json.loads(capsys.readouterr().out.splitlines()[0])["bits_per_pixel"] < 4.7
-    assert run("sample", tmp_path / "run") == 2
-    assert "must be a model of images, got one of 3 axes" in capsys.readouterr().err
+    words = ("--n", 1, "--size", 4, 5, 6, "--margin", 2, "--format", "npy", "--out", tmp_path / "drawn")
+    assert run("sample", tmp_path / "run", *words) == 0
+    drawn = np.load(tmp_path / "drawn/0.npy")
+    assert (drawn.shape, drawn.dtype) == ((4, 5, 6), np.uint8)
+    assert 26 < drawn.mean() < 54
 
 
 def test_a_memory_at_its_limit_is_told_by_evaluate(

@@ -10,6 +10,9 @@ from torch.testing import assert_close
 from torch.utils.data import DataLoader
 
 import ndrnn
+from ndrnn.app.options import Train
+from ndrnn.app.recipe import parse
+from ndrnn.app.searching import with_options
 from ndrnn.data.sampler import BatchOrder, shuffled
 from ndrnn.learn import Options, fit
 from ndrnn.nn.networks import LineReader, ScanClassifier, ScanUNet
@@ -117,7 +120,7 @@ def test_a_task_with_its_network_learns_and_is_saved(settings, facts, batch, kin
             "network.kind must be 'hierarchy' or 'reader' for this task, got 'unet'",
         ),
         (
-            Classify(Network(kind="classifier")),
+            Classify(Network(kind="classifier"), by="points"),
             Facts(2, 1, ("a", "b")),
             "network.kind must be 'hierarchy' or 'unet' for this task, got 'classifier'",
         ),
@@ -126,6 +129,61 @@ def test_a_task_with_its_network_learns_and_is_saved(settings, facts, batch, kin
 def test_a_network_for_another_task_is_an_error(settings, facts, message):
     with pytest.raises(ValueError, match=message):
         build(settings, facts)
+
+
+KINDS = {
+    "label": ("hierarchy", "unet"),
+    "classify": ("hierarchy", "unet", "classifier"),
+    "transcribe": ("hierarchy", "reader"),
+}
+
+
+def from_words(*words):
+    """The configuration that words of the command line give without a recipe."""
+    recipe, _ = parse(("--data.format", "lines", "--data.path", "unused", *words), Train, "ndrnn train")
+    return recipe.config
+
+
+@pytest.mark.parametrize("task", KINDS)
+@pytest.mark.parametrize("kind", ["hierarchy", "unet", "reader", "classifier"])
+def test_every_kind_has_defaults_on_the_command_line(task, kind):
+    settings = from_words("--task", task, f"--network.kind={kind}")
+    facts = Facts(2, 1, ("a", "b"), alphabet="ab")
+    if kind not in KINDS[task]:
+        with pytest.raises(ValueError, match=f"for this task, got '{kind}'"):
+            build(settings, facts)
+        return
+    trained = build(settings, facts)
+    x, points = torch.rand(2, 48, 40, 1), torch.randint(2, (2, 48, 40))
+    batch = {
+        "label": LabelBatch(x, points),
+        "classify": ClassifyBatch(x, torch.arange(2)),
+        "transcribe": TranscribeBatch(x, ("a", "b")),
+    }[task]
+    trained.loss(batch).backward()
+    for name, weight in trained.model.named_parameters():
+        assert weight.grad is not None, name
+        assert weight.grad.isfinite().all(), name
+    assert len(trained.eval().predict_step(batch)) == 2
+
+
+def test_another_kind_of_network_takes_what_both_have(tmp_path, capsys):
+    published = from_words("--task", "transcribe").network
+    assert from_words("--task", "transcribe", "--network.kind", "hierarchy").network == published
+    assert published.hidden == (2, 10, 50)
+    (tmp_path / "recipe.toml").write_text(
+        'task = "transcribe"\n[data]\nformat = "lines"\npath = "unused"\n[training]\nepochs = 3\n'
+        '[network]\nhidden = [3, 4]\nblocks = ["2x2", "2x2"]\nlayer = "MDLinearRNN"\ndropout = 0.5\n'
+    )
+    words = (str(tmp_path / "recipe.toml"), "--network.kind", "reader", "--network.widths", "4", "8")
+    recipe, _ = parse(words, Train, "ndrnn train")
+    assert recipe.config.network == Network(kind="reader", widths=(4, 8), layer="MDLinearRNN", dropout=0.5)
+    assert recipe.config.training.epochs == 3
+    searched = with_options(recipe, {"network.hidden": (7,), "network.kind": "hierarchy"})
+    assert searched.config.network == Network(hidden=(7,), layer="MDLinearRNN", dropout=0.5)
+    with pytest.raises(SystemExit):
+        parse((*words, "--network.hidden", "3"), Train, "ndrnn train")
+    assert "hidden must be left out for kind = 'reader'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

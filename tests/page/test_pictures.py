@@ -60,6 +60,9 @@ def test_what_a_browser_cannot_show_is_shown(client):
     assert (shown(client, drop(client, png(clear)).json()["id"]) == 255).all()
 
 
+PAGE_FILE = b'<PcGts><Page imageFilename="p.png"><TextLine id="a"/><TextLine id="b"/></Page></PcGts>'
+
+
 def zipped():
     to = io.BytesIO()
     with zipfile.ZipFile(to, "w") as archive:
@@ -82,6 +85,11 @@ def bomb():
         (lambda: png(smooth(40, 40))[:90], "b.png", "b.png: "),
         (zipped, "a.zip", "a: is a zip archive; drop one picture of it"),
         (zipped, "a.png", "a.png: is a zip archive"),
+        (lambda: PAGE_FILE, "a.xml", "a.xml: is a PAGE file of 2 lines, without the image; ndrnn predict reads whole pages"),
+        (lambda: b"\xef\xbb\xbf" + PAGE_FILE.replace(b"PcGts", b"alto"), "a.xml", "a.xml: is an ALTO file of 2 lines"),
+        (lambda: PAGE_FILE.decode().replace("PcGts", "alto").encode("utf-16"), "a.png", "a.png: is an ALTO file of 2 lines"),
+        (lambda: b" <svg/>", "a.svg", "a.svg: is XML, and the page shows pictures"),
+        (lambda: b"<PcGts", "a.xml", "a.xml: is XML, and the page shows pictures"),
         (lambda: b"\x5c\x01", "a.nii.gz", "a.nii.gz: is a volume, and the page shows pictures"),
         (lambda: png(np.zeros((300, 300), np.uint8)), "c.png", "c.png: has 300 x 300 pixels, 0.1 million, and at most 0.05 million are taken (--max-megapixels"),
         (bomb, "d.png", "d.png: "),

@@ -76,6 +76,14 @@ def test_classes(client, upload, ask, runs):
     assert told["label"] == int(expected.argmax())
 
 
+def test_what_looks_like_a_page_is_told(upload, ask, monkeypatch):
+    monkeypatch.setattr(views, "PAGE", 30)
+    notes = [
+        ask(TRANSCRIBE, "text", upload(smooth(*size)))[0]["note"] for size in ((36, 30), (30, 80), (12, 10))
+    ]
+    assert notes == [views.WHOLE_PAGE, "", ""]
+
+
 def test_a_text_and_where_it_stands(client, upload, ask, runs):
     # twice as high as the lines of the training: columns are those of the picture, not of what the network sees
     stripes = np.random.default_rng(3).integers(0, 256, (16, 20), np.uint8)

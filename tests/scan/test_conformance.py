@@ -1,4 +1,5 @@
-"""Thousands of random configurations of every cell against the float64 reference: values, states and gradients."""
+"""Random configurations of every cell against the float64 reference, values, states and gradients: a thousand in all, and
+thousands among the slow tests."""
 
 from math import prod
 
@@ -13,7 +14,7 @@ from ndrnn.lattice import all_directions
 EXTENTS = (0, 1, 2, 3, 5, 7)
 MOST_POINTS = 12
 HIDDEN = (1, 2, 3, 4, 5, 7, 8, 9, 16, 17)  # around the widths of vector registers
-PER_CELL = 230  # times nine cells
+PER_CELL = (100, 230)  # times eleven cells
 
 
 @st.composite
@@ -109,8 +110,9 @@ def check(variant, backends, p):
     assert_conforms(layer, x, sizes, state, backends=backends)
 
 
-def test_random_configurations(variant, backends):
-    @settings(max_examples=PER_CELL)
+@pytest.mark.parametrize("count", [PER_CELL[0], pytest.param(PER_CELL[1], marks=pytest.mark.slow)])
+def test_random_configurations(variant, backends, count):
+    @settings(max_examples=count)
     @given(problems())
     def conforms(problem):
         check(variant, backends, problem)

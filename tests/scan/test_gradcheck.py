@@ -40,7 +40,16 @@ def problem(variant, ndim, mode, normal, random_state, hidden=2, lattice=None):
     return as_function(layer, sizes, "states" in mode), tuple(inputs)
 
 
-@pytest.mark.parametrize("mode", ["all", "one", "ragged", "states", "ragged_states"])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "all",
+        "one",
+        "ragged_states",
+        pytest.param("ragged", marks=pytest.mark.slow),
+        pytest.param("states", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 def test_gradients_along_random_directions(backend, variant, ndim, mode, normal, random_state):
     function, inputs = problem(variant, ndim, mode, normal, random_state)

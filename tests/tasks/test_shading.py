@@ -24,7 +24,17 @@ def own(x, index):
 
 
 @pytest.mark.parametrize(
-    "how", [{"brightness": 0.2}, {"contrast": 0.5}, {"tint": 0.5}, {"stroke": 1.0}, {"noise": 0.3}], ids=str
+    "how",
+    [
+        {"brightness": 0.2},
+        {"contrast": 0.5},
+        {"gamma": 1.0},
+        {"tint": 0.5},
+        {"stroke": 1.0},
+        {"noise": 0.3},
+        {"cutout": 1.0},
+    ],
+    ids=str,
 )
 def test_padding_has_no_say_and_stays_0(how):
     outside = ~inside(SIZES, (5, 7))
@@ -32,7 +42,8 @@ def test_padding_has_no_say_and_stays_0(how):
     first, second = changed(x=filled, **how), changed(**how)
     assert (first[outside] == 0).all()
     assert_close(first, second)
-    assert all((own(first, index) != own(X, index)).any() for index in range(3))
+    if "cutout" not in how:  # a box may be too small to hold the middle of a point
+        assert all((own(first, index) != own(X, index)).any() for index in range(3))
     assert torch.equal(changed(seed=1, **how), changed(seed=1, **how))
     assert not torch.equal(changed(seed=1, **how), second)
 
@@ -51,6 +62,38 @@ def test_contrast_keeps_the_mean():
         share = (after.std() / before.std()).item()
         assert 0.5 <= share <= 1.5
         assert share != pytest.approx(1, abs=1e-3)
+
+
+def test_gamma_is_a_power_that_differs_from_sample_to_sample():
+    powers = []
+    for index in range(3):
+        power = own(changed(gamma=1.0), index).log() / own(X, index).log()
+        assert_close(power, power[:1, :1, :1].expand_as(power), rtol=1e-3, atol=1e-3)
+        powers.append(power.mean().item())
+    assert all(0.5 <= power <= 2 for power in powers)
+    assert len({round(power, 3) for power in powers}) == 3
+    assert_close(changed(x=-X, gamma=1.0), -changed(gamma=1.0))
+
+
+def test_a_box_is_cut_out_and_its_labels_stay():
+    x = torch.rand(300, 6, 8, 2)
+    labels = torch.randint(0, 3, (300, 6, 8))
+    torch.manual_seed(0)
+    found, target = Augment(cutout=0.5)(x, None, labels)
+    assert torch.equal(target, labels)
+    cut = (found != x).any(-1)
+    for sample, mean, where in zip(found, x.mean((1, 2)), cut, strict=True):
+        assert_close(sample[where], mean.expand(int(where.sum()), 2))
+        rows, columns = where.any(1).nonzero(), where.any(0).nonzero()
+        if len(rows):
+            height, width = int(rows.max() - rows.min() + 1), int(columns.max() - columns.min() + 1)
+            assert height * width == where.sum()
+            assert height <= 3
+            assert width <= 4
+    # in all places, and of all extents
+    assert cut.any((0, 1)).all()
+    assert cut.any((0, 2)).all()
+    assert set(cut.any(2).sum(1).tolist()) == {0, 1, 2, 3}
 
 
 def test_tint_scales_each_feature():
@@ -103,6 +146,7 @@ def test_labels_stay():
         ({"contrast": 1.0}, "contrast must be below 1, got 1.0"),
         ({"tint": 2.0}, "tint must be below 1, got 2.0"),
         ({"stroke": 1.5}, "stroke must be at most 1, got 1.5"),
+        ({"cutout": 1.5}, "cutout must be at most 1, got 1.5"),
     ],
 )
 def test_bad_amounts_are_named(how, message):

@@ -68,6 +68,10 @@ def card(path: Path, license_: str = "") -> str:
     if (file.parent / FILE).exists():
         data = read(file.parent).data
         lines.append(f"Data: {Path(data.path).name}, read as {readers.name_of(type(data))}.")
+    if model.temperature != 1:
+        lines.append(
+            f"Confidences: calibrated on held-out samples, by the temperature {model.temperature:.3g}."
+        )
     found = figures(file.parent, model.monitor)
     if found:
         rows = "\n".join(f"| {name.replace('_', ' ')} | {value:.4f} |" for name, value in found.items())

@@ -23,7 +23,7 @@ COMMANDS = {
     "compare": "several runs in one table: figures, size, time, and the options that differ",
     "predict": "label, classify or transcribe files, or tell how many bits a density gives them",
     "join": "one result of what shards of predict or evaluate have found",
-    "sample": "draw images from a density model",
+    "sample": "draw images, volumes or signals from a density model",
     "inpaint": "fill in what a mask hides",
     "compress": "images and volumes to few bytes without loss",
     "decompress": "the images that were compressed",

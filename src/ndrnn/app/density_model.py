@@ -1,84 +1,46 @@
-"""What the commands of density models have in common: a trained density, and images in its values."""
+"""What the commands of density models have in common: a trained density, and samples in its values and back."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ..data.batches import Facts
 from ..data.faults import BadFile
+from ..data.formats.intensities import Intensities, Span
+from ..data.readers.source import Reader
 from ..density.lattices.images import dequantize
 from ..density.rides import RIDE
 from ..density.use.codec import PlaneModel
 from ..learn.task import Task
-from ..saving.atomic import replacing
 from ..tasks import Density
 from ..tasks.density import DensityTask
 from ..tasks.use import use_of
 from .trained import load
 
-
-@dataclass(frozen=True)
-class ModelAlone:
-    """A model of images of 8 bits without a task around it, such as those that ship."""
-
-    model: RIDE
-    facts: Facts
-    levels: int = 256
+_LEVELS = 256  # of a model alone, such as those that ship
 
 
-def load_density(path: Path) -> tuple[Any, Any]:
-    """A trained task of the density of images, or a model alone, and the reader of its run's recipe.
+def load_density(path: Path) -> tuple[Any, Reader | None]:
+    """A trained task of density, or one around a model alone, and the reader of its run's recipe.
 
     Raises:
         ValueError: the model is for something else.
     """
-    task, reader, file = load(path)
-    return as_density(task, file), reader
-
-
-def as_density(task: Any, file: Path) -> Any:
-    """A task of the density of images, or what looks like one of a model alone.
-
-    Raises:
-        ValueError: what was loaded from ``file`` is for something else.
-    """
-    if not isinstance(task, Task):
-        model = _alone(task, file)
-        task = ModelAlone(model, Facts(ndim=model.ndim, channels=model.channels))
-    elif (purpose := use_of(task).purpose) != "density":
+    model, reader, file = load(path)
+    task = as_task(model, file)
+    if (purpose := use_of(task).purpose) != "density":
         raise ValueError(f"{file}: must be a model of density, got one to {purpose}")
-    if task.facts.ndim != 2:
-        raise ValueError(
-            f"{file}: must be a model of images, got one of {task.facts.ndim} axes, "
-            "which in Python is ndrnn.load(FILE).model"
-        )
-    return task
+    return task, reader
 
 
-def as_continuous(features: Tensor, levels: int, generator: torch.Generator) -> Tensor:
-    """Features 0 ... 1 as the continuous values that a density is of: with noise, if they have so many levels."""
-    if not levels:
-        return features
-    return dequantize((features * (levels - 1)).round().long(), levels=levels, generator=generator)
-
-
-def kept(filled: np.ndarray, picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Filled pixels where the mask is True, and the picture's own elsewhere where both have one form."""
-    if filled.shape != picture.shape or filled.dtype != picture.dtype:
-        return filled
-    return np.where(mask[..., None], filled, picture)
-
-
-def as_task(model: Any, file: Path) -> Task:
+def as_task(model: Any, file: Path) -> Any:
     """A trained task as it is; a task of density around a model alone, such as those that ship.
 
     Raises:
@@ -86,18 +48,70 @@ def as_task(model: Any, file: Path) -> Task:
     """
     if isinstance(model, Task):
         return model
-    ride = _alone(model, file)
-    task = DensityTask(Density(), Facts(ndim=ride.ndim, channels=ride.channels, levels=ModelAlone.levels))
-    task.model = ride
-    return task.eval()
-
-
-def _alone(model: Any, file: Path) -> RIDE:
     if isinstance(model, PlaneModel):
         raise ValueError(f"{file}: is a model of planes, for compress and decompress alone")
     if not isinstance(model, RIDE):
         raise ValueError(f"{file}: must be a trained task or a RIDE, got {type(model).__name__}")
-    return model
+    task = DensityTask(Density(), Facts(ndim=model.ndim, channels=model.channels, levels=_LEVELS))
+    task.model = model
+    return task.eval()
+
+
+def in_colour(values: np.ndarray) -> bool:
+    """Whether a picture (H, W, C) has colours that a model of grey ones would not see."""
+    return values.shape[-1] >= 3 and bool((values[..., 1:3] != values[..., :1]).any())
+
+
+def as_continuous(features: Tensor, levels: int, generator: torch.Generator) -> Tensor:
+    """Features 0 ... 1 as the continuous values that a density is of: with noise, if they have so many levels.
+
+    Those of a signed type may be negative.
+    """
+    if not levels:
+        return features
+    found = (features * (levels - 1)).round().long()
+    below = max(0, -int(found.min()))
+    noisy = dequantize(found + below, levels=levels + below, generator=generator)
+    return (noisy * (levels + below) - below) / levels if below else noisy
+
+
+def as_values(
+    continuous: Tensor, levels: int, intensities: Intensities, kind: Any, span: Span | None = None
+) -> np.ndarray:
+    """What a model draws (D1, ..., Dn, C), in [0, 1) where it has levels, as values of a file of this type.
+
+    Args:
+        continuous: the model's values.
+        levels: its levels; 0: they are the features themselves.
+        intensities: how values became features.
+        kind: NumPy's type of the values.
+        span: see :meth:`Intensities.restored`.
+
+    Raises:
+        FloatingPointError: a value is NaN or infinite.
+    """
+    array = continuous.detach().cpu().double().numpy()
+    if not np.isfinite(array).all():
+        raise FloatingPointError("values are not finite: the model's memory or its mixture overflows")
+    # a level stands for the range above it
+    array = np.floor(array * levels) / (levels - 1) if levels else array
+    return intensities.restored(array, kind, span)
+
+
+def kept(filled: np.ndarray, original: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Filled points where the mask is True, and the original's own elsewhere where both have one form."""
+    if filled.shape != original.shape or filled.dtype != original.dtype:
+        return filled
+    return np.where(mask[..., None], filled, original)
+
+
+def around(mask: np.ndarray, points: int) -> tuple[slice, ...]:
+    """The part of a lattice in which a mask is True somewhere, with so many points more on every side."""
+    part = []
+    for axis, size in enumerate(mask.shape):
+        there = np.flatnonzero(mask.any(tuple(other for other in range(mask.ndim) if other != axis)))
+        part.append(slice(max(0, int(there[0]) - points), min(size, int(there[-1]) + 1 + points)))
+    return tuple(part)
 
 
 @contextmanager
@@ -107,30 +121,3 @@ def overflow_of(file: str) -> Iterator[None]:
         yield
     except FloatingPointError as error:
         raise BadFile(file, str(error)) from error
-
-
-def as_stored(values: Tensor, levels: int, invert: bool) -> np.ndarray:
-    """An image (H, W, C) as the model sees it, in [0, 1), with levels as files show them: uint8, or uint16 for grey
-    images of more than 256 levels, of which PNG can hold no others in colour.
-
-    Raises:
-        FloatingPointError: a value is NaN or infinite.
-    """
-    array = values.detach().cpu().double().numpy()
-    if not np.isfinite(array).all():
-        raise FloatingPointError("pixels are not finite: the model's memory or its mixture overflows")
-    # a level stands for the range above it
-    array = np.floor(array * levels) / (levels - 1) if levels else array
-    array = (1 - array if invert else array).clip(0, 1)
-    deep = levels > 256 and array.shape[-1] == 1
-    stored: np.ndarray = (
-        np.rint(65535 * array).astype(np.uint16) if deep else np.rint(255 * array).astype(np.uint8)
-    )
-    return stored
-
-
-def write_image(stored: np.ndarray, path: Path) -> None:
-    """Write an image (H, W, C) of 1 to 4 channels as PNG."""
-    shown = stored[..., 0] if stored.shape[-1] == 1 else stored
-    with replacing(path) as temporary:
-        Image.fromarray(shown).save(temporary, format="PNG")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from ..data.digit_images import DigitImages
 from ..learn.callbacks.record import Mark
 from ..nn.hierarchy import Hierarchy
+from ..tasks.reliability import Bins
 
 try:
     from matplotlib import colormaps
@@ -104,6 +105,26 @@ def learning_curve(marks: Sequence[Mark]) -> Figure:
         axes.grid(color="#e3e6eb")
         axes.spines[["top", "right"]].set_visible(False)
         axes.yaxis.set_major_formatter("{x:g}")
+    return figure
+
+
+def reliability_diagram(columns: Mapping[str, Bins]) -> Figure:
+    """The share of right predictions against their confidence, for each of several temperatures; below, of how many."""
+    figure = Figure(figsize=(_WIDTH, 4.6), layout="constrained")
+    shares, counts = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    shares.plot([0, 1], [0, 1], color=_SOFT, linewidth=0.8, linestyle="--")
+    for (name, bins), color in zip(columns.items(), ("#d9902f", _ACCENT), strict=False):
+        there = bins.counts > 0
+        count, confidence, right = (part[there] for part in bins[:3])
+        shares.plot(confidence / count, right / count, "o-", color=color, markersize=4, label=name)
+        edges = np.linspace(0, 1, len(bins.counts) + 1)
+        counts.stairs(bins.counts.numpy(), edges, color=color)
+    shares.set(ylim=(0, 1), ylabel="share that is right")
+    shares.legend(frameon=False, loc="upper left")
+    counts.set(xlim=(0, 1), yscale="log", xlabel="confidence", ylabel="predictions")
+    for axes in (shares, counts):
+        axes.grid(color="#e3e6eb")
+        axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 

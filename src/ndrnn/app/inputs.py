@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from ..data.faults import BadFile, Faults, naming, printable
-from ..data.formats import images, volumes
+from ..data.formats import images, npy, volumes
 from ..data.formats.cutting import Place, whole
 from ..data.formats.grid import Grid
 from ..data.formats.intensities import Intensities, Span
@@ -23,6 +23,7 @@ from ..data.readers.pages import BELOW, SUFFIX, FoundPage, Pages, Scan, find_pag
 from ..data.readers.pairs import Masks
 from ..data.readers.pictures import Part, PictureReader, is_volume, picture
 from ..data.readers.source import Reader
+from .once import Once, identity
 
 OVERLAY, INSTANCES, CONFIDENCE = ".overlay", ".instances", ".confidence"
 """What the names of these results have before their ending: an image with its labels laid over it, a map of objects, and
@@ -61,8 +62,26 @@ class Input:
         return tuple(self.storage.path / name for name in (self.name, *self.channels, *page))
 
     @property
+    def identity(self) -> tuple[str, str]:
+        """The file, or of a line the one that describes its page, by whatever path it is reached; and of a member of an
+        archive its name."""
+        name = self.name if self.page is None else self.page.name
+        if self.storage.path.is_file():
+            return identity(self.storage.path), name
+        return identity(self.storage.path / name), ""
+
+    @property
     def is_volume(self) -> bool:
         return is_volume(self.name)
+
+    @property
+    def is_array(self) -> bool:
+        return self.name.lower().endswith(npy.SUFFIX)
+
+    @property
+    def in_colour(self) -> bool:
+        """Whether channels are grey, opacity and colour, which can be converted; what else they are is not known."""
+        return not (self.is_volume or self.is_array)
 
     @property
     def described(self) -> dict[str, str | int]:
@@ -93,10 +112,20 @@ class Loader:
         reader: that of the model's data.
         channels, ndim: of its input.
         places: whether :meth:`place` will be asked for.
+        arrays: whether arrays (.npy) are taken too.
     """
 
-    def __init__(self, reader: Reader | None, channels: int, ndim: int, *, places: bool = False) -> None:
+    def __init__(
+        self,
+        reader: Reader | None,
+        channels: int,
+        ndim: int,
+        *,
+        places: bool = False,
+        arrays: bool = False,
+    ) -> None:
         self.reader = reader
+        self.arrays = arrays
         self.ndim = ndim
         self.intensities = (
             Intensities(channels) if reader is None else Intensities(channels, reader.scale, reader.invert)
@@ -121,7 +150,9 @@ class Loader:
                 names = (file.name, *file.channels)
                 parts = [Part(name, file.storage.read(name), file.storage.where(name)) for name in names]
                 data = parts[0].data
-                if isinstance(self.reader, PictureReader):
+                if self.arrays and file.is_array:
+                    values = npy.decode(data, file.where, self.ndim)
+                elif isinstance(self.reader, PictureReader):
                     values, grid = self.reader.picture(parts)
                 else:
                     # how arrays lay in space is not known
@@ -147,16 +178,20 @@ class Loader:
             BadFile: the values make no features.
         """
         try:
-            return self.intensities.convert(values, colour=not file.is_volume, span=span)
+            return self.intensities.convert(values, colour=file.in_colour, span=span)
         except ValueError as error:
             raise BadFile(file.where, str(error)) from error
 
+    def span(self, values: np.ndarray, file: Input) -> Span | None:
+        """The range of a sample's values, where features depend on it."""
+        if self.intensities.scale == "type":
+            return None
+        with naming(file.where):
+            return self.intensities.span(values, colour=file.in_colour)
+
     def window(self, values: np.ndarray, file: Input) -> Callable[[tuple[slice, ...]], Tensor]:
         """Gives the features of parts, so that those of all points need not be in memory at once."""
-        span = None
-        if self.intensities.scale != "type":
-            with naming(file.where):
-                span = self.intensities.span(values, colour=not file.is_volume)
+        span = self.span(values, file)
         return lambda part: self.features(values[part], file, span)
 
     def _scan(self, page: FoundPage) -> Scan:
@@ -166,7 +201,13 @@ class Loader:
 
 
 def find(
-    paths: Sequence[Path], reader: Reader | None = None, faults: Faults | None = None, kind: str = ""
+    paths: Sequence[Path],
+    reader: Reader | None = None,
+    faults: Faults | None = None,
+    kind: str = "",
+    tell: Callable[[str], None] = lambda text: None,
+    *,
+    arrays: bool = False,
 ) -> list[Input]:
     """The images and volumes that paths name: files, or all within folders and zip archives.
 
@@ -179,6 +220,8 @@ def find(
         faults: gets what cannot be used, such as a page without a description; without it that is passed over.
         kind: of the descriptions that count where a page has several, ``"page"`` or ``"alto"``; by default as the reader
             says.
+        tell: gets a sentence for each path of which something was named before; it is found once.
+        arrays: whether arrays (.npy) within folders and archives are looked for too.
 
     Raises:
         FileNotFoundError: there is nothing at a path.
@@ -186,25 +229,41 @@ def find(
     """
     faults = Faults() if faults is None else faults
     found: list[Input] = []
+    once, told = Once(tell), Once(lambda text: None)
     for path in paths:
-        single = path.exists() and not path.is_dir() and path.suffix.lower() != ".zip"
-        if isinstance(reader, Pages):
-            chosen = kind or reader.description
-            found += _page_lines(_Near(path) if single else open_storage(path), faults, chosen)
-            continue
-        if isinstance(reader, NnUnet):
-            found += _cases(_Siblings(path) if single else open_storage(path), path, faults)
-            continue
-        storage = _One(path) if single else open_storage(path)
-        for fault in storage.faults:
+        own = Faults()
+        items = list(_of_path(path, reader, own, kind, arrays))
+        if len(paths) > 1:  # to ask where each file lies takes its time
+            what = "pages" if isinstance(reader, Pages) else "files"
+            items = once.new(path, items, lambda file: file.identity, what)
+        found += items
+        for fault in told.new(path, own.found, lambda fault: (identity(Path(fault.file)), fault.reason)):
             faults.add(fault)
-        names = storage.names if single else storage.under("", images.SUFFIXES + volumes.SUFFIXES)
-        if isinstance(reader, Masks) and not single:
-            names = reader.images_among(names)
-        if not names:
-            raise BadFile(str(path), "holds no images and no volumes")
-        found += [Input(storage, name, storage.where(name), _stem(name)) for name in names]
     return list(_placed(found))
+
+
+def _of_path(path: Path, reader: Reader | None, faults: Faults, kind: str, arrays: bool) -> Iterator[Input]:
+    """What one path names."""
+    single = path.exists() and not path.is_dir() and path.suffix.lower() != ".zip"
+    if isinstance(reader, Pages):
+        yield from _page_lines(
+            _Near(path) if single else open_storage(path), faults, kind or reader.description
+        )
+        return
+    if isinstance(reader, NnUnet):
+        yield from _cases(_Siblings(path) if single else open_storage(path), path, faults)
+        return
+    storage = _One(path) if single else open_storage(path)
+    for fault in storage.faults:
+        faults.add(fault)
+    suffixes = images.SUFFIXES + volumes.SUFFIXES + ((npy.SUFFIX,) if arrays else ())
+    names = storage.names if single else storage.under("", suffixes)
+    if isinstance(reader, Masks) and not single:
+        names = reader.images_among(names)
+    if not names:
+        raise BadFile(str(path), f"holds no images and no {'volumes or arrays' if arrays else 'volumes'}")
+    for name in names:
+        yield Input(storage, name, storage.where(name), _stem(name))
 
 
 class _One(Folder):

@@ -42,6 +42,8 @@ class Labelling:
             if name not in names:
                 raise ValueError(f"instances: no class {name!r}{nearest(name, names)}")
         self._wanted = [names.index(name) for name in options.instances]
+        if options.overlay and facts.ndim != 2:
+            raise ValueError(f"overlay is for images, this network labels samples of {facts.ndim} axes")
         self.counts: Counter[str] = Counter()
         """Objects of each class in all files so far."""
         self._objects: dict[str, list[list[Any]]] = {}
@@ -131,7 +133,7 @@ class Labelling:
         place = self.options.out / file.place
         ending = ".nii.gz" if file.is_volume else ".tif" if self.facts.ndim == 3 else ".png"
         paths = {"labels": _with(place, ending)}
-        if self.options.overlay and self.facts.ndim == 2:
+        if self.options.overlay:
             paths["overlay"] = _with(place, f"{OVERLAY}.png")
         if self.options.instances:
             paths["instances"] = _with(place, f"{INSTANCES}{ending}")

@@ -78,8 +78,8 @@ class Train:
 
 @dataclass(frozen=True)
 class Tune:
-    """Search for good options of a recipe, by the held-out samples of its training alone; those of the test are not read.
-    Trials are trainings in folders of their own: all get a ninth of theirs, the best third a third, and the best third of
+    """Search for good options of a recipe, by the held-out samples of its training alone: those of the test are read, since
+    classes and characters are those of all samples, but nothing is learned from them and nothing measured on them. Trials are trainings in folders of their own: all get a ninth of theirs, the best third a third, and the best third of
     these the whole. What is found is a run as by train with these options."""
 
     out: Path = Path("runs/tune")
@@ -133,6 +133,9 @@ class Evaluate:
     """Which weights of the run."""
     beam: int | None = None
     """Prefixes that decoding keeps, for networks that read; by default as in the recipe, 0 for the most probable path."""
+    calibrate: bool = False
+    """First learn from the validation samples of the run's own data by which temperature its confidences come true, and
+    keep it in these weights, as train does at its end."""
     shard: str = ""
     """Only a share of the samples: 3/16 means those with the numbers 3, 19, 35, ... in their order, so that 16 jobs, from 0/16
     to 15/16, share the work. It needs --out; ndrnn join makes one result of all."""
@@ -156,6 +159,8 @@ class Evaluate:
             raise ValueError(
                 "shard needs --out, a folder for its part of the figures, and samples that are not bent"
             )
+        if Shard.of(self.shard).count > 1 and self.calibrate:
+            raise ValueError("calibrate first, without shard: the parts have to be of the same weights")
         if self.repeats < 1:
             raise ValueError(f"repeats must be at least 1, got {self.repeats}")
         if self.seed < 0:
@@ -244,20 +249,27 @@ class Join:
 
 @dataclass(frozen=True)
 class Sample:
-    """Draw images from a density model, exactly by its probabilities, pixel after pixel."""
+    """Draw images, volumes or signals from a density model, exactly by its probabilities, point after point."""
 
     model: Annotated[Path, tyro.conf.Positional]
     """A run's folder, or weights (.safetensors)."""
     out: Path = Path("samples")
-    """Folder for the images, 0.png, 1.png, ..."""
+    """Folder for the samples, 0.png, 1.png, ..., or with the ending of their format."""
     n: int = 4
-    """Images."""
-    height: int = 64
-    width: int = 64
+    """Samples."""
+    size: tuple[int, ...] = ()
+    """Points along each axis of the model, such as 32 64 64 for volumes; by default 64 64 for images, 32 32 32 for
+    volumes, 1024 for signals."""
+    height: int | None = None
+    """Of images, in place of the first number of --size."""
+    width: int | None = None
+    """Of images, in place of the second number of --size."""
+    format: Literal["png", "nii.gz", "nii", "npy"] | None = None
+    """By default png for images, nii.gz for volumes, npy for signals and for images of floating-point values."""
     margin: int = 8
-    """Pixels around an image that are drawn too and cut off, so that it does not begin at noise."""
+    """Points around a sample that are drawn too and cut off, so that it does not begin at noise."""
     seed: int = 0
-    """Equal seeds give equal images."""
+    """Equal seeds give equal samples."""
     force: bool = False
     """Overwrite results that are there already."""
     json: bool = False
@@ -265,34 +277,69 @@ class Sample:
 
     def __post_init__(self) -> None:
         for name in ("n", "height", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if self.size and min(self.size) < 1:
+            raise ValueError(f"size must be at least 1 along each axis, got {' '.join(map(str, self.size))}")
+        if self.size and (self.height or self.width):
+            raise ValueError("size and height or width say the same: give one of them")
+
+    def extents(self, axes: int) -> tuple[int, ...]:
+        """Points along each axis of a model of so many.
+
+        Raises:
+            ValueError: the options are for another number of axes.
+        """
+        kind = {1: "signals", 2: "images", 3: "volumes"}[axes]
+        if self.size:
+            if len(self.size) != axes:
+                raise ValueError(
+                    f"size must have {axes} extent{'s' if axes > 1 else ''} for a model of {kind}, "
+                    f"got {len(self.size)}: {' '.join(map(str, self.size))}"
+                )
+            return self.size
+        if axes != 2 and (self.height or self.width):
+            raise ValueError(f"height and width are of images, the model is of {kind}: give --size")
+        usual = {1: (1024,), 2: (64, 64), 3: (32, 32, 32)}[axes]
+        return (self.height or usual[0], self.width or usual[1]) if axes == 2 else usual
 
 
 @dataclass(frozen=True)
 class Inpaint:
-    """Fill in the pixels of IMAGE where MASK is not 0, by a density model; all others stay as they are."""
+    """Fill in the points of an image, a volume or a signal where MASK is not 0, by a density model; all others stay as they
+    are."""
 
     model: Annotated[Path, tyro.conf.Positional]
     """A run's folder, or weights (.safetensors)."""
     image: Annotated[Path, tyro.conf.Positional]
-    """The image."""
+    """The image, the volume (NIfTI, or a TIFF of slices), or the array (.npy)."""
     mask: Annotated[Path, tyro.conf.Positional]
-    """Another of the same size; what is not 0 in it is filled in."""
-    out: Path = Path("inpainted.png")
-    """The filled image, PNG."""
+    """Another of the same size; what is not 0 in it is filled in. For volumes NIfTI or .npy, for signals .npy."""
+    out: Path | None = None
+    """The filled file, by default inpainted.png, or inpainted.nii.gz, .npy or .tif as the file is."""
     method: Literal["mh", "map"] = "mh"
     """Draw by Metropolis-Hastings, as published, or climb to the most probable."""
     epochs: int = 100
-    """Sweeps over the hidden pixels, or steps of the climb; the time grows with them."""
+    """Sweeps over the hidden points, or steps of the climb; the time grows with them."""
     chains: int = 1
     """Independent fillings, of which the most probable is kept."""
+    around: int | None = None
+    """Points around what is hidden that the filling sees, so that time and memory do not grow with the rest; by default
+    64, and 16 in volumes."""
     seed: int = 0
-    """Equal seeds give equal images."""
+    """Equal seeds fill in equal points."""
     force: bool = False
     """Overwrite results that are there already."""
     json: bool = False
     """Print one JSON object."""
+
+    def __post_init__(self) -> None:
+        if self.around is not None and self.around < 0:
+            raise ValueError(f"around must not be negative, got {self.around}")
+
+    def points_around(self, axes: int) -> int:
+        """Points around what is hidden on a lattice of so many axes."""
+        return (16 if axes == 3 else 64) if self.around is None else self.around
 
 
 @dataclass(frozen=True)

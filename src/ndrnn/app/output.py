@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from math import isfinite
@@ -66,17 +67,20 @@ class Output:
 
     @contextmanager
     def steps(self, what: str, *, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
-        """Gives a function to tell how many steps of how many are done: a bar on a terminal, lines of many steps elsewhere."""
+        """Gives a function to tell how many steps of how many are done: a bar on a terminal, elsewhere lines of many steps
+        that take more than a few seconds."""
+        began = time.monotonic()
         with Progress(what, 1.0, shown=shown and not self.as_json, transient=True) as progress:
 
             def tell(done: int, count: int) -> None:
-                if progress.is_bar or count >= _MANY:
+                if progress.is_bar or (count >= _MANY and time.monotonic() - began > _SECONDS):
                     progress.update(done / count)
 
             yield tell
 
 
 _MANY = 100
+_SECONDS = 5.0
 
 
 def plain(value: Any) -> Any:

@@ -51,5 +51,5 @@ def label_tiles(
         for place, scores in tiles(
             task.model, lattice, lambda part: window(part).unsqueeze(0).to(device), points, overlap=overlap
         ):
-            confidence, labels = most_probable(scores[0])
+            confidence, labels = most_probable(scores[0], task.temperature)
             yield place, labels.cpu(), confidence.cpu()

@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, make_dataclass, replace
+from dataclasses import MISSING, dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 import tyro
 
@@ -31,6 +31,7 @@ from ..data.readers.source import Reader
 from ..registry import readers, tasks
 from ..saving.atomic import replacing
 from ..saving.config import from_dict, to_dict
+from ..tasks.network import Network, of_kind
 from . import plugins, toml
 
 FILE = "config.toml"
@@ -126,6 +127,8 @@ def parse(
         data = {"format": data_format, **{key: data[key] for key in ("path", "root") if key in data}}
     if data_format is not None or data:
         table["data"] = data
+    if not data_only and (kind := _value(words, "--network.kind")) is not None:
+        table = with_kind(table, _default_network(table.get("task")), kind)
     known = {plugins.module_name(plugin) for plugin in named}
     others = [plugin for plugin in table.get("plugins", ()) if plugins.module_name(str(plugin)) not in known]
     table["plugins"] = [*named, *others]
@@ -156,6 +159,31 @@ def parse(
     expected = {} if named_start else expected
     parsed = Recipe(recipe.task, config, result.data, recipe.plugins, expected, source, start)
     return parsed, result.arguments
+
+
+def with_kind(table: Mapping[str, Any], default: object, kind: str) -> dict[str, Any]:
+    """A configuration's table with a network of this kind: if it had one of another, with the defaults of this kind.
+
+    Args:
+        table: of the values of the configuration.
+        default: the network of a table that names none.
+        kind: of the network; one that there is not is left to who reads the options.
+    """
+    kinds = get_args(get_type_hints(Network)["kind"])
+    own = table.get("network")
+    before = own.get("kind", Network.kind) if isinstance(own, Mapping) else getattr(default, "kind", None)
+    if not isinstance(default, Network) or kind not in kinds or kind == before:
+        return dict(table)
+    # what a task has by default is for its own kind
+    return {**table, "network": of_kind(kind, own if isinstance(own, Mapping) else {})}
+
+
+def _default_network(task: object) -> object:
+    settings = tasks.find(task).settings if task in tasks else None
+    for entry in fields(settings) if settings is not None else ():
+        if entry.name == "network" and entry.default_factory is not MISSING:
+            return entry.default_factory()
+    return None
 
 
 def load_named(words: list[str]) -> list[str]:

@@ -15,7 +15,10 @@ from ..data.pipeline.gather import Gathered
 from ..data.pipeline.module import collate, in_order
 from ..data.pipeline.samples import Sample, Samples
 from ..learn.callbacks.record import Record
+from ..tasks.calibration import Calibration
+from ..tasks.reliability import Judged
 from ..version import __version__
+from .figures import reliability_diagram
 from .recipe import Recipe
 from .report import Report, Section, legible
 from .trained import trainable
@@ -27,7 +30,14 @@ _SHOWN = 4
 
 # names of classes and files are words, whatever dollar signs they have
 @rc_context({"text.parse_math": False})
-def write(path: Path, recipe: Recipe, task: Any, gathered: Gathered, record: Record) -> None:
+def write(
+    path: Path,
+    recipe: Recipe,
+    task: Any,
+    gathered: Gathered,
+    record: Record,
+    calibration: Calibration | None = None,
+) -> None:
     """Write the report of a run.
 
     Args:
@@ -36,6 +46,7 @@ def write(path: Path, recipe: Recipe, task: Any, gathered: Gathered, record: Rec
         task: at its best.
         gathered: the data; its validation samples are shown.
         record: what the training was like.
+        calibration: of the confidences, if they were calibrated.
     """
     report = Report(
         f"A run of {recipe.task}",
@@ -59,6 +70,8 @@ def write(path: Path, recipe: Recipe, task: Any, gathered: Gathered, record: Rec
         section.note(f"The examples could not be drawn: {error}")
     if recipe.purpose in ("label", "classify"):
         _confusion(report, recipe, task, gathered)
+    if calibration is not None and calibration.judged is not None:
+        _confidences(report, calibration, calibration.judged)
     if record.marks:
         report.section("How it learned").figure(
             _curves(record), "Loss and metrics at the checks.", vector=True
@@ -205,6 +218,47 @@ def _confusion(report: Report, recipe: Recipe, task: Any, gathered: Gathered) ->
     report.section("Confusions").text(
         f"Of the held-out {what} of each class (rows), how many percent got which label."
     ).figure(figure, "Confusion matrix, rows in percent.")
+
+
+def _confidences(report: Report, calibration: Calibration, judged: Judged) -> None:
+    """How true they are, as a diagram and in numbers."""
+    columns = {"temperature 1": judged.plain}
+    if judged.temperature != 1:
+        columns[f"temperature {judged.temperature:.3g}"] = judged.given
+    section = report.section("How sure it is").text(
+        f"Of the {calibration.predictions:,} predictions on held-out samples that are so and so sure, how many are right. "
+        "Of confidences that are true, it is as many as they say."
+    )
+    if calibration.reason:
+        section.note(f"They were not calibrated: {calibration.reason}.")
+    else:
+        section.text(
+            "The temperature was learned from these samples: ndrnn evaluate tells how true confidences are on others."
+        )
+    section.figure(
+        reliability_diagram(columns),
+        "Share of right predictions by confidence; below, how many have it.",
+        vector=True,
+    )
+    rows: list[list[object]] = [
+        ["calibration error", *(f"{bins.calibration_error:.4f}" for bins in columns.values())],
+        ["Brier score", *(f"{bins.brier:.4f}" for bins in columns.values())],
+    ]
+    section.table(rows, ["", *columns])
+    told = judged.given.told()["bins"]
+    section.table(
+        (
+            [
+                f"{one['from']:.3f} to {one['to']:.3f}",
+                f"{one['count']:,}",
+                f"{one['confidence']:.4f}",
+                f"{one['accuracy']:.4f}",
+            ]
+            for one in told
+            if one["count"]
+        ),
+        ["confidence", "predictions", "mean", "right"],
+    )
 
 
 def _flat(x: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from math import exp, log, prod
 from typing import Any
 
 from ..saving.config import from_dict, to_dict
-from .recipe import Recipe
+from .recipe import Recipe, with_kind
 
 _AROUND = (1 / 9, 1 / 3, 1, 3, 9)
 """Factors of the recipe's learning rate, where nothing is said of what to try."""
@@ -59,6 +59,8 @@ def with_options(recipe: Recipe, options: Mapping[str, Any]) -> Recipe:
         ValueError: one is not known, or its value does not fit.
     """
     table = to_dict(recipe.config)
+    if (kind := options.get("network.kind")) is not None:
+        table = with_kind(table, getattr(recipe.config, "network", None), str(kind))
     for name, value in options.items():
         *tables, key = name.split(".")
         place = table

@@ -11,14 +11,16 @@ from typing import Any
 
 from lightning import Callback, Trainer
 
+from ..data.faults import BadFile
 from ..data.pipeline.gather import Gathered
-from ..data.pipeline.module import DataModule
+from ..data.pipeline.module import DataModule, in_order
 from ..learn import BEST, LAST, Record, Standing, Transfer, fit, taken_over
 from ..learn.options import FREE
 from ..learn.transfer import frozen
 from ..registry import tasks
 from ..saving import models
 from ..saving.config import from_dict
+from ..tasks.calibration import Calibration, calibrate
 from . import run_report
 from .logs import FILE as METRICS
 from .logs import Table
@@ -105,11 +107,39 @@ def train_in(
     return task, record
 
 
-def finish(folder: Path, recipe: Recipe, task: Any, gathered: Gathered, record: Record) -> None:
-    """Write the last weights and the report of a run."""
+def finish(
+    folder: Path, recipe: Recipe, task: Any, gathered: Gathered, record: Record, out: Output
+) -> Calibration | None:
+    """Write the last weights of a run, calibrate the best, which it gives what came of, and write the report."""
     models.save(task, folder / LAST_WEIGHTS)
     best = models.load(folder / BEST) if (folder / BEST).exists() else task
-    run_report.write(folder / REPORT, recipe, best, gathered, record)
+    calibration = None
+    if not record.interrupted:  # who waits for its end does not wait for another pass
+        try:
+            calibration = calibrated(best, recipe, gathered, out)
+        except (BadFile, MemoryError, RuntimeError) as error:
+            out.warn(f"note: its confidences are not calibrated: {error}")
+    if calibration is not None and (folder / BEST).exists():
+        models.save(best, folder / BEST)
+    run_report.write(folder / REPORT, recipe, best, gathered, record, calibration)
+    return calibration
+
+
+def calibrated(task: Any, recipe: Recipe, gathered: Gathered, out: Output) -> Calibration | None:
+    """What comes of the calibration of a task by the held-out samples of its training; None if it gives no confidences."""
+    if getattr(task, "reliability", None) is None:
+        return None
+    options = recipe.config.training
+    samples = gathered.samples("validation")
+    found = calibrate(task, in_order(samples, recipe.purpose, options.batch_size, options.workers))
+    if found.reason:
+        out.say(f"confidences are not calibrated: {found.reason}")
+    else:
+        out.say(
+            f"confidences are calibrated by {found.predictions:,} predictions on held-out samples: "
+            f"temperature {found.temperature:.3g}"
+        )
+    return found
 
 
 def finished(folder: Path, recipe: Recipe, state: Standing) -> str | None:

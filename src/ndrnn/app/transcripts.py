@@ -9,8 +9,9 @@ from typing import Any
 
 from ..data.faults import BadFile
 from ..data.formats import newpage
-from ..data.formats.writeback import box_of, write_back
-from ..data.reading import ReadLine
+from ..data.formats.outlines import box_of
+from ..data.formats.writeback import write_back
+from ..data.reading import Block, ReadLine
 from ..saving.atomic import replacing
 from .inputs import Input, Loader
 from .outputs import Outputs
@@ -32,6 +33,12 @@ class _Sheet:
     @property
     def key(self) -> str:
         return key(self.file)
+
+    def blocks(self) -> list[Block]:
+        """The blocks of the page, in pixels."""
+        told = () if self.file.page is None else self.file.page.layout.blocks
+        across, down = self.scales
+        return [Block(block.name, [(x * across, y * down) for x, y in block.outline]) for block in told]
 
 
 def key(file: Input) -> str:
@@ -69,7 +76,7 @@ class Transcripts:
         words = tuple((word, place.part(word.start, word.end)) for word in one.words)
         if sheet := self._sheets.get(key(file)):
             line = None if file.page is None else file.page.layout.lines[file.line]
-            block = 0 if line is None or isinstance(line, BadFile) else line.block
+            block = -1 if line is None or isinstance(line, BadFile) else line.block
             name = "" if line is None or isinstance(line, BadFile) else line.name
             sheet.lines[file.line] = ReadLine(one.text, one.confidence, words, place.outline, name, block)
             sheet.scales, sheet.size = scales, size
@@ -107,7 +114,7 @@ class Transcripts:
         make: Callable[..., bytes] = {"page": newpage.page, "alto": newpage.alto, "hocr": newpage.hocr}[
             self.kind
         ]
-        return make(lines, PurePosixPath(sheet.file.name).name, sheet.size)
+        return make(lines, PurePosixPath(sheet.file.name).name, sheet.size, sheet.blocks())
 
 
 def _made(path: Path) -> Path:

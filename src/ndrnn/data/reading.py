@@ -31,8 +31,18 @@ class ReadLine(NamedTuple):
     outline: Outline = ()
     """The line's own corners."""
     name: str = ""
-    block: int = 0
-    """The number of the block of text that it belongs to."""
+    """Its id in the description of the page, or a number where that has none."""
+    block: int = -1
+    """The number of the block of text that it belongs to; -1: none."""
+
+
+class Block(NamedTuple):
+    """A block of text on a page."""
+
+    name: str = ""
+    """Its id in the description of the page, if it has one."""
+    outline: Outline = ()
+    """Its corners (x, y), where they are told."""
 
 
 def mean_confidence(confidences: Sequence[float]) -> float:

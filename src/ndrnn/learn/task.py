@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from math import inf
 from typing import Any, ClassVar
 
 import torch
@@ -49,6 +50,8 @@ class Task(LightningModule):
     """The dataclass of ``settings``."""
     settings: Any
     model: nn.Module
+    config_keys: ClassVar[tuple[str, ...]] = ("temperature",)
+    """What a saved configuration may have beside the arguments of the constructor."""
     counted: ClassVar[tuple[str, ...] | None] = None
     """Names of the plain numbers that :meth:`check` counts up beside metrics of torchmetrics, so that samples can be
     checked in parts (:mod:`ndrnn.learn.tally`); None: they cannot."""
@@ -70,9 +73,26 @@ class Task(LightningModule):
         """Of the last look at held-out data: names of the samples for which the network gave NaN or infinite numbers."""
         self.tallied: dict[str, Any] | None = None
         """What was counted in the last look at data that was none of a training."""
+        self._temperature = 1.0
         self._seconds_before = 0.0
         self._started: float | None = None
         self._clean: list[Tensor] = []
+
+    @property
+    def temperature(self) -> float:
+        """By what scores are divided where a task says how sure it is, see :mod:`ndrnn.tasks.calibration`; 1 changes
+        nothing, more makes it less sure. Neither its loss nor what it says depends on it.
+
+        Raises:
+            ValueError: it is set to no finite number above 0.
+        """
+        return self._temperature
+
+    @temperature.setter
+    def temperature(self, value: float) -> None:
+        if not isinstance(value, (int, float)) or not 0 < value < inf:
+            raise ValueError(f"temperature must be a finite number above 0, got {value!r}")
+        self._temperature = float(value)
 
     # what a task gives
 
@@ -126,14 +146,17 @@ class Task(LightningModule):
     # configuration, for ndrnn.save
 
     def config(self) -> dict[str, Any]:
-        """Settings and facts as what JSON can hold."""
-        return {"settings": to_dict(self.settings), "facts": to_dict(self.facts)}
+        """Settings, facts and, where it is not 1, the temperature as what JSON can hold."""
+        calibrated = {} if self.temperature == 1 else {"temperature": self.temperature}
+        return {"settings": to_dict(self.settings), "facts": to_dict(self.facts), **calibrated}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Task:
         """The task of a saved :meth:`config`."""
         settings = from_dict(cls.settings_class, config["settings"], "settings")
-        return cls(settings, from_dict(Facts, config["facts"], "facts"))
+        task = cls(settings, from_dict(Facts, config["facts"], "facts"))
+        task.temperature = config.get("temperature", 1.0)
+        return task
 
     # Lightning's part
 
@@ -161,6 +184,7 @@ class Task(LightningModule):
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
+            self.temperature = 1.0  # it was that of other weights
             for weight in frozen(self.model, self.options.freeze).values():
                 weight.requires_grad_(False)
 
@@ -202,6 +226,11 @@ class Task(LightningModule):
     def _learning_weights(self) -> list[nn.Parameter]:
         return [weight for weight in self.parameters() if weight.requires_grad]
 
+    @property
+    def in_training(self) -> bool:
+        """Whether it is being trained, so that checks are to be brief."""
+        return self._trainer is not None and self.trainer.state.fn == "fit"
+
     def watch(self, outputs: Tensor, batch: Any) -> None:
         """Look for outputs (N, ...) of the network that are not finite: the most probable of scores that are NaN looks
         like any other. In a training their samples are noted, and the check counts as the worst.
@@ -211,7 +240,7 @@ class Task(LightningModule):
         """
         bad = (~torch.isfinite(outputs)).flatten(1).any(1).nonzero().flatten().tolist()
         names = [batch.names[index] if batch.names else f"sample {index} of a batch" for index in bad]
-        if names and not (self._trainer is not None and self.trainer.state.fn == "fit"):
+        if names and not self.in_training:
             raise BadFile(names[0], NOT_FINITE)
         self.overflowed += names
 
@@ -225,7 +254,7 @@ class Task(LightningModule):
         self.check(batch)
 
     def on_validation_epoch_end(self) -> None:
-        if self.counted is not None and self.trainer.state.fn != "fit":
+        if self.counted is not None and not self.in_training:
             self.tallied = tally(self)
         results = self.results()
         if self.overflowed:

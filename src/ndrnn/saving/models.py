@@ -6,7 +6,8 @@ from a file and makes no class that is not registered. To take part, a class nee
 
 - ``config()``: the arguments of its constructor, made of what JSON knows (tuples become lists);
 - a name: ``register(cls)``, which is also a decorator. This library's own models have theirs;
-- where an argument is more than JSON can hold, a class method ``from_config(config)``.
+- where an argument is more than JSON can hold, a class method ``from_config(config)``;
+- where that takes more than there are arguments, their names in the class attribute ``config_keys``.
 
 A layer alone (``MDLSTM`` and its kin) can be saved too. Files of version 0.1, which kept class and arguments in a
 ``.json`` beside the weights, are read as well.
@@ -210,7 +211,7 @@ def _class_of(content: Mapping[str, Any], where: str) -> tuple[type[nn.Module], 
     if not isinstance(config, dict):
         raise ValueError(f"{where}: config must be an object, got {type(config).__name__}")
     cls: type[nn.Module] = models[name]
-    _check_keys(where, config, _arguments(cls))
+    _check_keys(where, config, {*_arguments(cls), *getattr(cls, "config_keys", ())})
     return cls, config
 
 

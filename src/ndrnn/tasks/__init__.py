@@ -8,6 +8,7 @@ facts of the data, :class:`Facts`, which the data module knows::
     record = ndrnn.learn.fit(task, data, folder)   # trains, shows, records; ``resume=True`` goes on
     ndrnn.save(task, "model.safetensors")  # weights, configuration and facts
     task = ndrnn.load("model.safetensors")            # ready for task.predict_step(batch)
+    calibrate(task, data.val_dataloader())            # its confidences come true, also once it is saved again
 
 | task       | configuration        | module                   | batch                     | target of a batch            |
 |------------|----------------------|--------------------------|---------------------------|------------------------------|
@@ -41,6 +42,7 @@ from ..data.batches import IGNORE, ClassifyBatch, DensityBatch, Facts, LabelBatc
 if TYPE_CHECKING:
     from ..learn.task import Task
     from .augmentation import Augment
+    from .calibration import calibrate
     from .classify import ClassifyTask
     from .configuration import Classify, Density, Label, Transcribe
     from .density import DensityTask
@@ -68,6 +70,7 @@ __all__ = [
     "TranscribeTask",
     "Use",
     "build",
+    "calibrate",
     "register",
 ]
 
@@ -84,6 +87,7 @@ _HOMES = {
     "Transcribe": ".configuration",
     "TranscribeTask": ".transcribe",
     "Use": ".use",
+    "calibrate": ".calibration",
     "register": ".use",
 }
 

@@ -1,5 +1,6 @@
 """Images and volumes bent and moved, and their values changed: affine maps, the elastic distortion of Simard, Steinkraus &
-Platt 2003, light, strokes and noise."""
+Platt 2003, light, strokes, noise and
+cut-outs."""
 
 from __future__ import annotations
 
@@ -32,6 +33,8 @@ class Augment:
     """Largest change of all values of a sample, which images have in 0 to 1."""
     contrast: float = 0.0
     """Largest share by which values are drawn away from a sample's mean or towards it."""
+    gamma: float = 0.0
+    """How far values v between 0 and 1 become v^g, with g from 1 / (1 + gamma) to 1 + gamma: dark parts gain or lose most."""
     tint: float = 0.0
     """Largest share by which each feature alone grows or shrinks."""
     stroke: float = 0.0
@@ -39,9 +42,12 @@ class Augment:
     of its brightest or darkest neighbour, at most 1."""
     noise: float = 0.0
     """Largest standard deviation of Gaussian noise; each sample has its own."""
+    cutout: float = 0.0
+    """Largest share of each extent of a box whose points become the sample's mean (DeVries & Taylor 2017); their labels
+    stay, to be told by what is around."""
 
     def __post_init__(self) -> None:
-        changes = ("brightness", "contrast", "tint", "stroke", "noise")
+        changes = ("brightness", "contrast", "gamma", "tint", "stroke", "noise", "cutout")
         for name in ("rotate", "scale", "shear", "shift", "elastic_alpha", *changes):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be below 0, got {getattr(self, name)}")
@@ -50,8 +56,9 @@ class Augment:
         for name in ("scale", "contrast", "tint"):
             if not getattr(self, name) < 1:
                 raise ValueError(f"{name} must be below 1, got {getattr(self, name)}")
-        if not self.stroke <= 1:
-            raise ValueError(f"stroke must be at most 1, got {self.stroke}")
+        for name in ("stroke", "cutout"):
+            if not getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be at most 1, got {getattr(self, name)}")
 
     @property
     def active(self) -> bool:
@@ -60,7 +67,8 @@ class Augment:
     @property
     def shades(self) -> bool:
         """Whether values change where they are."""
-        return any((self.brightness, self.contrast, self.tint, self.stroke, self.noise))
+        light = (self.brightness, self.contrast, self.gamma, self.tint)
+        return any((*light, self.stroke, self.noise, self.cutout))
 
     @property
     def moves(self) -> bool:
@@ -86,9 +94,11 @@ class Augment:
                 sizes,
                 brightness=self.brightness,
                 contrast=self.contrast,
+                gamma=self.gamma,
                 tint=self.tint,
                 noise=self.noise,
             )
+            x = shading.cut_out(x, sizes, self.cutout) if self.cutout else x
         return x, target
 
     def _moved(self, x: Tensor, sizes: Tensor | None, target: Tensor | None) -> tuple[Tensor, Tensor | None]:

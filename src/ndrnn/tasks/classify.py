@@ -13,6 +13,7 @@ from ..lattice import inside
 from ..learn.task import Task
 from .configuration import Classify
 from .label import label_loss
+from .reliability import Evidence, Judged, Reliability, tempered
 from .supervision import supervised
 
 
@@ -23,7 +24,7 @@ class Classified(NamedTuple):
     """Where the sample comes from."""
     label: int
     probabilities: Tensor
-    """Of each class, (classes,)."""
+    """Of each class, by the task's temperature, (classes,)."""
     points: Tensor | None
     """By points, the label of each, (D1, ..., Dn), background being one past the last class."""
 
@@ -47,6 +48,9 @@ class ClassifyTask(Task):
         super().__init__(settings, facts)
         with torch.device("cpu"):  # its sums have memory also where the weights have none yet
             self.confusion = MulticlassConfusionMatrix(len(facts.classes))
+            self.reliability = Reliability()
+        self.judged: Judged | None = None
+        """How true the confidences were in the last check that was none of a training."""
         self._wrong_points = self._points = 0
 
     @property
@@ -96,13 +100,19 @@ class ClassifyTask(Task):
             counted = target != IGNORE
             self._wrong_points += int((scores.argmax(-1) != target)[counted].sum())
             self._points += int(counted.sum())
-        self.confusion.update(self._probabilities(scores, batch.sizes).argmax(-1), batch.target)
+        scores = self.class_scores(scores, batch.sizes)
+        said = scores.argmax(-1)
+        self.confusion.update(said, batch.target)
+        if not self.in_training:
+            evidence = Evidence(scores, said, said == batch.target, batch.target)
+            self.reliability.update(evidence, self.temperature)
 
     def results(self) -> dict[str, Tensor | float]:
         counts = self.confusion.compute()
         results: dict[str, Tensor | float] = {"sample_error": 1 - counts.trace() / counts.sum().clamp(min=1)}
         if self.by_points:
             results["point_error"] = self._wrong_points / max(1, self._points)
+        self.judged = self.reliability.taken(self.temperature)
         self.confusion.reset()
         self._wrong_points = self._points = 0
         return results
@@ -111,7 +121,9 @@ class ClassifyTask(Task):
         """What the network says of each sample; its ``target`` is not looked at."""
         with torch.no_grad():
             scores = self.model(batch.x, batch.sizes)
-            probabilities = self._probabilities(scores, batch.sizes).cpu()
+            of_classes = self.class_scores(scores, batch.sizes)
+            classes = of_classes.argmax(-1).tolist()
+            probabilities = tempered(of_classes, self.temperature).exp().cpu()
         labels = scores.argmax(-1).cpu() if self.by_points else None
         found = []
         for index in range(len(batch.x)):
@@ -119,12 +131,12 @@ class ClassifyTask(Task):
             if points is not None and batch.sizes is not None:
                 points = points[tuple(slice(int(size)) for size in batch.sizes[index])]
             name = batch.names[index] if batch.names else ""
-            found.append(Classified(name, int(probabilities[index].argmax()), probabilities[index], points))
+            found.append(Classified(name, classes[index], probabilities[index], points))
         return found
 
-    def _probabilities(self, scores: Tensor, sizes: Tensor | None) -> Tensor:
-        """Of each sample's classes, (N, classes)."""
-        return name_samples(scores, len(self.facts.classes), sizes) if self.by_points else scores.softmax(-1)
+    def class_scores(self, scores: Tensor, sizes: Tensor | None) -> Tensor:
+        """Of each sample's classes, before the softmax, (N, classes), from the scores of the network."""
+        return name_samples(scores, len(self.facts.classes), sizes).log() if self.by_points else scores
 
 
 def name_samples(scores: Tensor, num_classes: int, sizes: Tensor | None = None) -> Tensor:

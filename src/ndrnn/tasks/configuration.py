@@ -43,9 +43,10 @@ class Classify:
     """Name each sample."""
 
     network: Network = field(default_factory=Network)
-    by: Literal["points", "sample"] = "points"
+    by: Literal["points", "sample"] | None = None
     """By points: each point with any ink is labelled with its sample's class, the others as background, and the
-    points together name the sample. By sample: all points of the highest level are averaged, and one output names it."""
+    points together name the sample. By sample: all points of the highest level are averaged, and one output names it.
+    By default by points, and with network.kind classifier by sample."""
     background: float = 0.0
     """Points without a feature above this are background."""
     deep_supervision: float = 0.0
@@ -55,6 +56,8 @@ class Classify:
     training: Options = field(default_factory=Options)
 
     def __post_init__(self) -> None:
+        if self.by is None:
+            object.__setattr__(self, "by", "sample" if self.network.kind == "classifier" else "points")
         if self.by not in ("points", "sample"):
             raise ValueError(f'by must be "points" or "sample", got {self.by!r}')
         _check_supervision(self)

@@ -142,6 +142,27 @@ def collapsed(path: Sequence[int]) -> Labelling:
     )
 
 
+def hits(said: str, true: str) -> list[bool]:
+    """Which characters of a text stand in the true one: those that are kept when it is mended by the fewest insertions,
+    deletions and replacements of characters."""
+    # edits[i][j]: from the first i characters of the one to the first j of the other
+    edits = [list(range(len(true) + 1))]
+    for row, character in enumerate(said, start=1):
+        above, here = edits[-1], [row]
+        for column, other in enumerate(true):
+            here.append(min(above[column] + (character != other), above[column + 1] + 1, here[-1] + 1))
+        edits.append(here)
+    found, column = [False] * len(said), len(true)
+    for row in range(len(said), 0, -1):
+        character, above = said[row - 1], edits[row - 1]
+        while column and edits[row][column] == edits[row][column - 1] + 1:
+            column -= 1  # of the true text, and missing
+        if column and edits[row][column] == above[column - 1] + (character != true[column - 1]):
+            found[row - 1] = character == true[column - 1]
+            column -= 1
+    return found
+
+
 def frames_needed(labels: Sequence[int] | str) -> int:
     """How many frames a labelling needs at least: one a label, and one blank between equal neighbours."""
     return len(labels) + sum(left == right for left, right in pairwise(labels))

@@ -23,6 +23,7 @@ from ..learn.task import Task
 from ..nn.hierarchy import Hierarchy
 from ..nn.networks import ScanUNet
 from .configuration import Label
+from .reliability import Evidence, Judged, Reliability
 from .supervision import supervised
 
 
@@ -34,7 +35,7 @@ class Labelled(NamedTuple):
     labels: Tensor
     """The most probable label of each point, (D1, ..., Dn) int64."""
     confidence: Tensor
-    """Its probability, (D1, ..., Dn)."""
+    """Its probability by the task's temperature, (D1, ..., Dn)."""
 
 
 class LabelTask(Task):
@@ -70,6 +71,9 @@ class LabelTask(Task):
                     "confusion": MulticlassConfusionMatrix(count, ignore_index=IGNORE),
                 }
             )
+            self.reliability = Reliability()
+        self.judged: Judged | None = None
+        """How true the confidences were in the last check that was none of a training."""
         self.confusion: Tensor | None = None
         """Of the last check: points of each true class (rows) by the label that they got."""
         # a resumed training has them from its state
@@ -112,11 +116,17 @@ class LabelTask(Task):
     def check(self, batch: LabelBatch) -> None:
         scores = self.model(batch.x, batch.sizes)
         self.watch(scores, batch)
-        self.metrics.update(scores.argmax(-1), _counted(batch))
+        said, target = scores.argmax(-1), _counted(batch)
+        self.metrics.update(said, target)
+        if not self.in_training:
+            counts = target != IGNORE
+            said, target = said[counts], target[counts]
+            self.reliability.update(Evidence(scores[counts], said, said == target, target), self.temperature)
 
     def results(self) -> dict[str, Tensor | float]:
         found = self.metrics.compute()
         self.metrics.reset()
+        self.judged = self.reliability.taken(self.temperature)
         self.confusion = found["confusion"].cpu()
         present = self.confusion.sum(0) + self.confusion.sum(1) > 0
         if self.settings.background is not None:
@@ -134,7 +144,8 @@ class LabelTask(Task):
     def predict_step(self, batch: LabelBatch, batch_idx: int = 0) -> list[Labelled]:
         """The labels of each sample's points; its ``target`` is not looked at."""
         with torch.no_grad():
-            confidence, labels = (found.cpu() for found in most_probable(self.model(batch.x, batch.sizes)))
+            scores = self.model(batch.x, batch.sizes)
+            confidence, labels = (found.cpu() for found in most_probable(scores, self.temperature))
         predictions = []
         for index in range(len(batch.x)):
             own: tuple[int | slice, ...] = (index,)
@@ -145,13 +156,16 @@ class LabelTask(Task):
         return predictions
 
 
-def most_probable(scores: Tensor) -> tuple[Tensor, Tensor]:
+def most_probable(scores: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
     """The probability of the most probable label and the label itself (N, D1, ..., Dn) int64, of scores
-    (N, D1, ..., Dn, L) before the softmax; NaN where a score is.
+    (N, D1, ..., Dn, L) before the softmax, which are divided by a temperature; NaN where a score is.
 
     With few labels it takes a fourth of the time of ``scores.softmax(-1).max(-1)``.
     """
-    return (scores.amax(-1) - scores.logsumexp(-1)).exp(), scores.argmax(-1)
+    highest, labels = scores.max(-1)  # before the division, whose rounding could make two scores equal
+    below = scores - highest[..., None]
+    below = below if temperature == 1 else below.div_(temperature)
+    return below.exp_().sum(-1).reciprocal_(), labels
 
 
 def class_weights(points: Tensor, power: float) -> Tensor:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ _OWN = {
     "classifier": (*_JOINED, "collapse"),
 }
 """Keys that not every kind of network knows."""
+
+_COMMON = ("layer", "directions", "dropout")
+"""Keys that mean the same in all kinds of networks."""
 
 
 @dataclass(frozen=True)
@@ -178,3 +181,13 @@ class Network:
 
     def _directions(self) -> Any:
         return [tuple(1 if letter == "f" else -1 for letter in way) for way in self.directions] or "all"
+
+
+def of_kind(kind: str, other: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a network of one kind where those of another kind are given: what both have, and the defaults.
+
+    Raises:
+        ValueError: there is no such kind.
+    """
+    kept = {name: other[name] for name in _COMMON if name in other}
+    return {**asdict(Network(kind=kind)), **kept}  # type: ignore[arg-type]

@@ -18,7 +18,8 @@ from ..learn.task import Task
 from ..nn.hierarchy import Hierarchy
 from ..nn.networks import LineReader
 from .configuration import Transcribe
-from .decoding import BLANK, Labelling, aligned, beam_search, frames_needed, greedy
+from .decoding import BLANK, Labelling, aligned, beam_search, frames_needed, greedy, hits
+from .reliability import Evidence, Judged, Reliability, tempered
 
 
 class Transcribed(NamedTuple):
@@ -33,8 +34,9 @@ class Transcribed(NamedTuple):
     log_probability: float = 0.0
     """Of this whole text in the eyes of the network, summed over all paths, in nats; the longer a text the lower it is."""
     characters: tuple[float, ...] = ()
-    """The confidence in each character of the text: the highest probability that the network gives to it in any of the
-    frames in which it stands on the most probable path of this text. What may be missing between them does not count."""
+    """The confidence in each character of the text: its probability, by the task's temperature, in that frame in which the
+    network is surest of it, of those in which it stands on the most probable path of this text. What may be missing
+    between them does not count."""
     words: tuple[Word, ...] = ()
     frames: tuple[tuple[int, int], ...] = ()
     """The frames, first and last + 1, in which each character of the text stands on that path."""
@@ -59,6 +61,9 @@ class TranscribeTask(Task):
         super().__init__(settings, facts)
         with torch.device("cpu"):  # their sums have memory also where the weights have none yet
             self.cer, self.wer = CharErrorRate(), WordErrorRate()
+            self.reliability = Reliability()
+        self.judged: Judged | None = None
+        """How true the confidences in characters were in the last check that was none of a training."""
         self.scorer: Callable[[str], Sequence[float]] | None = None
         """A language model for beam search: from the text so far, as it stands on the image from left to right,
         to log-weights of its end and of each next character, in the order of the alphabet."""
@@ -128,12 +133,16 @@ class TranscribeTask(Task):
     def check(self, batch: TranscribeBatch) -> None:
         log_probs, frames = self._log_probs(batch)
         self.watch(log_probs, batch)
-        texts = [self.decode(labels) for labels, _ in self._labellings(log_probs, frames)]
+        found = self._labellings(log_probs, frames)
+        texts = [self.decode(labels) for labels, _ in found]
+        if not self.in_training:
+            self.reliability.update(self._evidence(found, batch.target), self.temperature)
         self.cer.update(texts, list(batch.target))
         self.wer.update(texts, list(batch.target))
 
     def results(self) -> dict[str, Tensor | float]:
         results: dict[str, Tensor | float] = {"cer": self.cer.compute(), "wer": self.wer.compute()}
+        self.judged = self.reliability.taken(self.temperature)
         self.cer.reset()
         self.wer.reset()
         return results
@@ -173,6 +182,17 @@ class TranscribeTask(Task):
             return beam_search(log_probs, self.settings.beam, scorer=scorer)[0].labels
         return greedy(log_probs).labels
 
+    def _evidence(self, found: Sequence[tuple[Labelling, Tensor]], texts: Sequence[str]) -> Evidence:
+        """The characters that are read in samples beside the texts of these."""
+        scores, said, right = [torch.zeros(0, len(self.outputs))], list[int](), list[bool]()
+        for (labels, log_probs), text in zip(found, texts, strict=True):
+            if labels:
+                scores.append(surest(log_probs, labels, aligned(log_probs, labels)))
+                said += labels
+                seen = visual(text, self.facts.direction) if self.facts.direction else text
+                right += hits(self._spelled(labels), seen)
+        return Evidence(torch.cat(scores), torch.tensor(said).long(), torch.tensor(right).bool())
+
     def _transcribed(self, name: str, labels: Labelling, log_probs: Tensor) -> Transcribed:
         if not len(log_probs):
             return Transcribed(name, "", 1.0)
@@ -185,14 +205,13 @@ class TranscribeTask(Task):
             reduction="sum",
         )
         if not labels:
-            return Transcribed(name, "", float(log_probs[:, BLANK].mean().exp()), -float(loss))
+            blank = tempered(log_probs, self.temperature)[:, BLANK]
+            return Transcribed(name, "", float(blank.mean().exp()), -float(loss))
         if not bool(log_probs.isfinite().any(-1).all()):  # the caller says which file it is
             return Transcribed(name, self.decode(labels), nan, nan)
         spans = aligned(log_probs, labels)
-        sure = [
-            float(log_probs[first:last, label].max().exp())
-            for label, (first, last) in zip(labels, spans, strict=True)
-        ]
+        frames_of = surest(log_probs, labels, spans)
+        sure = tempered(frames_of, self.temperature)[range(len(labels)), labels].exp().tolist()
         text, order = self._in_order(self._spelled(labels))
         confidences = tuple(sure[place] for place in order)
         frames = tuple(spans[place] for place in order)
@@ -200,3 +219,18 @@ class TranscribeTask(Task):
             text, confidences, [(first / len(log_probs), last / len(log_probs)) for first, last in frames]
         )
         return Transcribed(name, text, mean_confidence(confidences), -float(loss), confidences, words, frames)
+
+
+def surest(log_probs: Tensor, labels: Labelling, spans: Sequence[tuple[int, int]]) -> Tensor:
+    """The log-probabilities (characters, L) of those frames in which the network is surest of each label.
+
+    Args:
+        log_probs: (T, L).
+        labels: at least one.
+        spans: the frames of each label, see :func:`ndrnn.tasks.decoding.aligned`.
+    """
+    places = [
+        first + int(log_probs[first:last, label].argmax())
+        for label, (first, last) in zip(labels, spans, strict=True)
+    ]
+    return log_probs[places]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..comparing import as_values, columns, describe
+from ..once import Once
 from ..options import Compare
 from ..output import Output
 
@@ -10,8 +11,13 @@ from ..output import Output
 def run(options: Compare) -> int:
     """Run the command; returns the exit status."""
     out = Output(options.json)
+    once = Once(out.warn)
     with out.others():
-        runs = [describe(folder) for folder in options.runs]
+        runs = [
+            describe(folder)
+            for path in options.runs
+            for folder in once.new(path, [path], lambda folder: folder.resolve())
+        ]
     head, rows = columns(runs)
     out.table(rows, head)
     out.result({"runs": as_values(runs)})

@@ -34,7 +34,7 @@ def run(options: Compress) -> int:
     if options.model and (note := models.named(options.model).note):
         out.warn(note)
     faults, done = Faults(strict=False), []
-    found = find(options.inputs, faults=faults)
+    found = find(options.inputs, faults=faults, tell=out.warn)
     outputs = Outputs(force=options.force, originals=[file.path for file in found], folder=options.out)
     shared = Shard.of(options.shard).share(found)
     for file in out.progress(shared, "compressing", len(shared)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ...density.use.codec import decode, fingerprint, read_header
 from ...saving import shipped
 from ...saving.atomic import replacing
 from ..codec_model import CodingModels
+from ..once import Once, identity
 from ..options import Decompress
 from ..output import Output
 from ..outputs import Outputs
@@ -25,7 +26,7 @@ Region = Sequence[tuple[int, int]]
 def run(options: Decompress) -> int:
     """Run the command; returns the exit status: 1 if a file could not be read as a whole."""
     out = Output(options.json)
-    found, faults, done = list(_found(options)), Faults(strict=False), []
+    found, faults, done = list(_found(options, out.warn)), Faults(strict=False), []
     models = CodingModels(options.model)
     outputs = Outputs(force=options.force, originals=[file for file, _ in found], folder=options.out)
     for file, target in out.progress(found, "decompressing", len(found)):
@@ -50,8 +51,9 @@ def run(options: Decompress) -> int:
     return 1 if faults else 0
 
 
-def _found(options: Decompress) -> Iterator[tuple[Path, Path]]:
+def _found(options: Decompress, say: Callable[[str], None]) -> Iterator[tuple[Path, Path]]:
     """Files, and where their results go, without an ending."""
+    once = Once(say)
     for path in options.inputs:
         if path.is_dir():
             inside = sorted(path.rglob(f"*{SUFFIX}"))
@@ -61,7 +63,7 @@ def _found(options: Decompress) -> Iterator[tuple[Path, Path]]:
             inside = [path]
         else:
             raise FileNotFoundError(f"no such file: {path}")
-        for file in inside:
+        for file in once.new(path, inside, identity):
             place = file.relative_to(path) if path.is_dir() else Path(file.name)
             yield file, (file if options.out is None else options.out / place).with_suffix("")
 

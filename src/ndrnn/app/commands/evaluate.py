@@ -15,8 +15,10 @@ from ...data.pipeline.samples import Samples
 from ...density.use.growth import AT_LIMIT
 from ...learn import Options
 from ...learn import evaluate as measure
+from ...saving import models
 from ...saving.atomic import replacing
 from ...tasks.distorted import Repeats, evaluate_distorted
+from ...tasks.reliability import Judged
 from ...tasks.use import use_of
 from ..collect import collect
 from ..options import Evaluate
@@ -25,6 +27,7 @@ from ..outputs import Outputs
 from ..recipe import FILE, Recipe, read
 from ..shards import FIGURES, Shard, digest
 from ..trained import load
+from ..training import calibrated
 
 
 def run(recipe: Recipe, options: Evaluate) -> int:
@@ -35,8 +38,8 @@ def run(recipe: Recipe, options: Evaluate) -> int:
     out = Output(options.json)
     with out.others():
         task, _, file = load(folder / options.weights)
-        if options.beam is not None:
-            _set_beam(task, options.beam)
+        if options.calibrate:
+            _check_own(recipe, folder, task)
         shard = Shard.of(options.shard)
         if shard.count > 1 and task.counted is None:
             raise ValueError(
@@ -48,6 +51,13 @@ def run(recipe: Recipe, options: Evaluate) -> int:
             target = outputs.claim(options.out / shard.name(FIGURES))
         settings = recipe.config.training
         gathered = collect(recipe, out, strict=options.strict, facts=task.facts, seed=settings.seed)
+        if options.calibrate:
+            before = task.temperature
+            calibrated(task, recipe, gathered, out)
+            if task.temperature != before:
+                models.save(task, file)
+        if options.beam is not None:  # not earlier: it is none of what is saved
+            _set_beam(task, options.beam)
         split = options.split or ("test" if "test" in gathered.splits else "validation")
         samples = gathered.samples(split)
         if options.split is None and split == "validation" and recipe.data != read(folder).data:
@@ -90,6 +100,9 @@ def run(recipe: Recipe, options: Evaluate) -> int:
         rows.append(row)
     if rows:
         out.table(rows)
+    judged: Judged | None = getattr(task, "judged", None) if repeated is None else None
+    if judged is not None:
+        tell(judged, out)
     result = {
         "weights": str(file),
         "split": split,
@@ -97,6 +110,8 @@ def run(recipe: Recipe, options: Evaluate) -> int:
         "left_out": len(gathered.faults),
         "metrics": metrics,
     }
+    if judged is not None:
+        result["reliability"] = judged.told()
     if expected:
         result["expected"] = dict(expected)
     if saturated:
@@ -119,6 +134,34 @@ def measured(task: Any, samples: Samples, purpose: Purpose, settings: Options) -
     if not len(samples):
         return {}
     return measure(task, in_order(samples, purpose, settings.batch_size, settings.workers))
+
+
+def tell(judged: Judged, out: Output) -> None:
+    """How true confidences are, as text."""
+    head = ["  confidences", "" if judged.temperature == 1 else f"temperature {judged.temperature:.3g}"]
+    columns = [judged.given] if judged.temperature == 1 else [judged.given, judged.plain]
+    rows = [
+        ["  calibration error", *(f"{bins.calibration_error:.4f}" for bins in columns)],
+        ["  Brier score", *(f"{bins.brier:.4f}" for bins in columns)],
+    ]
+    out.table(rows, head if len(columns) == 1 else [*head, "as they were"])
+
+
+def _check_own(recipe: Recipe, folder: Path, task: Any) -> None:
+    """See that a task can be calibrated by the samples that watched its training.
+
+    Raises:
+        ValueError: it gives no confidences, or the data are others; where they are may change.
+    """
+    if getattr(task, "reliability", None) is None:
+        raise ValueError(
+            f"calibrate is for networks that say how sure they are, not for a {type(task).__name__}"
+        )
+    own = read(folder).data
+    if replace(recipe.data, root=own.root) != own:
+        raise ValueError(
+            f"calibrate goes by the validation samples of the training: data must be those of {folder / FILE}"
+        )
 
 
 def _part(

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from ... import onnx
 from ...data.readers.source import Reader
 from ...learn.task import Task
-from ...tasks.classify import name_samples
 from ...tasks.use import use_of
 from ..card import figures
 from ..options import Export
@@ -57,6 +56,8 @@ def _of_task(task: Any, reader: Reader | None, file: Path) -> tuple[dict[str, An
     else:
         told["classes"] = list(facts.classes)
         module = _Named(task) if purpose == "classify" else _Labelled(task)
+    if task.temperature != 1:
+        told["temperature"] = task.temperature
     told["input"] = {"channels": facts.channels, **(_reading(reader) if reader is not None else {})}
     found = figures(file.parent, task.monitor)
     return {**told, **({"metrics": found} if found else {})}, list(_OUTPUTS[purpose]), module
@@ -80,7 +81,7 @@ class _Said(nn.Module):
     def __init__(self, task: Any) -> None:
         super().__init__()
         self.ndim, self.input_size = task.facts.ndim, task.facts.channels
-        self.model = task.model
+        self.model, self.temperature = task.model, task.temperature
 
 
 class _Labelled(_Said):
@@ -88,7 +89,7 @@ class _Labelled(_Said):
 
     def forward(self, x: Tensor, sizes: Tensor) -> Tensor:
         scores: Tensor = self.model(x, sizes)
-        return scores.softmax(-1)
+        return (scores / self.temperature).softmax(-1)
 
 
 class _Named(_Said):
@@ -96,15 +97,16 @@ class _Named(_Said):
 
     def __init__(self, task: Any) -> None:
         super().__init__(task)
-        self.by_points, self.classes = task.by_points, len(task.facts.classes)
+        self.class_scores = task.class_scores
 
     def forward(self, x: Tensor, sizes: Tensor) -> Tensor:
-        scores: Tensor = self.model(x, sizes)
-        return name_samples(scores, self.classes, sizes) if self.by_points else scores.softmax(-1)
+        scores: Tensor = self.class_scores(self.model(x, sizes), sizes)
+        return (scores / self.temperature).softmax(-1)
 
 
 class _Read(_Said):
-    """The log-probabilities of every frame's labels, (N, T, 1 + characters), and how many frames each sample has, (N,)."""
+    """The log-probabilities of every frame's labels, (N, T, 1 + characters), and how many frames each sample has, (N,);
+    without a temperature, which would change what a beam search finds."""
 
     def forward(self, x: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         scores: Tensor = self.model(x, sizes)

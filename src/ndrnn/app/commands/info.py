@@ -60,6 +60,7 @@ def _model(path: Path) -> dict[str, Any]:
         "file": str(file),
         "task": type(task).__name__,
         "weights": trainable(task.model),
+        **({} if task.temperature == 1 else {"temperature": task.temperature}),
         "facts": to_dict(task.facts),
         "settings": to_dict(task.settings),
     }

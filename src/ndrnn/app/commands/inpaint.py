@@ -1,74 +1,127 @@
-"""``ndrnn inpaint``: fill in what a mask hides, by a density model."""
+"""``ndrnn inpaint``: fill in what a mask hides of an image, a volume or a signal, by a density model."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from ...data.faults import BadFile
-from ...data.formats import images
+from ...data.faults import BadFile, naming
+from ..density_files import endings_of, read_mask, write_filled
 from ..density_model import (
+    around,
     as_continuous,
-    as_stored,
+    as_values,
+    in_colour,
     kept,
     load_density,
     overflow_of,
-    write_image,
 )
-from ..inputs import Loader, find
+from ..inputs import Input, Loaded, Loader, find
 from ..options import Inpaint
 from ..output import Output
 from ..outputs import Outputs
 
-
-def _check_colour(picture: np.ndarray, channels: int, where: str) -> None:
-    """Refuse a picture (H, W, C) in colour for a model of grey ones, which would come back grey."""
-    colour = picture.shape[-1] >= 3 and bool((picture[..., 1:3] != picture[..., :1]).any())
-    if channels < 3 and colour:
-        raise BadFile(
-            where,
-            "is in colour and the model is of grey images: give it a grey copy, or train a model with --data.channels 3",
-        )
+_INNER = 5  # points along each axis of a patch that are drawn anew
 
 
 def run(options: Inpaint) -> int:
     """Run the command; returns the exit status."""
     out = Output(options.json)
     task, reader = load_density(options.model)
+    loader = Loader(reader, task.facts.channels, task.facts.ndim, arrays=True)
+    file, hidden = _single(options.image), _single(options.mask)
+    loaded = loader.read(file)
+    _check(file, loaded, task.facts.channels)
+    target = _target(options.out, file, loaded)
     originals = (options.model, options.image, options.mask)
-    Outputs(force=options.force, originals=originals).claim(options.out)
-    loader = Loader(reader, task.facts.channels, task.facts.ndim)
-    (file,), (hidden,) = find([options.image]), find([options.mask])
-    values, data, _ = loader.read(file)
-    picture = images.decode(data, file.where)
-    _check_colour(picture, task.facts.channels, file.where)
-    mask = images.decode_mask(hidden.storage.read(hidden.name), hidden.where) != 0
-    if mask.shape != values.shape[:-1]:
-        expected, got = (" x ".join(map(str, shape)) for shape in (values.shape[:-1], mask.shape))
-        raise BadFile(hidden.where, f"mask must be {expected} like its image, got {got}")
+    Outputs(force=options.force, originals=originals).claim(target)
+    in_file = read_mask(hidden, file, loaded, reader)
+    mask = in_file if loaded.grid is None else loaded.grid.labels(in_file)
+    values = _without(loaded.values, mask)
+    span = loader.span(values, file)
     generator = torch.Generator().manual_seed(options.seed)
-    known = as_continuous(loader.features(values, file).unsqueeze(0), task.levels, generator)
+    with naming(file.where, "does not have the levels of the model"):
+        known = as_continuous(loader.features(values, file, span), task.levels, generator)
+    # channels that a model learned apart are samples of their own
+    apart = task.model.channels < known.shape[-1]
+    known = known.movedim(-1, 0).unsqueeze(-1) if apart else known.unsqueeze(0)
+    # a model that pads would take what is cut off for the border
+    part = around(mask, max(mask.shape) if task.model.pad else options.points_around(mask.ndim))
+    seen = (slice(None), *part)
     with out.others(), overflow_of(file.where):
         found = task.model.inpaint(
-            known,
-            torch.from_numpy(mask),
+            known[seen],
+            torch.from_numpy(mask[part]),
             method=options.method,
             epochs=options.epochs,
             chains=options.chains,
+            **_patches(task.model, mask.ndim),
             generator=generator,
             progress=not options.json,
         )
-    options.out.parent.mkdir(parents=True, exist_ok=True)
+    known[seen] = found.best
     with overflow_of(file.where):
-        stored = as_stored(found.best[0], task.levels, loader.intensities.invert)
-    write_image(kept(stored, picture, mask), options.out)
-    out.say(str(options.out))
+        whole = known.squeeze(-1).movedim(0, -1) if apart else known[0]
+        filled = as_values(whole, task.levels, loader.intensities, loaded.values.dtype, span)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_filled(kept(filled, loaded.values, mask), target, file, loaded, in_file)
+    out.say(str(target))
     out.result(
         {
-            "image": str(options.out),
+            "image": str(target),
             "filled": int(mask.sum()),
-            "log_prob": float(found.log_prob.max()),
+            "log_prob": float(found.log_prob.max(0).values.sum()),
             "acceptance": None if found.acceptance is None else float(found.acceptance.mean()),
         }
     )
     return 0
+
+
+def _single(path: Path) -> Input:
+    file, *others = find([path])
+    if others:
+        raise BadFile(str(path), f"holds {1 + len(others):,} files, of which one is expected")
+    return file
+
+
+def _patches(model: Any, axes: int) -> dict[str, int]:
+    """How patches are drawn anew: as published, but wider where the neighbourhood is; in volumes, where as much would take
+    some ten times as long, smaller ones that do not overlap in what they draw."""
+    reach = max(model.neighborhood.margins)
+    context, stride = (4, _INNER) if axes == 3 else (7, 3)
+    return {"patch": _INNER + 2 * max(context, reach), "inner": _INNER, "stride": stride}
+
+
+def _check(file: Input, loaded: Loaded, channels: int) -> None:
+    """Refuse what would not come back as it is."""
+    if file.in_colour and channels < 3 and in_colour(loaded.values):
+        raise BadFile(
+            file.where,
+            "is in colour and the model is of grey images: give it a grey copy, or train a model with --data.channels 3",
+        )
+    if loaded.grid is not None and loaded.grid.size != loaded.grid.turned_shape:
+        expected, got = (" x ".join(map(str, one)) for one in (loaded.grid.size, loaded.grid.turned_shape))
+        raise BadFile(
+            file.where,
+            f"has {got} voxels, and data.spacing of the model's recipe asks for {expected}: only volumes that are not "
+            "resampled can be filled in; resample it, or train a model without data.spacing",
+        )
+
+
+def _target(out: Path | None, file: Input, loaded: Loaded) -> Path:
+    endings = endings_of(file, loaded)
+    if out is None:
+        return Path(f"inpainted{endings[0]}")
+    if not out.name.lower().endswith(endings):
+        raise ValueError(f"--out must end in {' or '.join(endings)} for {file.where}, got {out.name}")
+    return out
+
+
+def _without(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Values (D1, ..., Dn, C) in which what a mask hides is one of the others: whatever was there must not be seen, not
+    even in their range."""
+    there = values[~mask]
+    return np.where(mask[..., None], there[0] if len(there) else values.dtype.type(0), values)

@@ -13,6 +13,7 @@ from typing import Any
 from ...learn.tally import add
 from ...saving import models
 from ...saving.atomic import replacing
+from ..counted import Counted
 from ..options import Join
 from ..output import Output
 from ..outputs import Outputs
@@ -37,7 +38,8 @@ def run(options: Join) -> int:
         found = _predictions(lines, outputs.claim(folder / LINES))
         for fault in found["left_out"]:
             out.warn(f"left out: {fault['file']}: {fault['reason']}")
-        out.say(f"{found['predicted']:,} of {found['files']:,} files; the lines are in {folder / LINES}")
+        counted = Counted(found["lines"], found["pages"]) if "pages" in found else Counted(found["files"])
+        out.say(f"{counted.done(found['predicted'])}; the table is {folder / LINES}")
         result["predictions"], status = found, int(bool(found["left_out"]))
         if objects:
             count = _objects(objects, folder / LINES, outputs.claim(folder / OBJECTS))
@@ -48,6 +50,9 @@ def run(options: Join) -> int:
         count = found["samples"]
         out.say(f"{found['weights']} on {count:,} sample{'s' if count != 1 else ''} ({found['split']})")
         out.table((f"  {name.replace('_', ' ')}", f"{value:.4f}") for name, value in found["metrics"].items())
+        if (reliability := found.get("reliability")) is not None:
+            names = {"calibration_error": "calibration error", "brier": "Brier score"}
+            out.table((f"  {told}", f"{reliability[name]:.4f}") for name, told in names.items())
         result["evaluation"] = found
         if not all(isfinite(value) for name, value in found["metrics"].items() if "/" not in name):
             out.warn("error: not all figures are finite numbers")
@@ -66,9 +71,14 @@ def _predictions(files: list[Path], target: Path) -> dict[str, Any]:
         missing = [number for number in range(len(files)) if number not in ends]
         check_whole(target.parent, LINES, missing, len(files))
     faults = {(fault["file"], fault["reason"]): fault for end in ends.values() for fault in end["left_out"]}
-    predicted = sum(end["predicted"] for end in ends.values())
+    predicted, pages, lines = (
+        sum(end.get(what, 0) for end in ends.values()) for what in ("predicted", "pages", "lines")
+    )
+    others = len(faults) - (lines - predicted if pages else 0)
+    counted = Counted(lines if pages else predicted, pages, max(others, 0))
     return {
-        "files": predicted + len(faults),
+        "files": counted.files,
+        **counted.described(),
         "predicted": predicted,
         "left_out": list(faults.values()),
         "out": str(target),
@@ -141,6 +151,8 @@ def _evaluation(files: list[Path], target: Path) -> dict[str, Any]:
         "left_out": found[0]["left_out"],
         "metrics": {name: float(value) for name, value in task.results().items()},
     }
+    if (judged := getattr(task, "judged", None)) is not None:
+        result["reliability"] = judged.told()
     with replacing(target) as temporary:
         temporary.write_text(json.dumps(result, ensure_ascii=False) + "\n", encoding="utf-8")
     return result

@@ -20,8 +20,9 @@ from ...data.pipeline.grouping import group_by_size
 from ...density.use.growth import AT_LIMIT
 from ...learn.task import NOT_FINITE
 from ...tasks.density import NOT_FINITE as NO_DENSITY
-from ...tasks.use import use_of
-from ..density_model import as_task
+from ...tasks.use import CLASSIFY, LABEL, TRANSCRIBE, use_of
+from ..counted import Counted
+from ..density_model import as_task, in_colour
 from ..inputs import Input, Loaded, Loader, find
 from ..labelled import Labelling, refuse_others
 from ..options import Predict
@@ -32,6 +33,7 @@ from ..prediction import label_tiles, predicted
 from ..shards import LINES, OBJECTS, Shard
 from ..trained import load
 from ..transcripts import Transcripts, key
+from ..workers import Workers
 
 
 def run(options: Predict) -> int:
@@ -48,12 +50,17 @@ def run(options: Predict) -> int:
         raise ValueError(f"--format {options.format} is for networks that read, got one that does {purpose}")
     faults = Faults(options.strict)
     kind = options.format if options.format in ("page", "alto") else ""
-    everything = find(options.inputs, reader, faults, kind)
+    density = purpose == "density"
+    # beside pictures arrays are likely something else
+    arrays = density and task.facts.ndim != 2
+    everything = find(options.inputs, reader, faults, kind, out.warn, arrays=arrays)
     shard = Shard.of(options.shard)
     files = shard.share(everything, key)  # the lines of a page stay together
     places = {file.place: number for number, file in enumerate(everything)} if shard.count > 1 else {}
-    count = len(files) + len(faults)
-    loader = Loader(reader, task.facts.channels, task.facts.ndim, places=purpose == "transcribe")
+    counted = Counted.of(files, len(faults))
+    loader = Loader(
+        reader, task.facts.channels, task.facts.ndim, places=purpose == "transcribe", arrays=density
+    )
     use = _Use(task, purpose, loader, options)
     usable = use.claim(files, faults, everything)
     done = 0
@@ -75,20 +82,24 @@ def run(options: Predict) -> int:
             done += 1
         use.reached(None, faults)
         if lines is not None and shard.count > 1:  # by which it is known to be whole
-            end = {"predicted": done, "left_out": _named(faults)}
+            end = {"predicted": done, **counted.described(), "left_out": _named(faults)}
             lines.write(json.dumps({"end": end}, ensure_ascii=False) + "\n")
+    if use.greyed:
+        others = f" and {len(use.greyed) - 1:,} more" if len(use.greyed) > 1 else ""
+        out.warn(f"in colour: {use.greyed[0]}{others}; the model is of grey images, and measured their grey")
     for fault in faults.found:
         out.warn(f"left out: {fault}")
     if options.out is not None:
-        out.say(f"{done:,} of {count:,} files; results are in {options.out}")
+        out.say(f"{counted.done(done)}; results are in {options.out}")
     if options.instances:
-        counts = ", ".join(f"{number:,} {name}" for name, number in use.counts.items())
-        out.say(f"objects: {counts}; each is a line of {options.out}/{shard.name(OBJECTS)}")
+        counts = ", ".join(f"{name}: {number:,}" for name, number in use.counts.items())
+        out.say(f"objects of {counts}; each is a line of {options.out}/{shard.name(OBJECTS)}")
     if faults:
-        out.warn(f"{len(faults):,} of {count:,} files could not be used")
+        out.warn(counted.missed(done, len(faults)))
     out.result(
         {
-            "files": count,
+            "files": counted.files,
+            **counted.described(),
             "predicted": done,
             "left_out": _named(faults),
             "out": None if options.out is None else str(options.out),
@@ -153,6 +164,12 @@ class _Use:
         self._labelling = Labelling(task.facts, options) if purpose == "label" else None
         self._transcripts = Transcripts(options.format, options.out, loader)
         self._large_one: Future[dict[str, Any]] | None = None
+        # what predicts densities keeps notes of its batch
+        self._workers = Workers(
+            several=options.device == "cpu" and use_of(task) in (LABEL, CLASSIFY, TRANSCRIBE)
+        )
+        self.greyed: list[str] = []
+        """Pictures in colour of which a density of grey ones was told the grey alone."""
         self.describe: Callable[[Input, Any, Loaded], dict[str, Any]] = {
             "label": self._label,
             "classify": self._classify,
@@ -232,7 +249,7 @@ class _Use:
         ahead = ReadAhead(files, self.loader.read, lambda found: found.values.nbytes + len(found.data))
         stream = zip(files if shown is None else shown, ahead, strict=True)
         before: list[tuple[Input, Future[dict[str, Any]]]] = []
-        with closing(ahead), ThreadPoolExecutor(2, "write") as writers:
+        with closing(ahead), ThreadPoolExecutor(2, "write") as writers, self._workers:
             stopped: BadFile | None = None
             while stopped is None:
                 chunk, stopped = _taken(self._read(stream, faults, writers), 4 * self.options.batch_size)
@@ -257,12 +274,19 @@ class _Use:
             try:
                 if isinstance(found, BaseException):
                     raise found
+                if self._greys(file, found):
+                    self.greyed.append(file.where)
                 if prod(found.values.shape[:-1]) > self.options.tile**2:
                     yield _Read(file, self._large(file, found, writers))
                 else:
                     yield _Read(file, None, found, self.loader.features(found.values, file))
             except BadFile as fault:
                 faults.add(fault)
+
+    def _greys(self, file: Input, found: Loaded) -> bool:
+        """Whether colours of a picture are more than the density sees."""
+        grey = self.purpose == "density" and self.task.facts.channels < 3
+        return grey and file.in_colour and in_colour(found.values)
 
     def _together(
         self, chunk: Sequence[_Read], writers: ThreadPoolExecutor
@@ -271,19 +295,19 @@ class _Use:
         found = {index: one.result for index, one in enumerate(chunk) if one.result is not None}
         small = [index for index, one in enumerate(chunk) if one.result is None]
         sizes = [chunk[index].x.shape[:-1] for index in small]
-        for batch in group_by_size(sizes, self.options.batch_size):
-            members = [small[position] for position in batch]
-            for index, one in zip(members, self._predict([chunk[index].x for index in members]), strict=True):
+        parts = [
+            [small[position] for position in part]
+            for batch in group_by_size(sizes, self.options.batch_size)
+            for part in self._workers.divided(batch)
+        ]
+        predictions = self._workers.each(
+            self._predict, [[chunk[index].x for index in part] for part in parts]
+        )
+        for part, ones in zip(parts, predictions, strict=True):
+            for index, one in zip(part, ones, strict=True):
                 file, _, loaded, _ = chunk[index]
-                found[index] = writers.submit(self.describe, file, self._lean(one), loaded)
+                found[index] = writers.submit(self.describe, file, one, loaded)
         return [(chunk[index].file, found[index]) for index in sorted(found)]
-
-    def _lean(self, one: Any) -> Any:
-        """A result that waits for its writing, in less memory."""
-        if self.purpose != "label":
-            return one
-        kind = torch.uint8 if len(self.task.facts.classes) <= 256 else torch.int32
-        return one._replace(labels=one.labels.to(kind))
 
     def _large(self, file: Input, loaded: Loaded, writers: ThreadPoolExecutor) -> Future[dict[str, Any]]:
         values = loaded.values
@@ -314,7 +338,12 @@ class _Use:
         return self._large_one
 
     def _predict(self, xs: Sequence[Tensor]) -> list[Any]:
-        return predicted(self.task, xs, self.options.device)
+        ones = predicted(self.task, xs, self.options.device)
+        if self.purpose != "label":
+            return ones
+        # they wait for their writing in less memory
+        kind = torch.uint8 if len(self.task.facts.classes) <= 256 else torch.int32
+        return [one._replace(labels=one.labels.to(kind)) for one in ones]
 
     def _label(self, file: Input, one: Any, loaded: Loaded) -> dict[str, Any]:
         assert self._labelling is not None

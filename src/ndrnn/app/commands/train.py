@@ -86,8 +86,9 @@ def _train(recipe: Recipe, train: Train, folder: Path, out: Output) -> tuple[int
     _part()
     if not first:
         return 0, {}
-    finish(folder, recipe, task, gathered, record)
-    return _told(record, folder, out)
+    calibration = finish(folder, recipe, task, gathered, record, out)
+    status, result = _told(record, folder, out)
+    return status, result if calibration is None else {**result, "temperature": calibration.temperature}
 
 
 def _told(record: Record, folder: Path, out: Output) -> tuple[int, dict[str, Any]]:

@@ -167,7 +167,7 @@ class _Search:
             self.ended = f"the {self.options.minutes:g} minutes are over"
             return False
         if share == 1:
-            finish(folder, recipe, task, gathered, record)
+            finish(folder, recipe, task, gathered, record, Output(True))
         return True
 
     def _reached(self, number: int) -> float:

@@ -17,7 +17,7 @@ from ...density.ride.model import RideModel
 from ...density.use.growth import AT_LIMIT, Growth
 from ...nn.tiled import tiles
 from ...tasks.density import NOT_FINITE
-from ..density_model import as_continuous, as_stored, kept, overflow_of
+from ..density_model import around, as_continuous, as_values, kept, overflow_of
 from .pictures import Picture, eight_bits
 from .served import Served
 from .work import Job, View
@@ -73,7 +73,8 @@ def fill(served: Served, picture: Picture, wanted: Mapping[str, Any], job: Job) 
     # a grey model sees a picture in colour as a grey one, and so does who looks at the page
     pixels = to_channels(images.decode(data, picture.name), served.task.facts.channels)
     generator = torch.Generator().manual_seed(seed)
-    features = served.loader.features(values, picture.file)[window].unsqueeze(0)
+    span = served.loader.span(values, picture.file)
+    features = served.loader.features(values, picture.file, span)[window].unsqueeze(0)
     known = as_continuous(features, served.task.levels, generator).to(served.device)
     hidden = torch.from_numpy(mask[window]).to(served.device)
     corner = [window[0].start, window[1].start]
@@ -81,10 +82,8 @@ def fill(served: Served, picture: Picture, wanted: Mapping[str, Any], job: Job) 
     done = 0
 
     def shown(found: Any) -> View:
-        stored = as_stored(found.best[0], served.task.levels, served.loader.intensities.invert)
-        # what has the depth of the picture is shown as the picture is
-        span = picture.span if stored.dtype == pixels.dtype else (0.0, float(np.iinfo(stored.dtype).max))
-        patch = eight_bits(kept(stored, pixels[window], mask[window]), span)
+        filled = as_values(found.best[0], served.task.levels, served.loader.intensities, pixels.dtype, span)
+        patch = eight_bits(kept(filled, pixels[window], mask[window]), picture.span)
         told = {"corner": corner, "sweeps": done, "pixels": int(mask.sum())}
         return View(told, {"patch": patch, "hole": mask[window].astype(np.uint8)})
 
@@ -106,8 +105,8 @@ def draw(served: Served, wanted: Mapping[str, Any], job: Job) -> View:
     seed = _whole(wanted, "seed", 0, 0, 2**31)
     with torch.no_grad(), overflow_of(served.name):
         drawn = served.model.sample(1, height, width, generator=torch.Generator().manual_seed(seed))
-        stored = as_stored(drawn[0], served.task.levels, served.loader.intensities.invert)
-    return View({"seed": seed}, {"picture": eight_bits(stored, (0.0, float(np.iinfo(stored.dtype).max)))})
+        pixels = as_values(drawn[0], served.task.levels, served.loader.intensities, np.uint8)
+    return View({"seed": seed}, {"picture": eight_bits(pixels)})
 
 
 def hole_of(runs: Any, height: int, width: int) -> np.ndarray:
@@ -130,19 +129,14 @@ def hole_of(runs: Any, height: int, width: int) -> np.ndarray:
     return mask.reshape(height, width)
 
 
-def _around(mask: np.ndarray) -> tuple[slice, slice]:
+def _around(mask: np.ndarray) -> tuple[slice, ...]:
     """The part of the picture around a hole that its filling sees."""
-    extents = [np.flatnonzero(mask.any(1 - axis)) for axis in (0, 1)]
-    sides = [int(extent[-1] - extent[0]) + 1 for extent in extents]
+    sides = [part.stop - part.start for part in around(mask, 0)]
     if max(sides) > HOLE:
         raise ValueError(
             f"a hole may be {HOLE} x {HOLE} pixels large, all its parts together, got {sides[0]} x {sides[1]}"
         )
-    rows, columns = (
-        slice(max(0, int(extent[0]) - AROUND), min(size, int(extent[-1]) + 1 + AROUND))
-        for extent, size in zip(extents, mask.shape, strict=True)
-    )
-    return rows, columns
+    return around(mask, AROUND)
 
 
 def _whole(wanted: Mapping[str, Any], name: str, default: int, least: int, most: int) -> int:

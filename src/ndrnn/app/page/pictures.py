@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ...data.faults import BadFile, printable
-from ...data.formats import images
+from ...data.formats import images, pagexml
 from ...data.formats.channels import to_channels
 from ...data.readers.pictures import is_volume
 from ..inputs import Input, find
@@ -96,6 +96,8 @@ class Pictures:
             raise BadFile(name, "is a volume, and the page shows pictures; ndrnn predict takes volumes")
         if data[:4] == b"PK\x03\x04":
             raise BadFile(name, "is a zip archive; drop one picture of it, or give it to ndrnn predict")
+        if data.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"<" or data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise BadFile(name, _told_of_xml(data, name))
         height, width = images.size_of(data, name)
         if height * width > self.most_pixels:
             raise BadFile(
@@ -103,6 +105,21 @@ class Pictures:
                 f"has {height} x {width} pixels, {height * width / 1e6:.1f} million, and at most "
                 f"{self.most_pixels / 1e6:g} million are taken (--max-megapixels sets the limit)",
             )
+
+
+def _told_of_xml(data: bytes, name: str) -> str:
+    """Why XML is not taken, and what is to be done with it."""
+    try:
+        layout = pagexml.parse(data, name)
+    except BadFile:
+        layout = None
+    if layout is None:
+        return "is XML, and the page shows pictures"
+    count = len(layout.lines)
+    return (
+        f"is {'a PAGE' if layout.kind == 'page' else 'an ALTO'} file of {count:,} line{'' if count == 1 else 's'}, without the "
+        "image; ndrnn predict reads whole pages, from a folder of images and such files, and here the image of one line is read"
+    )
 
 
 def _plain(name: str) -> str:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from ...data.batches import Purpose
 from ...data.formats.labelmaps import palette
 from ...data.readers.source import Reader
@@ -18,7 +16,7 @@ from ...learn import BEST
 from ...learn.task import Task
 from ...saving import shipped
 from ...tasks.use import use_of
-from ..density_model import as_density
+from ..density_model import as_task
 from ..inputs import Loader
 from ..trained import load, trainable
 
@@ -95,20 +93,18 @@ def _open(path: Path, name: str, device: str) -> Served:
             f"{file}: must be a trained task or a density of images, got a {type(task).__name__}, "
             "of which nobody knows what its values mean"
         )
-    purpose: Purpose = "density" if isinstance(task, RideModel) else use_of(task).purpose
-    if purpose == "density":
-        task = as_density(task, file)
+    task = as_task(task, file)
+    purpose = use_of(task).purpose
     if task.facts.ndim != 2:
         raise ValueError(
             f"{file}: must be a model of images, got one of {task.facts.ndim} axes; ndrnn predict uses it"
         )
-    model: nn.Module = task.model
-    (task if isinstance(task, nn.Module) else model).to(device)
+    task.to(device)
     loader = Loader(reader, task.facts.channels, task.facts.ndim)
     summary = shipped.card(str(path))["summary"] if file == shipped.file_of(str(path)) else ""
     kind = {1: "grey", 2: "grey with opacity", 3: "colour", 4: "colour with opacity"}
     about = summary or (
-        f"{purpose}, {trainable(model):,} weights, {kind.get(task.facts.channels, f'{task.facts.channels} channels')}"
+        f"{purpose}, {trainable(task.model):,} weights, {kind.get(task.facts.channels, f'{task.facts.channels} channels')}"
     )
     return Served(name, purpose, task, loader, device, about)
 

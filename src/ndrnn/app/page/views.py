@@ -28,6 +28,13 @@ OVERLAP = 64
 REMEMBERED = 1 << 25
 """Of what a layer remembers so many numbers are looked at: of a larger picture those of its middle."""
 
+PAGE = 400
+"""Few single lines are so many pixels high, and not twice as wide."""
+WHOLE_PAGE = (
+    "This looks like more than one line. What is read is the image of one; ndrnn predict reads whole pages whose lines a "
+    "PAGE or ALTO file describes."
+)
+
 Act = Callable[[Served, Picture, Mapping[str, Any], Job], View]
 
 
@@ -72,7 +79,8 @@ def text(served: Served, picture: Picture, wanted: Mapping[str, Any], job: Job) 
     (one,) = predicted(served.task, [x], served.device)
     if not isfinite(one.confidence):
         raise BadFile(picture.name, NOT_FINITE)
-    # the reader may have scaled the picture
+    # the reader may have turned and scaled the picture
+    is_page = x.shape[1] < 2 * x.shape[0] and min(picture.height, picture.width) >= PAGE
     width, scale = served.task.frame_width(), picture.width / x.shape[1]
 
     def column(frame: int) -> float:
@@ -82,6 +90,7 @@ def text(served: Served, picture: Picture, wanted: Mapping[str, Any], job: Job) 
         {
             "text": one.text,
             "confidence": one.confidence,
+            "note": WHOLE_PAGE if is_page else "",
             "characters": [
                 {
                     "character": character,

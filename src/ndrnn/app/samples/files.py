@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ...data.formats import volumes
-from .arrays import SUFFIX, cut_array, read_array, write_array
+from ...data.formats.npy import SUFFIX
+from .arrays import cut_array, read_array, write_array
 from .arrays import kind_of as kind_of_array
 from .kinds import ARRAY, NEGATIVE, VOLUME, Samples, is_moved, negative
 from .pictures import read_image, write_image

@@ -13,8 +13,8 @@ from PIL import Image
 
 from ...data.faults import BadFile
 from ...data.formats import images
-from ...data.formats.opening import as_stored, opened
-from . import png
+from ...data.formats.opening import Pictures, as_stored, opened
+from . import exif, png
 from .kinds import EXIF, OPACITY, PALETTE, PNG, PROFILE, Samples
 
 _MODES = {"1": False, "L": False, "LA": True, "P": False, "RGB": False, "RGBA": True}
@@ -35,10 +35,13 @@ def read_image(data: bytes, where: str) -> Samples:
         mode, info, kind = image.mode, dict(image.info), image.format
         raw = np.array(image) if mode in ("1", "P") else None
         palette = image.getpalette("RGB") if mode == "P" else None
+        if kind == "TIFF":
+            info["exif"] = exif.of_tiff(image)
+        few = _few_bits(pictures)
     if mode not in _MODES and mode not in _SIXTEEN:
         raise BadFile(where, f"must be grey, colour or palette of at most 16 bits, got mode {mode}")
     chunks = {key: info[name] for key, name in ((PROFILE, "icc_profile"), (EXIF, "exif")) if info.get(name)}
-    others = png.kept(data) if kind == "PNG" else png.resolution(info.get("dpi"))
+    others = png.kept(data) if kind == "PNG" else png.resolution(info)
     if others:
         chunks[PNG] = others
     if raw is not None and mode == "1":
@@ -51,12 +54,18 @@ def read_image(data: bytes, where: str) -> Samples:
     if info.get("transparency") is not None:
         raise BadFile(where, "has a transparent colour, which is not kept; make it a channel of opacity")
     values, turn = images.decode_turned(data, where)
-    if EXIF in chunks:  # which would turn it once more
+    if EXIF in chunks and kind != "TIFF":  # which would turn it once more
         values = as_stored(values, turn)
-    alpha = _MODES.get(mode, False)
-    return Samples(
-        values[..., 0] if values.shape[-1] == 1 else values, 8 * values.dtype.itemsize, alpha, chunks
-    )
+    values = values[..., 0] if values.shape[-1] == 1 else values
+    if few and values.ndim == 2:
+        return Samples(values // np.uint8(255 // ((1 << few) - 1)), few, False, chunks)
+    return Samples(values, 8 * values.dtype.itemsize, _MODES.get(mode, False), chunks)
+
+
+def _few_bits(pictures: Pictures) -> int:
+    """The bits of a grey value, if they are 2 or 4, which Pillow spreads over 8; else none."""
+    top, full = pictures.stretched or (0, 0)
+    return top.bit_length() if full == 255 and top in (3, 15) else 0
 
 
 def write_image(samples: Samples) -> bytes:
@@ -64,6 +73,8 @@ def write_image(samples: Samples) -> bytes:
     values, chunks = samples.values, samples.chunks
     if values.dtype == np.uint16 and values.ndim == 3:
         written = _sixteen(values, chunks)
+    elif samples.bits in (2, 4) and values.ndim == 2 and PALETTE not in chunks:
+        written = _packed(values, samples.bits, chunks)
     else:
         written = _by_pillow(values, samples.bits, chunks)
     return png.with_chunks(written, chunks.get(PNG, b""))
@@ -97,7 +108,23 @@ def _sixteen(values: np.ndarray, chunks: Mapping[str, bytes]) -> bytes:
     differences = rows.copy()
     differences[:, step:] -= rows[:, :-step]
     lines = np.concatenate([np.ones((height, 1), np.uint8), differences], 1).tobytes()
-    parts = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0))]
+    return _png(lines, (height, width), 16, kind, chunks)
+
+
+def _packed(values: np.ndarray, bits: int, chunks: Mapping[str, bytes]) -> bytes:
+    """A PNG of grey values of 2 or 4 bits, which Pillow cannot write."""
+    height = len(values)
+    # of each value its lowest bits, one after the other, and of each row whole bytes
+    single = np.unpackbits(values.astype(np.uint8)[..., None], axis=-1)[..., -bits:]
+    rows = np.packbits(single.reshape(height, -1), axis=1)
+    lines = np.concatenate([np.zeros((height, 1), np.uint8), rows], 1).tobytes()
+    return _png(lines, values.shape, bits, 0, chunks)
+
+
+def _png(lines: bytes, shape: tuple[int, ...], depth: int, kind: int, chunks: Mapping[str, bytes]) -> bytes:
+    """A PNG of filtered rows."""
+    height, width = shape
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0))]
     if PROFILE in chunks:
         parts.append((b"iCCP", b"profile\0\0" + zlib.compress(chunks[PROFILE])))
     if EXIF in chunks:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
-from math import isfinite
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from typing import Any
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -26,15 +26,27 @@ def kept(file: bytes) -> bytes:
     return b"".join(whole for kind, whole in _chunks(file[len(SIGNATURE) :]) if kind in _KEPT)
 
 
-def resolution(dots: Any) -> bytes:
-    """The chunk that tells how many pixels an inch has along both axes; none where that is unknown."""
+def resolution(info: Mapping[Any, Any]) -> bytes:
+    """The chunk that tells how many pixels an inch has along both axes, or where no unit is known how their sizes compare;
+    none where nothing is known.
+
+    Args:
+        info: what Pillow knows of a file. A TIFF without a resolution has one of 1 x 1 there.
+    """
+    dots, bare = info.get("dpi"), info.get("resolution")
     try:
-        metre = [round(float(each) / _INCH) for each in dots]
-    except (TypeError, ValueError, OverflowError, ZeroDivisionError):
+        if dots is not None and not (bare is not None and tuple(map(float, bare)) == (1, 1)):
+            parts, unit = [round(float(each) / _INCH) for each in dots], 1
+        elif bare is not None and float(bare[0]) != float(bare[1]):
+            ratio = (Fraction(bare[0]) / Fraction(bare[1])).limit_denominator(1 << 15)
+            parts, unit = [ratio.numerator, ratio.denominator], 0
+        else:
+            return b""
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError, IndexError):
         return b""
-    if len(metre) != 2 or not all(isfinite(each) and 0 < each < 1 << 31 for each in metre):
+    if len(parts) != 2 or not all(0 < each < 1 << 31 for each in parts):
         return b""
-    return chunk(b"pHYs", struct.pack(">IIB", *metre, 1))
+    return chunk(b"pHYs", struct.pack(">IIB", *parts, unit))
 
 
 def with_chunks(file: bytes, others: bytes) -> bytes:

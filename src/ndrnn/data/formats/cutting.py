@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from ..faults import BadFile
 from . import baselines
 from .opening import upright
+from .outlines import box_of
 from .pagelines import Point
 
 _FAR = 1e7  # pixels
@@ -33,12 +34,19 @@ class Place(NamedTuple):
         return self if turn == 1 else self._replace(corners=upright(self.corners, turn))
 
     def part(self, start: float, end: float) -> list[Point]:
-        """The corners of what lies between two shares of the upright line's width, clockwise from the upper left."""
-        top, bottom = (
-            [tuple(((1 - share) * row[0] + share * row[1]).tolist()) for share in (start, end)]
+        """The corners of what lies between two shares of the upright line's width, clockwise from the upper left; within the
+        box of the outline, to which the pixels on its right and lower edge belong."""
+        left, top, right, bottom = box_of(self.outline)
+        low = max(left, self.box[0]), max(top, self.box[1])
+        high = min(right, self.box[2]), min(bottom, self.box[3])
+        upper, lower = (
+            [
+                tuple(np.clip((1 - share) * row[0] + share * row[1], low, high).tolist())
+                for share in (start, end)
+            ]
             for row in self.corners
         )
-        return [*top, *bottom[::-1]]
+        return [*upper, *lower[::-1]]
 
 
 def place_of(pixels: np.ndarray, outline: Sequence[Point], turn: int, file: str) -> Place:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .channels import to_channels
+from .pieces import pieces
 
 Span = tuple[np.ndarray, np.ndarray]
 """The lowest and the highest value of a sample (1,), or of each of its channels (C,), float64."""
@@ -62,6 +63,29 @@ class Intensities:
             values = values / np.float32(np.iinfo(stored.dtype).max)
         return torch.from_numpy(1 - values if self.invert else values)
 
+    def restored(self, features: np.ndarray, kind: Any, span: Span | None = None) -> np.ndarray:
+        """Stored values (D1, ..., Dn, C) of a file's type from features of the same shape: what :meth:`convert` undoes.
+
+        Args:
+            features: floating-point numbers; of what an integer type cannot hold the nearest that it can.
+            kind: NumPy's type of the values.
+            span: of the sample, where values are scaled to its range; without it the range is that of the type.
+        """
+        kind = np.dtype(kind)
+        values = 1 - features if self.invert else features
+        whole = np.iinfo(kind) if kind.kind in "iu" else None
+        if self.scale != "type" and span is not None:
+            low, high = span
+            values = values * np.where(high > low, high - low, 1) + low
+        elif whole is not None:
+            values = values * whole.max
+        if whole is not None:
+            values = np.rint(values).clip(whole.min, whole.max)
+        elif kind.kind == "b":
+            values = values >= 0.5
+        result: np.ndarray = values.astype(kind)
+        return result
+
     def levels(self, stored: np.ndarray) -> int:
         """How many values from 0 to 1 the features of a sample can have: as many as its integer type, of a signed one
         those that are not negative; 0 for floating-point values.
@@ -77,8 +101,8 @@ class Intensities:
     def span(self, stored: np.ndarray, *, colour: bool = True) -> Span:
         """The range of a sample's values, or of each of its channels', found piece by piece, as large ones need it."""
         low, high = np.array([np.inf]), np.array([-np.inf])
-        for row in stored:
-            values = self._arranged(row, colour)
+        for rows in pieces(stored):
+            values = self._arranged(stored[rows], colour)
             axes = tuple(range(values.ndim - (self.scale == "channel")))
             low = np.minimum(low, values.min(axes, initial=np.inf))
             high = np.maximum(high, values.max(axes, initial=-np.inf))

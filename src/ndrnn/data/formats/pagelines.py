@@ -29,6 +29,11 @@ def page_outline(line: Element) -> list[Point]:
     return corners or _around(_coords(word.find("Coords")) for word in line.iter("Word"))
 
 
+def page_block(region: Element) -> list[Point]:
+    """The corners of a region of PAGE, or nothing."""
+    return _coords(region.find("Coords"))
+
+
 def page_baseline(line: Element) -> list[Point]:
     """The baseline of a line of PAGE, or nothing."""
     return _coords(line.find("Baseline"))
@@ -44,9 +49,14 @@ def page_text(line: Element) -> str:
 
 def alto_outline(line: Element) -> list[Point]:
     """The corners of a line of ALTO, or of the box around its words; nothing where it has none."""
-    polygon = line.find("Shape/Polygon")
+    return alto_block(line) or _around(_box(word) for word in line.iter("String"))
+
+
+def alto_block(block: Element) -> list[Point]:
+    """The corners of a block of ALTO, or nothing."""
+    polygon = block.find("Shape/Polygon")
     corners = [] if polygon is None else _points(polygon.get("POINTS", ""), "outline")
-    return corners or _box(line) or _around(_box(word) for word in line.iter("String"))
+    return corners or _box(block)
 
 
 def alto_baseline(line: Element) -> list[Point]:

@@ -11,6 +11,7 @@ from typing import Literal
 from xml.etree.ElementTree import Element
 
 from ..faults import BadFile, naming
+from ..reading import Block
 from . import baselines, pagelines
 from .pagelines import LINE, Point, number
 from .xmltree import tree
@@ -36,8 +37,8 @@ class PageLine:
     """Empty where nothing is written down."""
     baseline: tuple[Point, ...] = ()
     """What the letters stand on, or nothing where that is not told."""
-    block: int = 0
-    """The number of its ``TextRegion`` or ``TextBlock`` in the order of the file."""
+    block: int = -1
+    """The number of its ``TextRegion`` or ``TextBlock`` in the order of the file; -1: it is in none."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class Page:
     size: tuple[float, float] | None = None
     """Width and height in units, where they are told."""
     unit: str = "pixel"
+    blocks: tuple[Block, ...] = ()
+    """The ``TextRegion`` or ``TextBlock`` elements in the order of the file."""
 
     @cached_property
     def distance(self) -> float | None:
@@ -111,19 +114,22 @@ def parse(data: bytes, file: str = "page") -> Page | None:
     page = pages[0] if pages else Element("Page")
     elements = list(root.iter(LINE))
     regions = [element for element in root.iter() if element.tag in ("TextRegion", "TextBlock")]
-    blocks = {line: block for block, region in enumerate(regions) for line in region.findall(LINE)}
+    members = {line: block for block, region in enumerate(regions) for line in region.findall(LINE)}
     if kind == "page":
-        names, lines = _lines(elements, blocks, "id", _OF_PAGE, file)
+        names, lines = _lines(elements, members, "id", _OF_PAGE, file)
         order = pagelines.reading_order(root, elements, "id")
         size = _size(page, "imageWidth", "imageHeight", file)
-        return Page(kind, page.get("imageFilename", ""), lines, names, order, size)
+        blocks = _blocks(regions, "id", pagelines.page_block)
+        return Page(kind, page.get("imageFilename", ""), lines, names, order, size, blocks=blocks)
     unit = (root.findtext("Description/MeasurementUnit") or "pixel").strip()
     if unit not in _UNITS:
         raise BadFile(file, f"its MeasurementUnit must be one of {', '.join(_UNITS)}, got {unit!r}")
     called = root.findtext(".//sourceImageInformation/fileName") or ""
-    names, lines = _lines(elements, blocks, "ID", _OF_ALTO, file)
+    names, lines = _lines(elements, members, "ID", _OF_ALTO, file)
     order = pagelines.reading_order(root, elements, "ID")
-    return Page(kind, called.strip(), lines, names, order, _size(page, "WIDTH", "HEIGHT", file), unit)
+    size = _size(page, "WIDTH", "HEIGHT", file)
+    blocks = _blocks(regions, "ID", pagelines.alto_block)
+    return Page(kind, called.strip(), lines, names, order, size, unit, blocks)
 
 
 @dataclass(frozen=True)
@@ -140,7 +146,7 @@ _OF_ALTO = _Parts(pagelines.alto_outline, pagelines.alto_baseline, pagelines.alt
 
 
 def _lines(
-    elements: Sequence[Element], blocks: Mapping[Element, int], key: str, parts: _Parts, file: str
+    elements: Sequence[Element], members: Mapping[Element, int], key: str, parts: _Parts, file: str
 ) -> tuple[tuple[str, ...], tuple[PageLine | BadFile, ...]]:
     """Their names, and what is known of them."""
     names = told_apart([element.get(key, "") for element in elements])
@@ -154,11 +160,25 @@ def _lines(
                 corners = []  # how programs say that they know nothing but the baseline
             elif len(corners) < 3:
                 raise ValueError("has no outline")
-            block = blocks.get(element, 0)
+            block = members.get(element, -1)
             found.append(PageLine(place, called, tuple(corners), parts.text(element), baseline, block))
         except ValueError as error:
             found.append(BadFile(file, f"line {called} {error}"))
     return names, tuple(found)
+
+
+def _blocks(
+    regions: Sequence[Element], key: str, outline: Callable[[Element], list[Point]]
+) -> tuple[Block, ...]:
+    found = []
+    for region in regions:
+        try:
+            corners = outline(region)
+        except ValueError:  # nothing is cut out by it
+            corners = []
+        told = len(corners) >= 3 and not _flat(corners)
+        found.append(Block(region.get(key, ""), tuple(corners) if told else ()))
+    return tuple(found)
 
 
 def _baseline(element: Element, parts: _Parts, *, needed: bool) -> tuple[Point, ...]:

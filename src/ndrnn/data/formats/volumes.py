@@ -147,7 +147,7 @@ def write(
     """Write values (D1, D2, D3) or (D1, D2) as NIfTI, to a name that ends in .nii or .nii.gz.
 
     Args:
-        values: labels, or other numbers if ``kind`` says so.
+        values: labels, or other numbers if ``kind`` says so; also (D1, D2, D3, C) where nothing is like another file.
         path: of the file.
         affine: from indices to millimetres, (4, 4), where nothing is to be taken from another file.
         like: the bytes of the volume of whose voxels they are: version, affine, codes of qform and sform, units and
@@ -168,14 +168,52 @@ def write(
         head["intent_code"], head["intent_name"] = 0, b""
         of_two = isinstance(head, nibabel.Nifti2Header)
         image = (nibabel.Nifti2Image if of_two else nibabel.Nifti1Image)(values.astype(kind), None, head)
-    with replacing(path) as temporary:
-        # nibabel goes by the ending, which the temporary name hides
-        data = image.to_bytes()
-        if str(path).endswith(".gz"):
-            import gzip
+    save(image.to_bytes(), path)
 
-            data = gzip.compress(data, mtime=0)
+
+def save(data: bytes, path: str | Path) -> None:
+    """Write the bytes of a file, packed by gzip where the name ends in .gz."""
+    if str(path).endswith(".gz"):
+        import gzip
+
+        data = gzip.compress(data, mtime=0)
+    with replacing(path) as temporary:
         temporary.write_bytes(data)
+
+
+def replaced(data: bytes, values: np.ndarray, mask: np.ndarray, file: str = "volume") -> bytes:
+    """The file, unpacked, with other voxels where a mask is True: the header, and all else up to the last voxel, is the
+    same to the last bit.
+
+    Args:
+        data: the file.
+        values: (D1, D2, D3, C) or (D1, D2, C), as :func:`decode` gives them; where the file scales its numbers they
+            become the nearest that it can hold.
+        mask: bool, (D1, D2, D3) or (D1, D2).
+        file: what errors call it.
+
+    Raises:
+        BadFile: the bytes are no whole NIfTI volume of real numbers.
+    """
+    content = Unfolded(data, file)
+    head, shape, start = header(content, file)
+    kind = head.get_data_dtype()
+    end = start + math.prod(shape) * kind.itemsize
+    slope, intercept = _scale(head, file)
+    with naming(file, "damaged volume"):
+        stored = content.upto(end)
+        voxels = (
+            np.frombuffer(stored, kind, math.prod(shape), start).reshape(shape, order="F").copy(order="F")
+        )
+    new = values.reshape(shape)
+    if (slope, intercept) != (1, 0):
+        new = (new.astype(np.float64) - intercept) / slope
+    if kind.kind in "iu" and new.dtype.kind == "f":
+        limits = np.iinfo(kind)
+        new = np.rint(new).clip(limits.min, limits.max)
+    where = mask.reshape(mask.shape + (1,) * (len(shape) - mask.ndim))
+    np.copyto(voxels, new.astype(kind), where=where)
+    return stored[:start] + voxels.tobytes(order="F")
 
 
 def _array(data: bytes, file: str, *, exact: bool) -> np.ndarray:
@@ -184,9 +222,7 @@ def _array(data: bytes, file: str, *, exact: bool) -> np.ndarray:
     head, shape, start = header(content, file)
     kind = head.get_data_dtype()
     end = start + math.prod(shape) * kind.itemsize
-    with naming(file, "damaged volume"):
-        slope, intercept = head.get_slope_inter()
-    slope, intercept = 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
+    slope, intercept = _scale(head, file)
     scaled = (slope, intercept) != (1, 0)
     # 16 bits that are moved by no more than their own range keep all their steps in the 24 of float32
     single = kind.itemsize <= 2 and abs(intercept) <= abs(slope) * 2**16 if scaled else kind.itemsize <= 4
@@ -208,6 +244,13 @@ def _array(data: bytes, file: str, *, exact: bool) -> np.ndarray:
         array = array[:, :, :, 0]  # NIfTI keeps vectors on its fifth axis
     array = array.astype(array.dtype.newbyteorder("="), order="C")
     return array if array.ndim == 4 else array[..., None]
+
+
+def _scale(head: Any, file: str) -> tuple[float, float]:
+    """What the numbers of a file are multiplied with, and what is added then."""
+    with naming(file, "damaged volume"):
+        slope, intercept = head.get_slope_inter()
+    return 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
 
 
 def _nibabel() -> Any:

@@ -13,6 +13,7 @@ from xml.etree.ElementTree import Element
 
 from ..faults import BadFile
 from ..reading import Outline, ReadLine, Word
+from .outlines import alto_box, fitted, page_points
 from .pagelines import LINE
 from .pagexml import Page
 from .xmltree import local_name, tree, written
@@ -69,24 +70,6 @@ def confidence(value: float) -> str:
     return f"{min(max(value, 0.0), 1.0):.4f}"
 
 
-def page_points(outline: Outline) -> str:
-    """Corners as PAGE writes them: whole numbers that are not negative."""
-    return " ".join(f"{max(round(x), 0)},{max(round(y), 0)}" for x, y in outline)
-
-
-def box_of(outline: Outline) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom."""
-    across, down = zip(*outline, strict=True)
-    return min(across), min(down), max(across), max(down)
-
-
-def alto_box(outline: Outline) -> dict[str, str]:
-    """The attributes of ALTO for the box around an outline."""
-    left, top, right, bottom = box_of(outline)
-    values = {"HPOS": left, "VPOS": top, "WIDTH": right - left, "HEIGHT": bottom - top}
-    return {name: f"{max(value, 0):.2f}".rstrip("0").rstrip(".") for name, value in values.items()}
-
-
 def alto_parts(line: ReadLine, prefix: str, within: _Units) -> list[Element]:
     """The elements of a line of ALTO: words and the spaces between them; at least one word, as the schema asks for."""
     if not line.words:
@@ -98,7 +81,7 @@ def alto_parts(line: ReadLine, prefix: str, within: _Units) -> list[Element]:
             parts.append(Element(f"{prefix}SP"))
         attributes = {
             "CONTENT": legal(word.text),
-            **alto_box(within(outline)),
+            **alto_box(within.part(outline, line, 100)),
             "WC": confidence(word.confidence),
         }
         parts.append(Element(f"{prefix}String", attributes))
@@ -113,6 +96,10 @@ class _Units:
 
     def __call__(self, outline: Outline) -> Outline:
         return [(x / self.scales[0], y / self.scales[1]) for x, y in outline]
+
+    def part(self, outline: Outline, line: ReadLine, steps: int = 1) -> Outline:
+        """What lies within a line, in steps of a unit or as many in one."""
+        return fitted(self(outline), self(line.outline), steps)
 
 
 PIXELS = _Units()
@@ -132,7 +119,9 @@ class _PageWriter:
         called = element.get("id") or f"line_{number}"
         for old in _children(element, "Word"):
             self.taken.difference_update(value for part in old.iter() for value in _ids(part))
-        new = [self._word(prefix, called, *word) for word in line.words]
+        new = [
+            self._word(prefix, called, word, self.within.part(outline, line)) for word, outline in line.words
+        ]
         new.append(self._text(prefix, line.text, line.confidence))
         _replace(
             element, ("Word", "TextEquiv"), new, ("AlternativeImage", "Coords", "Baseline"), self.removed
@@ -164,12 +153,11 @@ class _PageWriter:
             number += 1
         self.taken.add(name)
         element = Element(f"{prefix}Word", {"id": name})
-        element.append(self._coords(prefix, outline))
+        element.append(self._coords(prefix, page_points(outline)))
         element.append(self._text(prefix, word.text, word.confidence))
         return element
 
-    def _coords(self, prefix: str, outline: Outline) -> Element:
-        points = page_points(self.within(outline))
+    def _coords(self, prefix: str, points: str) -> Element:
         if self.year >= 2013:
             return Element(f"{prefix}Coords", {"points": points})
         coords = Element(f"{prefix}Coords")

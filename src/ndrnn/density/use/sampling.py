@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,8 @@ from . import captured
 from .stepping import WavefrontEvaluator
 
 Bounds = tuple[Tensor | float, Tensor | float]
+Tell = Callable[[int, int], None]
+"""Is told how many wavefronts of how many are drawn."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ def ancestral(
     clamp: Bounds | None = None,
     with_log_prob: bool = False,
     order: str = "wavefront",
+    progress: Tell | None = None,
 ) -> Drawn:
     """Draw the pixels where ``mask`` is True one after another, each given all pixels before it.
 
@@ -102,6 +106,7 @@ def ancestral(
         noise: the random numbers; drawn by ``generator`` if not given.
         clamp: lowest and highest value of a drawn pixel.
         order: ``"wavefront"``, or ``"raster"`` for one pixel at a time, with the same result.
+        progress: is told at every step on the CPU how many of how many are done.
 
     Raises:
         TypeError, ValueError: images or mask do not fit, see :meth:`RIDE.canvas` and :func:`drawable`.
@@ -138,7 +143,7 @@ def ancestral(
     if captured.wanted(canvas.device):
         captured.draw_steps(captured.DrawingSteps(evaluator, uniform, normal, at, bounds), canvas.device)
     else:
-        _draw_one_by_one(evaluator, uniform, normal, at, bounds)
+        _draw_one_by_one(evaluator, uniform, normal, at, bounds, progress)
     drawn = evaluator.images()
     if ride.pad:
         drawn = nb.targets(drawn)
@@ -154,10 +159,13 @@ def _draw_one_by_one(
     normal: Tensor,
     at: Tensor | None,
     bounds: tuple[Tensor, Tensor] | None,
+    progress: Tell | None,
 ) -> None:
     """Draw where ``at`` (P, N, 1) is True, each wavefront with as many pixels as it has."""
     unknown = len(uniform) if at is None else int(at.any(2).any(1).sum())
-    for step in evaluator:
+    for done, step in enumerate(evaluator):
+        if progress is not None:
+            progress(done, evaluator.steps)
         here = None if at is None else at[step.pixels]
         drawing = len(step.pixels) if here is None else int(here.any(2).any(1).sum())
         if drawing:
@@ -182,6 +190,7 @@ def sample(
     observed: Tensor | None = None,
     clamp: Bounds | None = None,
     generator: torch.Generator | None = None,
+    progress: Tell | None = None,
 ) -> Tensor:
     """Draw ``n`` images of a size: (n, height, width, C) by W + (r+1) H batched steps, or what else lies on the model's
     axes.
@@ -192,6 +201,7 @@ def sample(
     Args:
         observed: the observed channels (n, height, width, O) of a model that has such.
         clamp: lowest and highest value of a pixel, a guard for models of textures; the distribution is exact without.
+        progress: is told how many steps of how many are done, on the CPU.
 
     Raises:
         ValueError: a size or the margin is out of range, or ``observed`` does not fit.
@@ -202,7 +212,7 @@ def sample(
     for name, value in zip(("n", *names), (n, *size), strict=True):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    return _draw(ride, (n, *size), ride.marginal, margin, observed, clamp, generator)
+    return _draw(ride, (n, *size), ride.marginal, margin, observed, clamp, generator, progress)
 
 
 @torch.no_grad()
@@ -286,6 +296,7 @@ def _draw(
     observed: Tensor | None,
     clamp: Bounds | None,
     generator: torch.Generator | None,
+    progress: Tell | None = None,
 ) -> Tensor:
     n, *extents = size
     if margin < 0:
@@ -296,7 +307,9 @@ def _draw(
         )
     if ride.pad:
         blank = ride.marginal.new_zeros(*size, ride.channels)
-        return ancestral(ride, blank, observed=observed, clamp=clamp, generator=generator).images
+        return ancestral(
+            ride, blank, observed=observed, clamp=clamp, generator=generator, progress=progress
+        ).images
     # nothing is drawn after the last row: what comes before does not depend on it
     sides = [max(margin, side) for side in ride.neighborhood.margins]
     sides[1] = ride.neighborhood.margins[1]
@@ -308,7 +321,7 @@ def _draw(
         # what is observed beyond the border is unknown; the nearest that is known is a fair guess
         around = [side for pair in reversed(borders) for side in pair]
         seen = functional.pad(observed.movedim(-1, 1), around, mode="replicate").movedim(1, -1)
-    drawn = ancestral(ride, canvas, observed=seen, clamp=clamp, generator=generator).images
+    drawn = ancestral(ride, canvas, observed=seen, clamp=clamp, generator=generator, progress=progress).images
     places = zip((before for before, _ in borders), extents, strict=True)
     return drawn[(slice(None), *(slice(before, before + size) for before, size in places))].contiguous()
 

@@ -298,6 +298,11 @@ class WavefrontEvaluator:
         """Pixels of a row."""
         return self._rows.columns
 
+    @property
+    def steps(self) -> int:
+        """How many steps an iteration has at most."""
+        return self._rows.steps
+
     def __iter__(self) -> Iterator[Step]:
         for state in self._layers:
             state.clear()

@@ -44,12 +44,10 @@ class Level(nn.Module):
         befores = [before, *[width] * (convolutions - 1)]
         self.convolutions = nn.ModuleList(Convolution(count, width, ndim, style) for count in befores)
         self.scans = nn.ModuleList(ScanBlock.in_style(width, units, ndim, style) for _ in range(scans))
-        self.dropout = nn.Dropout(style.dropout)
 
     def forward(self, x: Tensor, sizes: Tensor | None, mask: Mask) -> Tensor:
         for convolution in self.convolutions:
             x = convolution(x, mask)
-        x = self.dropout(x)
         for scan in self.scans:
             x = scan(x, sizes)
         return x
@@ -92,6 +90,8 @@ class Encoder(nn.Module):
             Level(before, width, ndim, style, convolutions=convolutions, scans=count, units=hidden)
             for before, width, count, hidden in zip(befores, widths, scans, units, strict=False)
         )
+        # of what goes from one level to another, on the coarser lattice, where the same regularization costs less
+        self.dropout = nn.Dropout(style.dropout)
 
     def extra_repr(self) -> str:
         return f"blocks={self.blocks}"
@@ -113,7 +113,7 @@ class Encoder(nn.Module):
         said: list[Said] = []
         for index in range(first, last):
             if index > first:
-                x = largest(x, self.blocks[index], mask)
+                x = self.dropout(largest(x, self.blocks[index], mask))
                 sizes = None if sizes is None else coarser(sizes, self.blocks[index])
             mask = mask_of(sizes, x.shape[1:-1])
             x = self.levels[index](cleared(x, mask), sizes, mask)

@@ -133,24 +133,22 @@ class BatchNorm(nn.Module):
         if not self.training:
             scale = self.weight * (self.var + self.eps).rsqrt()
             return x * scale + (self.bias - self.mean * scale)
-        dims = tuple(range(x.dim() - 1))
-        # half precision would not hold the sums
-        wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+        points = x.reshape(-1, x.shape[-1])
         if mask is None:
-            points = wide.new_tensor(wide[..., 0].numel())
-            var, mean = torch.var_mean(wide, dims, correction=0)
-        else:
-            points = mask.sum().to(wide.dtype)
-            count = points.clamp(min=1)
-            mean = cleared(wide, mask).sum(dims) / count
-            var = cleared(wide - mean, mask).square().sum(dims) / count
-        with torch.no_grad():
-            # a batch without a point says nothing
-            share = torch.where(points > 0, self.momentum, 0.0).to(self.mean.dtype)
-            unbiased = var * points / (points - 1).clamp(min=1)
-            self.mean.lerp_(mean.to(self.mean.dtype), share)
-            self.var.lerp_(unbiased.to(self.var.dtype), share)
-        return ((wide - mean) * ((var + self.eps).rsqrt() * self.weight) + self.bias).to(x.dtype)
+            return self._normed(points).view_as(x)
+        # the points inside, gathered: moments of masked lattices take several times as long
+        inside = mask.flatten().nonzero().squeeze(1)
+        normed = self._normed(points.index_select(0, inside))
+        return torch.zeros_like(points).index_copy(0, inside, normed).view_as(x)
+
+    def _normed(self, points: Tensor) -> Tensor:
+        """Points (P, C) in training."""
+        if len(points) < 2:
+            # without a second point there is no deviation, and of none no mean: the running moments stay
+            return (points - points) * self.weight + self.bias
+        return F.batch_norm(
+            points, self.mean, self.var, self.weight, self.bias, True, self.momentum, self.eps
+        )
 
 
 class Convolution(nn.Module):

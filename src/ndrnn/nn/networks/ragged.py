@@ -48,13 +48,9 @@ def largest(x: Tensor, block: Sequence[int], mask: Mask) -> Tensor:
         # a free extent may be covered by one block, which views of torch would forbid
         points = to_blocks(x, block, -torch.inf)
         return points.unflatten(-1, (prod(block), -1)).amax(-2)
-    lattice = x.shape[1:-1]
-    missing = [-extent % step for extent, step in zip(lattice, block, strict=True)]
-    x = F.pad(x, (0, 0, *(amount for extra in reversed(missing) for amount in (0, extra))), value=-torch.inf)
-    for axis, step in enumerate(block, start=1):
-        if step > 1:
-            x = x.unflatten(axis, (x.shape[axis] // step, step)).amax(axis + 1)
-    return x
+    pool = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}[len(block)]
+    pooled: Tensor = pool(x.movedim(-1, 1), tuple(block), ceil_mode=True)
+    return pooled.movedim(1, -1)
 
 
 def spread(x: Tensor, block: Sequence[int], lattice: Sequence[int]) -> Tensor:

@@ -185,7 +185,9 @@ function listen() {
     depth = 0;
     at("drop").hidden = true;
     const { files } = event.dataTransfer;
-    if (files.length > 1) fail(new Error(`Drop one picture at a time, not ${files.length}.`));
+    if (files.length > 1 && [...files].some((file) => /\.xml$/i.test(file.name)))
+      fail(new Error("A page and the file that describes its lines are read by ndrnn predict; drop the image of one line here."));
+    else if (files.length > 1) fail(new Error(`Drop one picture at a time, not ${files.length}.`));
     else if (files.length) take(files[0]);
   });
   addEventListener("paste", (event) => {

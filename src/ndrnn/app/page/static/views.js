@@ -148,14 +148,16 @@ export class Text {
     this.read = readout("Point at the line or at a character to see which columns gave it.");
     this.line = make("p", { className: "line" });
     this.sum = make("p", { className: "soft" });
-    page.panel.append(this.line, this.sum, this.read.output);
+    this.note = make("p", { className: "soft", hidden: true });
+    page.panel.append(this.note, this.line, this.sum, this.read.output);
   }
 
   accent() {
     return getComputedStyle(this.page.main).getPropertyValue("accent-color");
   }
 
-  show({ text, confidence, characters }) {
+  show({ text, confidence, characters, note }) {
+    [this.note.textContent, this.note.hidden] = [note, !note];
     this.characters = characters;
     this.letters = characters.map(({ character, confidence: sure }, index) => {
       const letter = make("span", { textContent: character });
