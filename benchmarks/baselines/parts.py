@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from ndrnn.lattice import inside
 from ndrnn.nn.blocks import Blocks
 
+_GUESS = 8
+"""The width from which the one that fits is estimated."""
+
 Mask = Tensor | None
 """(N, D1, ..., Dn) bool, true inside each sample; None where all samples fill the lattice."""
 
@@ -118,10 +121,13 @@ def weights(model: nn.Module) -> int:
 
 def nearest(make: Callable[[int], nn.Module], budget: int) -> nn.Module:
     """The network ``make(width)`` of that width by which its weights come nearest to ``budget``."""
-    width = 1
     with torch.random.fork_rng(devices=[]):
+        # weights grow about with the square of the width; what a file describes may not make very many networks
+        width = max(1, round(_GUESS * (budget / weights(make(_GUESS))) ** 0.5))
         while weights(make(width)) < budget:
             width += 1
+        while width > 1 and weights(make(width - 1)) >= budget:
+            width -= 1
         if width > 1 and budget - weights(make(width - 1)) < weights(make(width)) - budget:
             width -= 1
     return make(width)
