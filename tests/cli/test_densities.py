@@ -12,8 +12,12 @@ import torch
 from PIL import Image
 
 import ndrnn as library
+from ndrnn.app.density_model import as_values
 from ndrnn.app.options import Train
 from ndrnn.app.recipe import parse
+from ndrnn.app.samples import Samples, write
+from ndrnn.app.samples import read as read_samples
+from ndrnn.data.formats.intensities import Intensities
 from ndrnn.density.rides import RIDE
 from ndrnn.density.use.inpainting import Inpainting
 from ndrnn.tasks import Facts, build
@@ -340,3 +344,70 @@ def test_a_density_of_grey_says_that_it_saw_no_colour(ndrnn, tmp_path):
     ]
     assert len(ran.out.splitlines()) == 4
     assert ndrnn("predict", run, tmp_path / "in/a.png").err == ""
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_pictures_of_grey_keep_their_channels(kind, channels, ndrnn, seen, tmp_path):
+    """Greys in all colours, and opacity, come back as they are; only the hidden points change."""
+    run = make_run(tmp_path / "run", Facts(2, 1, levels=256))
+    top = np.iinfo(kind).max
+    grey = np.random.default_rng(0).integers(0, top, (12, 12, 1), kind)
+    picture = np.concatenate([grey] * (channels - (channels in (2, 4))), -1)
+    if channels in (2, 4):
+        picture = np.concatenate([picture, np.full_like(grey, top)], -1)
+    path = tmp_path / "picture.png"
+    path.write_bytes(write(Samples(picture, 8 * picture.itemsize, channels in (2, 4))))
+    mask = np.zeros((12, 12), np.uint8)
+    mask[4:6, 4:6] = 1
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    ran = ndrnn("inpaint", run, path, tmp_path / "mask.png", "--out", tmp_path / "out.png")
+    assert ran.status == 0, ran.err
+    assert ("it sees these values rounded" in ran.err) == (kind is np.uint16)
+    found = read_samples((tmp_path / "out.png").read_bytes(), "out.png", "out.png").values
+    assert np.array_equal(found[mask == 0], picture[mask == 0])
+    assert (found[mask == 1] != picture[mask == 1]).any()
+    if channels in (2, 4):
+        assert (found[..., -1] == top).all()
+        picture[0, 0, -1] = 0
+        path.write_bytes(write(Samples(picture, 8 * picture.itemsize, True)))
+        ran = ndrnn("inpaint", run, path, tmp_path / "mask.png", "--out", tmp_path / "other.png")
+        assert ran.status != 0
+        assert f"{path}: is not opaque everywhere" in ran.err
+
+
+def test_the_ending_of_a_packed_volume_may_be_in_capitals(ndrnn, seen, tmp_path):
+    run = make_run(tmp_path / "run", Facts(3, 1, levels=256))
+    values = np.random.default_rng(0).integers(0, 255, (8, 9, 7), np.uint8)
+    save_volume(tmp_path / "a.nii.gz", values, TURNED)
+    mask = np.zeros(values.shape, np.uint8)
+    mask[3:5, 3:5, 3:5] = 1
+    save_volume(tmp_path / "m.nii.gz", mask, TURNED)
+    ran = ndrnn("inpaint", run, tmp_path / "a.nii.gz", tmp_path / "m.nii.gz", "--out", tmp_path / "B.NII.GZ")
+    assert ran.status == 0, ran.err
+    packed = gzip.decompress((tmp_path / "B.NII.GZ").read_bytes())
+    found = np.asarray(nibabel.Nifti1Image.from_bytes(packed).dataobj)
+    assert np.array_equal(found[mask == 0], values[mask == 0])
+
+
+@pytest.mark.parametrize("wrong", [np.nan, 0.2])
+def test_an_array_of_no_integers_is_no_mask(wrong, ndrnn, seen, tmp_path):
+    run = make_run(tmp_path / "run", Facts(1, 1, levels=0))
+    np.save(tmp_path / "a.npy", np.linspace(0, 1, 40, dtype=np.float32))
+    mask = np.zeros(40, np.float32)
+    mask[10:12] = 1
+    mask[0] = wrong
+    np.save(tmp_path / "m.npy", mask)
+    ran = ndrnn("inpaint", run, tmp_path / "a.npy", tmp_path / "m.npy", "--out", tmp_path / "b.npy")
+    assert ran.status != 0
+    assert "m.npy: labels must be integers" in ran.err
+    assert not (tmp_path / "b.npy").exists()
+
+
+def test_what_is_drawn_stays_within_the_levels():
+    drawn = torch.tensor([-0.2, 0.0, 0.999, 1.3])[:, None]
+    plain = as_values(drawn, 256, Intensities(), np.float32)
+    assert plain.min() == 0
+    assert plain.max() == 1
+    signed = as_values(drawn, 128, Intensities(), np.int8)
+    assert signed.min() < 0

@@ -9,6 +9,7 @@ import pytest
 
 from ndrnn.data import BadFile
 from ndrnn.data.formats import newpage, pagexml
+from ndrnn.data.formats.outlines import fitted
 from ndrnn.data.formats.writeback import write_back
 from ndrnn.data.reading import Block, ReadLine, Word
 
@@ -387,6 +388,10 @@ def test_new_files_keep_ids_that_xml_can_hold(make):
         ]),
         "TextBlock": corners,
     }[kind]  # fmt: skip
+
+
+def test_an_outline_within_none_is_rounded_alone():
+    assert fitted([(1.4, 2.6), (3.0, 4.0)], []) == [(1, 3), (3, 4)]
 
 
 def test_nothing_new_sticks_out():

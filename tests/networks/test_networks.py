@@ -147,6 +147,10 @@ def test_batch_norm_is_that_of_torch(normal):
         before = ours.train().mean.clone()
         ours(x, torch.zeros_like(mask))
         assert torch.equal(ours.mean, before)
+        alone = torch.zeros_like(mask)
+        alone[1, 2, 3] = True
+        assert_close(ours(x, alone)[1, 2, 3], ours.bias)
+        assert BatchNorm(2)(x.bfloat16(), alone).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from ndrnn.data.batches import ClassifyBatch, Facts, LabelBatch, TranscribeBatch
 from ndrnn.learn.tally import add, tally
 from ndrnn.saving import models
 from ndrnn.tasks import IGNORE, Classify, Density, Label, Network, Transcribe, build, calibrate
-from ndrnn.tasks.calibration import FEWEST, fitted, nats
+from ndrnn.tasks.calibration import FEWEST, Calibration, fitted, nats
 from ndrnn.tasks.decoding import hits
 from ndrnn.tasks.label import most_probable
 from ndrnn.tasks.reliability import BINS, Bins, Evidence, Judged, Kept
@@ -309,3 +309,15 @@ def test_a_temperature_that_is_none_is_refused(wrong, tmp_path):
     path.write_bytes(struct.pack("<Q", len(head)) + head + whole[8 + length :])
     with pytest.raises(ValueError, match=r"one.safetensors: .*temperature must be a finite number above 0"):
         ndrnn.load(path)
+
+
+def test_a_temperature_at_the_end_of_the_range_is_told():
+    """What is surely wrong three times in four is best not sure at all, which no temperature makes it."""
+    scores = torch.zeros(60, 3)
+    scores[:, 0] = 5
+    true = torch.ones(60, dtype=torch.int64)
+    true[::4] = 0
+    said = torch.zeros(60, dtype=torch.int64)
+    found, _ = fitted(Evidence(scores, said, said == true, true))
+    assert Calibration(found, 60, None).at_limit
+    assert not Calibration(1.5, 60, None).at_limit

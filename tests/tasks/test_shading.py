@@ -143,6 +143,8 @@ def test_labels_stay():
     ("how", "message"),
     [
         ({"noise": -1.0}, "noise must not be below 0, got -1.0"),
+        ({"gamma": float("inf")}, "gamma must be finite, got inf"),
+        ({"brightness": float("nan")}, "brightness must not be below 0, got nan"),
         ({"contrast": 1.0}, "contrast must be below 1, got 1.0"),
         ({"tint": 2.0}, "tint must be below 1, got 2.0"),
         ({"stroke": 1.5}, "stroke must be at most 1, got 1.5"),

@@ -9,6 +9,7 @@ import numpy as np
 from ..data.faults import BadFile
 from ..data.formats import images, npy, volumes
 from ..data.formats.labelmaps import write_stack
+from ..data.formats.labels import as_labels
 from ..data.readers.pictures import APART, PictureReader
 from ..data.readers.source import Reader
 from ..saving.atomic import replacing
@@ -109,7 +110,7 @@ def read_mask(hidden: Input, file: Input, loaded: Loaded, reader: Reader | None)
     if hidden.is_volume:
         labels = volumes.decode_mask(data, hidden.where)
     elif hidden.is_array:
-        labels = npy.decode(data, hidden.where, len(shape))
+        labels = as_labels(npy.decode(data, hidden.where, len(shape)), hidden.where)
         labels = labels[..., 0] if labels.shape[-1] == 1 else labels
     else:
         stacked = isinstance(reader, PictureReader) and reader.stacked

@@ -25,6 +25,7 @@ from ..tasks.use import use_of
 from .trained import load
 
 _LEVELS = 256  # of a model alone, such as those that ship
+_SIGNED = (128, 32768)  # levels from 0 on of signed types
 
 
 def load_density(path: Path) -> tuple[Any, Reader | None]:
@@ -62,6 +63,11 @@ def in_colour(values: np.ndarray) -> bool:
     return values.shape[-1] >= 3 and bool((values[..., 1:3] != values[..., :1]).any())
 
 
+def has_opacity(values: np.ndarray, channels: int) -> bool:
+    """Whether the last channel of pictures (..., C) is one more than those of a model of so many: their opacity."""
+    return values.shape[-1] in (2, 4) and values.shape[-1] != channels
+
+
 def as_continuous(features: Tensor, levels: int, generator: torch.Generator) -> Tensor:
     """Features 0 ... 1 as the continuous values that a density is of: with noise, if they have so many levels.
 
@@ -93,16 +99,26 @@ def as_values(
     array = continuous.detach().cpu().double().numpy()
     if not np.isfinite(array).all():
         raise FloatingPointError("values are not finite: the model's memory or its mixture overflows")
-    # a level stands for the range above it
-    array = np.floor(array * levels) / (levels - 1) if levels else array
+    if levels:
+        # a level stands for the range above it; signed types have as many below 0
+        array = (np.floor(array * levels) / (levels - 1)).clip(-1 if levels in _SIGNED else 0, 1)
     return intensities.restored(array, kind, span)
 
 
 def kept(filled: np.ndarray, original: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Filled points where the mask is True, and the original's own elsewhere where both have one form."""
-    if filled.shape != original.shape or filled.dtype != original.dtype:
-        return filled
-    return np.where(mask[..., None], filled, original)
+    """Filled points where the mask is True, and the original's own elsewhere, its opacity everywhere.
+
+    Args:
+        filled: (D1, ..., Dn, C); grey for an original in colour stands in all its colours, and its grey in all of these.
+        original: (D1, ..., Dn, C) or, with opacity, one channel more.
+        mask: bool (D1, ..., Dn).
+    """
+    opacity = has_opacity(original, filled.shape[-1])
+    colours = original[..., :-1] if opacity else original
+    found: np.ndarray = np.where(mask[..., None], filled, colours)
+    if opacity:
+        found = np.concatenate([found, original[..., -1:]], -1)
+    return found
 
 
 def around(mask: np.ndarray, points: int) -> tuple[slice, ...]:

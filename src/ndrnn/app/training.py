@@ -139,6 +139,10 @@ def calibrated(task: Any, recipe: Recipe, gathered: Gathered, out: Output) -> Ca
             f"confidences are calibrated by {found.predictions:,} predictions on held-out samples: "
             f"temperature {found.temperature:.3g}"
         )
+        if found.at_limit:
+            out.warn(
+                "note: no temperature makes them true, this is the last that was tried: do not rely on them"
+            )
     return found
 
 

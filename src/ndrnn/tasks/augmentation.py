@@ -5,6 +5,7 @@ cut-outs."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class Augment:
         for name in ("rotate", "scale", "shear", "shift", "elastic_alpha", *changes):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be below 0, got {getattr(self, name)}")
+            if getattr(self, name) == inf:
+                raise ValueError(f"{name} must be finite, got inf")
         if not self.elastic_sigma > 0:
             raise ValueError(f"elastic_sigma must be above 0, got {self.elastic_sigma}")
         for name in ("scale", "contrast", "tint"):

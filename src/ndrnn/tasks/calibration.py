@@ -30,6 +30,11 @@ class Calibration(NamedTuple):
     reason: str = ""
     """Why the temperature stays 1, if it could not be learned."""
 
+    @property
+    def at_limit(self) -> bool:
+        """Whether a temperature beyond those that are looked at would be better still."""
+        return not 1.01 * _LOWEST < self.temperature < _HIGHEST / 1.01
+
 
 def calibrate(task: Any, batches: Any) -> Calibration:
     """Learn the temperature with which a task then gives its confidences; what it says stays the same.

@@ -78,6 +78,8 @@ class Network:
         for size in (*self.hidden, *self.subsample):
             if size < 1:
                 raise ValueError(f"hidden and subsample must be at least 1, got {size}")
+        if self.convolutions is not None and self.convolutions < 1:
+            raise ValueError(f"convolutions must be at least 1, got {self.convolutions}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
         for direction in self.directions:

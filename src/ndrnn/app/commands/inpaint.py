@@ -14,6 +14,7 @@ from ..density_model import (
     around,
     as_continuous,
     as_values,
+    has_opacity,
     in_colour,
     kept,
     load_density,
@@ -45,6 +46,13 @@ def run(options: Inpaint) -> int:
     generator = torch.Generator().manual_seed(options.seed)
     with naming(file.where, "does not have the levels of the model"):
         known = as_continuous(loader.features(values, file, span), task.levels, generator)
+    if loader.intensities.scale == "type":
+        off = _rounded(as_values(known, task.levels, loader.intensities, values.dtype), values, mask)
+        if off:
+            out.warn(
+                f"note: {file.where}: the model knows {task.levels:,} levels of files of another type: it sees these values "
+                f"rounded, by up to {off:g}, and fills in such"
+            )
     # channels that a model learned apart are samples of their own
     apart = task.model.channels < known.shape[-1]
     known = known.movedim(-1, 0).unsqueeze(-1) if apart else known.unsqueeze(0)
@@ -102,6 +110,13 @@ def _check(file: Input, loaded: Loaded, channels: int) -> None:
             file.where,
             "is in colour and the model is of grey images: give it a grey copy, or train a model with --data.channels 3",
         )
+    if not (file.is_volume or file.is_array) and has_opacity(loaded.values, channels):
+        kind = loaded.values.dtype
+        if (loaded.values[..., -1] != (np.iinfo(kind).max if kind.kind in "iu" else 1)).any():
+            raise BadFile(
+                file.where,
+                "is not opaque everywhere, and the model knows nothing of opacity: give it a copy without",
+            )
     if loaded.grid is not None and loaded.grid.size != loaded.grid.turned_shape:
         expected, got = (" x ".join(map(str, one)) for one in (loaded.grid.size, loaded.grid.turned_shape))
         raise BadFile(
@@ -118,6 +133,12 @@ def _target(out: Path | None, file: Input, loaded: Loaded) -> Path:
     if not out.name.lower().endswith(endings):
         raise ValueError(f"--out must end in {' or '.join(endings)} for {file.where}, got {out.name}")
     return out
+
+
+def _rounded(seen: np.ndarray, values: np.ndarray, mask: np.ndarray) -> float:
+    """By how much what the model sees of the values that are known differs from them at most."""
+    colours = values[..., :-1] if has_opacity(values, seen.shape[-1]) else values
+    return float(np.abs(seen.astype(np.float64) - colours)[~mask].max(initial=0))
 
 
 def _without(values: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -25,8 +25,11 @@ def around(outlines: Iterable[Outline]) -> Outline:
 def fitted(outline: Outline, bounds: Outline, steps: int = 1) -> Outline:
     """An outline in steps of a pixel, or as many of them in one, as far as it lies within the box around ``bounds``.
 
-    The box is made smaller to full steps, so that the numbers that are written lie within those that stand there.
+    The box is made smaller to full steps, so that the numbers that are written lie within those that stand there. Without
+    ``bounds``, as those of a damaged page may be, the outline is rounded alone.
     """
+    if not bounds:
+        return [(round(x * steps) / steps, round(y * steps) / steps) for x, y in outline]
     left, top, right, bottom = (value * steps for value in box_of(bounds))
     low = ceil(left - _NEAR), ceil(top - _NEAR)
     high = max(low[0], floor(right + _NEAR)), max(low[1], floor(bottom + _NEAR))

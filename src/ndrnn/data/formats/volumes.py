@@ -173,7 +173,7 @@ def write(
 
 def save(data: bytes, path: str | Path) -> None:
     """Write the bytes of a file, packed by gzip where the name ends in .gz."""
-    if str(path).endswith(".gz"):
+    if str(path).lower().endswith(".gz"):
         import gzip
 
         data = gzip.compress(data, mtime=0)

@@ -145,7 +145,7 @@ class BatchNorm(nn.Module):
         """Points (P, C) in training."""
         if len(points) < 2:
             # without a second point there is no deviation, and of none no mean: the running moments stay
-            return (points - points) * self.weight + self.bias
+            return ((points - points) * self.weight + self.bias).to(points.dtype)
         return F.batch_norm(
             points, self.mean, self.var, self.weight, self.bias, True, self.momentum, self.eps
         )
