@@ -75,7 +75,7 @@ def _layers(workloads: Sequence[Workload], effort: Effort, progress: Callable[[s
         calls |= {f"{kind}: {workload.name}": call for kind, call in calls_of(workload).items()}
     progress("layers, in turn")
     with threads(1):
-        times = in_turn(calls, effort)
+        times = in_turn(calls, effort, warm=True)
     for workload in workloads:
         there, back = (times[f"{kind}: {workload.name}"] for kind in ("inference", "training"))
         weights = sum(parameter.numel() for parameter in workload.build().parameters())
@@ -122,7 +122,7 @@ def limit(workload: Workload, effort: Effort, progress: Callable[[str], None]) -
     y, copy = torch.randn(2, points, units).unbind()
     calls = {"exp": lambda: torch.exp(few, out=found), "copy": lambda: copy.copy_(y)}
     with threads(1):
-        times = in_turn({**calls_of(workload), **calls}, effort)
+        times = in_turn({**calls_of(workload), **calls}, effort, warm=True)
     least = {name: 1e3 * min(measured.seconds) for name, measured in times.items()}
     name, rate = _product_rate(workload, effort, times["exp"])
     count = layer.ndim + 3

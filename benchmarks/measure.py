@@ -94,12 +94,17 @@ class Limit:
 
 
 def in_turn(
-    calls: Mapping[str, Call], effort: Effort, *, thread_counts: Mapping[str, int] | None = None
+    calls: Mapping[str, Call],
+    effort: Effort,
+    *,
+    thread_counts: Mapping[str, int] | None = None,
+    warm: bool = False,
 ) -> dict[str, Times]:
     """Time the calls one after the other, round after round, with the limit between any two of them.
 
     The limit has one thread, and the others fall asleep meanwhile. A short call is therefore made once before it is
-    timed, as in a loop, where it finds them awake.
+    timed, as in a loop, where it finds them awake. With ``warm`` so is a long one: after other calls the system hands out
+    large memory page by page anew, which took up to as long as the call itself, where a loop finds what it has freed.
     """
     clock, limit = CLOCKS[effort.clock], Limit(effort.clock)
     counts = thread_counts or {}
@@ -121,7 +126,7 @@ def in_turn(
     ):
         for name, call in calls.items():
             with threads(counts.get(name, torch.get_num_threads())):
-                if repeats[name] > 1:
+                if warm or repeats[name] > 1:
                     call()
                 start = clock()
                 for _ in range(repeats[name]):

@@ -19,7 +19,8 @@ class MDLinearRNN(ScanLayer):
 
     c = i g + f_1 c_1 + ... + f_n c_n and h = o c, with (i, f_1, ..., f_n) = softmax of their logits, g a tanh and o
     logistic, all of W x + b. The shares sum to 1: c stays within 1 on a lattice of any size, and a memory can be
-    carried undamped along a line. About three times as fast as a gated layer of the same weights for n = 2.
+    carried undamped along a line. About 2.4 times as fast as a gated layer of as many units for n = 2, and as fast as one of
+    as many weights.
 
     Arguments and shapes as in :class:`ScanLayer`, without ``weight_hh``; gate order i, f1 ... fn, g, o. A state holds
     h and c as for any layer with a memory, of which only c enters. And ``normalize``: ``"softmax"``, or ``"even"``:
