@@ -32,11 +32,10 @@ from ndrnn.app.codec_model import CodingModels
 from ndrnn.app.samples import Samples, full_range
 from ndrnn.density.use.codec import compress, decompress
 from ndrnn.density.use.codec.kernels import instruction_sets
-from ndrnn.saving.atomic import replacing
 
 from . import codec_classes, machine
 from .measure import Effort, in_turn
-from .table import Table, report, to_json
+from .table import Table, publish
 
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".webp")
 
@@ -301,10 +300,7 @@ def main() -> None:
     if not options.bits_only and not options.classes:
         described["instruction set"] = instruction_sets()[0]
         described["torch.mm, GFLOP/s"] = round(matrix_rate() / 1e9)
-    print(report(described, made), end="")
-    if options.json:
-        with replacing(options.json) as path:
-            path.write_text(to_json(described, made), encoding="utf-8")
+    publish(described, made, options.json)
 
 
 if __name__ == "__main__":

@@ -20,10 +20,9 @@ from torch import Tensor
 
 import ndrnn
 from ndrnn.density import RIDE, dequantize
-from ndrnn.saving.atomic import replacing
 
 from . import machine
-from .table import Table, report, to_json
+from .table import Table, publish
 
 
 @dataclass(frozen=True)
@@ -93,12 +92,7 @@ def tables(options: Options) -> Iterator[Table]:
 
 def main(options: Options) -> None:
     found = list(tables(options))
-    described = machine.describe()
-    text = report(described, found)
-    print(text)
-    if options.json is not None:
-        with replacing(options.json) as path:
-            path.write_text(to_json(described, found))
+    publish(machine.describe(), found, options.json)
 
 
 if __name__ == "__main__":

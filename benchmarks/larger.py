@@ -19,12 +19,11 @@ from torch import Tensor, nn
 
 from ndrnn.app.recipe import read
 from ndrnn.data.pipeline.gather import Gathered, gather
-from ndrnn.saving.atomic import replacing
 from ndrnn.tasks import Label, LabelBatch, LabelTask
 
 from . import machine
 from .baselines.parts import weights
-from .table import Table, report, to_json
+from .table import Table, publish
 
 
 @dataclass(frozen=True)
@@ -154,10 +153,7 @@ def main(options: Options) -> None:
     torch.set_num_threads(1)
     described = machine.describe()
     found = list(tables(options))
-    print(report(described, found), end="")
-    if options.json is not None:
-        with replacing(options.json) as part:
-            part.write_text(to_json(described, found))
+    publish(described, found, options.json)
 
 
 if __name__ == "__main__":

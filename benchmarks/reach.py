@@ -22,10 +22,9 @@ from torch import Tensor, nn
 
 import ndrnn
 from ndrnn.nn.layers import ScanLayer
-from ndrnn.saving.atomic import replacing
 
 from . import machine
-from .table import Table, Value, report, to_json
+from .table import Table, Value, publish
 
 FEATURES = 2
 """Of a point: its value and whether it is the marked one."""
@@ -212,10 +211,7 @@ def main(options: Options) -> None:
     torch.set_num_threads(1)
     described = machine.describe()
     tables = [*fresh(options), *recalled(options)]
-    print(report(described, tables), end="")
-    if options.json is not None:
-        with replacing(options.json) as part:
-            part.write_text(to_json(described, tables))
+    publish(described, tables, options.json)
 
 
 if __name__ == "__main__":

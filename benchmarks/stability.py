@@ -18,7 +18,7 @@ from ndrnn.nn.layers import ScanLayer
 from ndrnn.saving.atomic import replacing
 
 from . import machine
-from .table import Table, report, to_json
+from .table import Table, publish
 
 EXTENTS = (16, 32, 64, 128, 256)
 FEATURES, HIDDEN = 3, 16
@@ -102,11 +102,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the table goes")
     options = parser.parse_args()
     table, largest = measure(options.extents, options.seed)
-    described = machine.describe()
-    print(report(described, [table]), end="")
-    if options.json:
-        with replacing(options.json) as part:
-            part.write_text(to_json(described, [table]))
+    publish(machine.describe(), [table], options.json)
     if options.picture:
         with replacing(options.picture) as part:
             draw(options.extents, largest).savefig(part, dpi=110, format="png")

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ndrnn.saving.atomic import replacing
+
 Value = float | str | list[float] | None
 
 
@@ -53,6 +55,14 @@ def report(machine: dict[str, Any], tables: Sequence[Table]) -> str:
     """All of a run as Markdown."""
     described = "\n".join(f"- {name}: {value}" for name, value in machine.items())
     return "\n\n".join([described, *(table.markdown() for table in tables)]) + "\n"
+
+
+def publish(machine: dict[str, Any], tables: Sequence[Table], path: Path | None) -> None:
+    """Print all of a run, and keep it as JSON where a path is given."""
+    print(report(machine, tables), end="")
+    if path is not None:
+        with replacing(path) as temporary:
+            temporary.write_text(to_json(machine, tables), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from ndrnn.nn.layers import ScanLayer
 from ndrnn.saving.atomic import replacing
 
 from . import machine
-from .table import Table, Value, report, to_json
+from .table import Table, Value, publish
 
 
 @dataclass(frozen=True)
@@ -213,11 +213,7 @@ def draw(extents: Sequence[int], curves: Sequence[tuple[Curve, Curve]]) -> Figur
 def main(options: Options) -> None:
     torch.set_num_threads(1)
     tables, curves = measure(options)
-    described = machine.describe()
-    print(report(described, tables), end="")
-    if options.json:
-        with replacing(options.json) as part:
-            part.write_text(to_json(described, tables))
+    publish(machine.describe(), tables, options.json)
     if options.picture:
         with replacing(options.picture) as part:
             draw(options.extents, curves).savefig(part, dpi=110, format="png")

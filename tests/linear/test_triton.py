@@ -1,6 +1,6 @@
 """The linear scan on Triton against the reference: on a GPU where there is one, else under Triton's interpreter.
 
-Without a GPU these tests are skipped here and run by ``test_triton_interpreted.py``, in a process of their own.
+Without a GPU these tests are skipped here and run by ``tests/scan/test_triton_interpreted.py``, in a process of their own.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from ..learn.task import Task
 from ..registry import readers
 from ..tasks.use import use_of
 from .logs import FILE as METRICS
+from .options import KINDS
 from .recipe import FILE, read
 from .trained import load, trainable
 
@@ -56,7 +57,7 @@ def card(path: Path, license_: str = "") -> str:
     if not isinstance(model, Task):
         return card_text(type(model).__name__, [f"Weights: {trainable(model):,}."], license=license_)
     facts, purpose = model.facts, use_of(model).purpose
-    kind = {1: "signals", 2: "images", 3: "volumes"}.get(facts.ndim, f"lattices of {facts.ndim} axes")
+    kind = KINDS.get(facts.ndim, f"lattices of {facts.ndim} axes")
     lines = [
         f"Task: {purpose}, on {kind} of {facts.channels} channel{'s' if facts.channels != 1 else ''}.",
         f"Network: {type(model.model).__name__}, {trainable(model.model):,} weights.",

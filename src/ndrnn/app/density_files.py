@@ -13,13 +13,15 @@ from ..data.formats.labels import as_labels
 from ..data.readers.pictures import APART, PictureReader
 from ..data.readers.source import Reader
 from ..saving.atomic import replacing
+from .density_model import SIGNED
 from .inputs import Input, Loaded
+from .options import KINDS
 from .samples import Samples, write
 
 FORMATS: dict[int, tuple[str, ...]] = {1: ("npy",), 2: ("png", "npy"), 3: ("nii.gz", "nii", "npy")}
 """What samples of so many axes are written as, the usual one first."""
 
-_KINDS = {0: np.float32, 2: np.bool_, 128: np.int8, 32768: np.int16}
+_KINDS = {0: np.float32, 2: np.bool_, **SIGNED}
 """Types of files by their levels, if they are neither 8 nor 16 bits without a sign."""
 
 
@@ -35,9 +37,8 @@ def format_of(wanted: str | None, axes: int, channels: int, levels: int) -> str:
     elif axes == 2 and not levels:
         fitting = ("npy", "png")  # a PNG has nothing below 0 and above 1
     if wanted is not None and wanted not in fitting:
-        kind = {1: "signals", 2: "images", 3: "volumes"}[axes]
         raise ValueError(
-            f"--format must be {' or '.join(fitting)} for {kind} of {channels} "
+            f"--format must be {' or '.join(fitting)} for {KINDS[axes]} of {channels} "
             f"{'channels' if channels > 1 else 'channel'}, got {wanted}"
         )
     return wanted or fitting[0]

@@ -25,7 +25,8 @@ from ..tasks.use import use_of
 from .trained import load
 
 _LEVELS = 256  # of a model alone, such as those that ship
-_SIGNED = (128, 32768)  # levels from 0 on of signed types
+SIGNED = {128: np.int8, 32768: np.int16}
+"""Signed types by their levels, which are counted from 0 on."""
 
 
 def load_density(path: Path) -> tuple[Any, Reader | None]:
@@ -101,7 +102,7 @@ def as_values(
         raise FloatingPointError("values are not finite: the model's memory or its mixture overflows")
     if levels:
         # a level stands for the range above it; signed types have as many below 0
-        array = (np.floor(array * levels) / (levels - 1)).clip(-1 if levels in _SIGNED else 0, 1)
+        array = (np.floor(array * levels) / (levels - 1)).clip(-1 if levels in SIGNED else 0, 1)
     return intensities.restored(array, kind, span)
 
 

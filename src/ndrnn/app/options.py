@@ -16,6 +16,9 @@ from ..registry import layers
 from ..tasks.augmentation import Augment
 from .shards import Shard
 
+KINDS = {1: "signals", 2: "images", 3: "volumes"}
+"""What samples of so many axes are called."""
+
 
 @dataclass(frozen=True)
 class Info:
@@ -79,8 +82,9 @@ class Train:
 @dataclass(frozen=True)
 class Tune:
     """Search for good options of a recipe, by the held-out samples of its training alone: those of the test are read, since
-    classes and characters are those of all samples, but nothing is learned from them and nothing measured on them. Trials are trainings in folders of their own: all get a ninth of theirs, the best third a third, and the best third of
-    these the whole. What is found is a run as by train with these options."""
+    classes and characters are those of all samples, but nothing is learned from them and nothing measured on them. Trials
+    are trainings in folders of their own: all get a ninth of theirs, the best third a third, and the best third of these the
+    whole. What is found is a run as by train with these options."""
 
     out: Path = Path("runs/tune")
     """Folder of the search; its trials are 000, 001, ..."""
@@ -290,7 +294,7 @@ class Sample:
         Raises:
             ValueError: the options are for another number of axes.
         """
-        kind = {1: "signals", 2: "images", 3: "volumes"}[axes]
+        kind = KINDS[axes]
         if self.size:
             if len(self.size) != axes:
                 raise ValueError(

@@ -16,7 +16,7 @@ from ..data.pipeline.module import collate, in_order
 from ..data.pipeline.samples import Sample, Samples
 from ..learn.callbacks.record import Record
 from ..tasks.calibration import Calibration
-from ..tasks.reliability import Judged
+from ..tasks.reliability import Judged, figure_rows
 from ..version import __version__
 from .figures import reliability_diagram
 from .recipe import Recipe
@@ -240,11 +240,7 @@ def _confidences(report: Report, calibration: Calibration, judged: Judged) -> No
         "Share of right predictions by confidence; below, how many have it.",
         vector=True,
     )
-    rows: list[list[object]] = [
-        ["calibration error", *(f"{bins.calibration_error:.4f}" for bins in columns.values())],
-        ["Brier score", *(f"{bins.brier:.4f}" for bins in columns.values())],
-    ]
-    section.table(rows, ["", *columns])
+    section.table(figure_rows(columns.values()), ["", *columns])
     told = judged.given.told()["bins"]
     section.table(
         (

@@ -1,6 +1,5 @@
 """Images and volumes bent and moved, and their values changed: affine maps, the elastic distortion of Simard, Steinkraus &
-Platt 2003, light, strokes, noise and
-cut-outs."""
+Platt 2003, light, strokes, noise and cut-outs."""
 
 from __future__ import annotations
 

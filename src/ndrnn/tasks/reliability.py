@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +11,8 @@ from torchmetrics import Metric
 
 BINS = 15
 """Bins of equal width, as in the paper."""
+NAMES = {"calibration_error": "calibration error", "brier": "Brier score"}
+"""What tells how true confidences are, properties of :class:`Bins`, and what people call them."""
 
 
 class Evidence(NamedTuple):
@@ -83,7 +86,13 @@ class Bins(NamedTuple):
                     "accuracy": right / count if count else None,
                 }
             )
-        return {"calibration_error": self.calibration_error, "brier": self.brier, "bins": bins}
+        return {**{name: getattr(self, name) for name in NAMES}, "bins": bins}
+
+
+def figure_rows(columns: Iterable[Bins]) -> list[list[str]]:
+    """The figures of several bins side by side, a line each with its name."""
+    beside = list(columns)
+    return [[called, *(f"{getattr(bins, name):.4f}" for bins in beside)] for name, called in NAMES.items()]
 
 
 class Judged(NamedTuple):

@@ -18,7 +18,7 @@ from ...learn import evaluate as measure
 from ...saving import models
 from ...saving.atomic import replacing
 from ...tasks.distorted import Repeats, evaluate_distorted
-from ...tasks.reliability import Judged
+from ...tasks.reliability import Judged, figure_rows
 from ...tasks.use import use_of
 from ..collect import collect
 from ..options import Evaluate
@@ -140,11 +140,8 @@ def tell(judged: Judged, out: Output) -> None:
     """How true confidences are, as text."""
     head = ["  confidences", "" if judged.temperature == 1 else f"temperature {judged.temperature:.3g}"]
     columns = [judged.given] if judged.temperature == 1 else [judged.given, judged.plain]
-    rows = [
-        ["  calibration error", *(f"{bins.calibration_error:.4f}" for bins in columns)],
-        ["  Brier score", *(f"{bins.brier:.4f}" for bins in columns)],
-    ]
-    out.table(rows, head if len(columns) == 1 else [*head, "as they were"])
+    lines = [[f"  {called}", *figures] for called, *figures in figure_rows(columns)]
+    out.table(lines, head if len(columns) == 1 else [*head, "as they were"])
 
 
 def _check_own(recipe: Recipe, folder: Path, task: Any) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from ...learn.tally import add
 from ...saving import models
 from ...saving.atomic import replacing
+from ...tasks.reliability import NAMES
 from ..counted import Counted
 from ..options import Join
 from ..output import Output
@@ -51,8 +52,7 @@ def run(options: Join) -> int:
         out.say(f"{found['weights']} on {count:,} sample{'s' if count != 1 else ''} ({found['split']})")
         out.table((f"  {name.replace('_', ' ')}", f"{value:.4f}") for name, value in found["metrics"].items())
         if (reliability := found.get("reliability")) is not None:
-            names = {"calibration_error": "calibration error", "brier": "Brier score"}
-            out.table((f"  {told}", f"{reliability[name]:.4f}") for name, told in names.items())
+            out.table((f"  {called}", f"{reliability[name]:.4f}") for name, called in NAMES.items())
         result["evaluation"] = found
         if not all(isfinite(value) for name, value in found["metrics"].items() if "/" not in name):
             out.warn("error: not all figures are finite numbers")

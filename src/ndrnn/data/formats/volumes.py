@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -195,11 +195,8 @@ def replaced(data: bytes, values: np.ndarray, mask: np.ndarray, file: str = "vol
     Raises:
         BadFile: the bytes are no whole NIfTI volume of real numbers.
     """
-    content = Unfolded(data, file)
-    head, shape, start = header(content, file)
-    kind = head.get_data_dtype()
-    end = start + math.prod(shape) * kind.itemsize
-    slope, intercept = _scale(head, file)
+    content, found = _opened(data, file)
+    kind, shape, start, end, slope, intercept = found
     with naming(file, "damaged volume"):
         stored = content.upto(end)
         voxels = (
@@ -218,11 +215,8 @@ def replaced(data: bytes, values: np.ndarray, mask: np.ndarray, file: str = "vol
 
 def _array(data: bytes, file: str, *, exact: bool) -> np.ndarray:
     """The values (D1, D2, D3, C) or (D1, D2, C); those that are scaled or no integers are float64 if ``exact``."""
-    content = Unfolded(data, file)
-    head, shape, start = header(content, file)
-    kind = head.get_data_dtype()
-    end = start + math.prod(shape) * kind.itemsize
-    slope, intercept = _scale(head, file)
+    content, found = _opened(data, file)
+    kind, shape, start, end, slope, intercept = found
     scaled = (slope, intercept) != (1, 0)
     # 16 bits that are moved by no more than their own range keep all their steps in the 24 of float32
     single = kind.itemsize <= 2 and abs(intercept) <= abs(slope) * 2**16 if scaled else kind.itemsize <= 4
@@ -246,11 +240,31 @@ def _array(data: bytes, file: str, *, exact: bool) -> np.ndarray:
     return array if array.ndim == 4 else array[..., None]
 
 
-def _scale(head: Any, file: str) -> tuple[float, float]:
-    """What the numbers of a file are multiplied with, and what is added then."""
+class _Numbers(NamedTuple):
+    """How a file keeps its numbers."""
+
+    kind: np.dtype
+    shape: tuple[int, ...]
+    start: int
+    """Their first byte."""
+    end: int
+    """The byte after them."""
+    slope: float
+    """What they are multiplied with,"""
+    intercept: float
+    """and what is added then."""
+
+
+def _opened(data: bytes, file: str) -> tuple[Unfolded, _Numbers]:
+    """The content of a file, of which the head alone was looked at."""
+    content = Unfolded(data, file)
+    head, shape, start = header(content, file)
+    kind = head.get_data_dtype()
     with naming(file, "damaged volume"):
         slope, intercept = head.get_slope_inter()
-    return 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
+    end = start + math.prod(shape) * kind.itemsize
+    slope, intercept = 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
+    return content, _Numbers(kind, shape, start, end, slope, intercept)
 
 
 def _nibabel() -> Any:
