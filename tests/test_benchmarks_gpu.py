@@ -142,12 +142,34 @@ def test_a_layer_that_does_not_compile_is_a_row(tmp_path: Path, monkeypatch: pyt
         return call
 
     monkeypatch.setattr(scans, "step_of", step_of)
+    monkeypatch.setattr(torch, "compile", lambda layer, **options: layer)
+    monkeypatch.setattr(torch.compiler, "reset", lambda: None)
     run = run_in(tmp_path)
     scans.compiled(run)
     first, second = [json.loads(line) for line in run.rows.read_text().splitlines()]
     assert first["failed"] == "TypeError: indices must be integers"
     assert "wavefront_compiled" in second
     assert len(command.faults([first, second])) == 1
+
+
+def test_chosen_sections_share_all_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = []
+
+    def outcome(name: str, seconds: float, *rest: object) -> dict[str, object]:
+        given.append(seconds)
+        return {"ended": "well", "rows": []}
+
+    monkeypatch.setattr(command, "outcome_of", outcome)
+    arguments = ["--tiny", "--json", str(tmp_path / "results.json"), "--seconds", "400"]
+    assert command.main([*arguments, "--only", "wide", "--only", "sampling"]) == 0
+    wide, sampling = (command.SECTIONS[name].seconds for name in ("wide", "sampling"))
+    assert given[0] == pytest.approx(400 * wide / (wide + sampling))
+    given.clear()
+    assert command.main([*arguments, "--seconds", "10000", "--only", "wide"]) == 0
+    assert given[0] == pytest.approx(10000, abs=60)
+    given.clear()
+    assert command.main([*arguments, "--seconds", "20", "--only", "wide"]) == 0
+    assert given[0] <= 20
 
 
 def test_others_go_on_after_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,18 +163,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = "rehearsal" if options.tiny else results["machine"]["device"].lower().replace(" ", "-")
     target = options.json or RESULTS / f"gpu-{device}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
+    names = options.only or list(SECTIONS)
     ends = time.monotonic() + options.seconds
+    stretch = max(1, options.seconds / sum(SECTIONS[name].seconds for name in names))
     with tempfile.TemporaryDirectory() as folder:
-        for number, name in enumerate(options.only or SECTIONS):
+        for number, name in enumerate(names):
             left = ends - time.monotonic() - GRACE
+            limit = min(left, SECTIONS[name].seconds * stretch)
             if left < GRACE:
                 outcome: dict[str, Any] = {"ended": "not begun: no time was left", "rows": []}
             else:
-                print(
-                    f"{name}: at most {min(left, SECTIONS[name].seconds):.0f} s", file=sys.stderr, flush=True
-                )
+                print(f"{name}: at most {limit:.0f} s", file=sys.stderr, flush=True)
                 rows = Path(folder) / f"{number}.jsonl"
-                outcome = outcome_of(name, min(left, SECTIONS[name].seconds), options, rows)
+                outcome = outcome_of(name, limit, options, rows)
             results["sections"][name] = outcome
             with replacing(target) as part:
                 part.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
