@@ -86,7 +86,10 @@ def test_what_a_section_found_outlives_it(
         ({"passed": False, "output": "F\n1 failed, 9 passed"}, "the tests did not pass (1 failed, 9 passed)"),
         ({"passed": False, "output": ""}, "the tests did not pass (False)"),
         ({"passed": "not all in time", "output": ""}, "the tests did not pass (not all in time)"),
-        ({"workload": "MDLSTM", "dtype": "float32", "agrees": "y is 0.3 off"}, "MDLSTM, float32: y is 0.3 off"),
+        (
+            {"workload": "MDLSTM", "dtype": "float32", "agrees": "y is 0.3 off"},
+            "MDLSTM, float32: y is 0.3 off",
+        ),
         (
             {"workload": "MDLSTM", "sweep": "fronts", "agrees": "yes", "repeats": False},
             "MDLSTM, fronts: two runs gave different bits",
@@ -97,11 +100,19 @@ def test_what_a_section_found_outlives_it(
     ids=["failed", "broken", "late", "disagrees", "differs", "infinite", "raises"],
 )
 def test_a_section_in_which_something_is_wrong_does_not_end_well(
-    row: dict[str, object], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    row: dict[str, object],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    rows = json.dumps({"passed": True, "agrees": "yes", "repeats": True, "wavefront": "RuntimeError: no"}) + "\n"
+    rows = (
+        json.dumps({"passed": True, "agrees": "yes", "repeats": True, "wavefront": "RuntimeError: no"}) + "\n"
+    )
     stub = tmp_path / "python"
-    stub.write_text(f"#!{sys.executable}\nimport sys\nrows = sys.argv[sys.argv.index('--rows') + 1]\nopen(rows, 'w').write({rows!r})\n")
+    stub.write_text(
+        f"#!{sys.executable}\nimport sys\nrows = sys.argv[sys.argv.index('--rows') + 1]\nopen(rows, 'w').write({rows!r})\n"
+    )
     stub.chmod(0o755)
     arguments = ["--tiny", "--json", str(tmp_path / "results.json"), "--only", "conformance"]
     monkeypatch.setattr(sys, "executable", str(stub))

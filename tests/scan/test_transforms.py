@@ -117,7 +117,9 @@ class Operators(TorchDispatchMode):
         return function(*arguments, **(options or {}))
 
 
-@pytest.mark.parametrize("layer", [ndrnn.MDLSTM(2, 2), ndrnn.MDLinearRNN(2, 2)], ids=lambda layer: type(layer).__name__)
+@pytest.mark.parametrize(
+    "layer", [ndrnn.MDLSTM(2, 2), ndrnn.MDLinearRNN(2, 2)], ids=lambda layer: type(layer).__name__
+)
 def test_plain_steps_neither_copy_from_the_host_nor_wait_for_the_device(layer, normal):
     """A CUDA graph refuses both while it captures."""
     x = normal(1, 2, 3, 2).float().requires_grad_()

@@ -681,7 +681,10 @@ def test_what_no_device_has_shown_is_cut_in_strips(monkeypatch: pytest.MonkeyPat
     dtypes = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
     monkeypatch.delenv(wide.CHOICE, raising=False)
     auto = [
-        (*pair, dtype) for pair in pairs for dtype in dtypes if wide.choice_for(Shape(*pair), dtype) != "strips"
+        (*pair, dtype)
+        for pair in pairs
+        for dtype in dtypes
+        if wide.choice_for(Shape(*pair), dtype) != "strips"
     ]
     assert auto == [("lstm", 2, torch.bfloat16)]
 
