@@ -185,7 +185,8 @@ batch_size = 2
 """
 
 
-def test_the_command_trains_measures_and_writes(tmp_path, capsys):
+@pytest.fixture
+def recipe(tmp_path):
     for split, count in (("train", 4), ("val", 2), ("test", 2)):
         for folder in (split, f"{split}-masks"):
             (tmp_path / folder).mkdir()
@@ -194,8 +195,12 @@ def test_the_command_trains_measures_and_writes(tmp_path, capsys):
             mask.paste(1, (number, 2, number + 4, 6))
             mask.save(tmp_path / f"{split}-masks" / f"{number}.png")
             mask.point(lambda value: 200 * value + 20).save(tmp_path / split / f"{number}.png")
-    recipe = tmp_path / "recipe.toml"
-    recipe.write_text(RECIPE.format(folder=tmp_path))
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE.format(folder=tmp_path))
+    return path
+
+
+def test_the_command_trains_measures_and_writes(recipe, tmp_path, capsys):
     found = {}
     for name, more in (("cnn", []), ("ours", ["--ours"])):
         words = [str(recipe), "--out", str(tmp_path / name), "--training.learning-rate", "0.005", *more]
@@ -207,4 +212,35 @@ def test_the_command_trains_measures_and_writes(tmp_path, capsys):
     assert found["ours"]["network"] == "Hierarchy"
     assert found["cnn"]["weights"] <= found["ours"]["weights"]
     assert "--training.learning-rate 0.005" in found["cnn"]["command"]
+    capsys.readouterr()
+
+
+def test_seeds_are_trained_once_each_and_summed_up(recipe, tmp_path, capsys):
+    words = [str(recipe), "--ours", "--seeds", "2", "--out", str(tmp_path / "both")]
+    assert command.main(words) == 0
+    both = json.loads((tmp_path / "both" / "result.json").read_text())
+    runs = [json.loads((tmp_path / "both" / f"seed{seed}" / "result.json").read_text()) for seed in (0, 1)]
+    assert both["runs"] == runs
+    assert runs[0]["loss"] != runs[1]["loss"]
+    first, second = (run["test"]["point_error"] for run in runs)
+    assert both["test"]["point_error"]["mean"] == pytest.approx((first + second) / 2)
+    assert both["test"]["point_error"]["stdev"] == pytest.approx(abs(first - second) / 2**0.5)
+    marks = [tmp_path / "both" / f"seed{seed}" / "last.ckpt" for seed in (0, 1)]
+    written = [mark.stat().st_mtime_ns for mark in marks]
+    assert command.main(words) == 0
+    assert [mark.stat().st_mtime_ns for mark in marks] == written
+    with pytest.raises(ValueError, match="at least 2"):
+        command.main([*words[:3], "1", *words[4:]])
+    longer = [
+        str(recipe),
+        "--seeds",
+        "3",
+        "--ours",
+        "--training.epochs",
+        "3",
+        "--out",
+        str(tmp_path / "both"),
+    ]
+    with pytest.raises(ValueError, match="different networks or lengths"):
+        command.main(longer)
     capsys.readouterr()

@@ -278,6 +278,16 @@ def test_dropout_and_stochastic_depth_are_for_training_alone(normal):
         assert torch.equal(part(x), part(x))
 
 
+@pytest.mark.parametrize("scans", [(0, 0, 1), (0, 1, 0)])
+def test_dropout_spares_levels_of_convolutions(normal, scans):
+    dropping = []
+    model = ScanUNet(2, 3, widths=(4, 6, 8), scans=scans, dropout=0.5)
+    model.encoder.dropout.register_forward_hook(lambda module, given, found: dropping.append(found.shape[-1]))
+    model(normal(2, 8, 8, 2, dtype=torch.float32))
+    # into the level that scans the features of the one above it, and its own on the way up
+    assert dropping == ([6, 8] if scans[2] else [4, 6])
+
+
 def test_stochastic_depth_keeps_the_mean(normal):
     x = normal(1, 3, 3, 2).expand(4000, 3, 3, 2)
     block = used(ScanBlock(2, 2, stochastic_depth=0.25))

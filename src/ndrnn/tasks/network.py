@@ -52,7 +52,8 @@ class Network:
     dct: int | None = None
     """Describe each lowest block by so many cosine coefficients instead of its points."""
     dropout: float = 0.0
-    """Share of each level's outputs that are set to zero in training."""
+    """Share of each level's outputs that are set to zero in training; with convolutions, of what goes into and comes from
+    levels that scan."""
     balance: bool = False
     """Whether the first weights are scaled so that every level hears the one below, see ndrnn.nn.init."""
     widths: tuple[int, ...] = ()

@@ -46,7 +46,8 @@ class Style:
     """Whether a convolution is one of each feature alone and then one of each point alone: about a ninth of the weights
     in the plane (Chollet 2017)."""
     dropout: float = 0.0
-    """Share of the features that are set to zero in training."""
+    """Share of the features that are set to zero in training: before and after levels that scan, of what recurrent layers
+    say, and before the output of a network that collapses."""
     stochastic_depth: float = 0.0
     """Share of the samples that pass by a scan block in training (Huang et al. 2016)."""
     recompute: bool | int = False

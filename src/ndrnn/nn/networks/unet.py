@@ -99,9 +99,8 @@ class ScanUNet(LatticeNetwork):
             first: number of the level to come to.
         """
         for index, own in reversed(list(enumerate(beside, start=first))):
-            x = cleared(
-                spread(self.encoder.dropout(x), self.encoder.blocks[index + 1], own.x.shape[1:-1]), own.mask
-            )
+            x = self.encoder.dropped(x, index + 1)
+            x = cleared(spread(x, self.encoder.blocks[index + 1], own.x.shape[1:-1]), own.mask)
             x = self.up[index](torch.cat([own.x, x], -1), own.sizes, own.mask)
         return x
 
