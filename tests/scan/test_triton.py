@@ -676,17 +676,18 @@ def test_wavefronts_are_chosen_where_they_pay() -> None:
 
 
 def test_what_no_device_has_shown_is_cut_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unless whole wavefronts are asked for: other cells, axes and dtypes."""
+    """Unless whole wavefronts are asked for: other cells, axes, widths and dtypes."""
     pairs = [(cell, ndim) for cell in CELLS for ndim in (1, 2, 3)]
     dtypes = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
     monkeypatch.delenv(wide.CHOICE, raising=False)
     auto = [
-        (*pair, dtype)
+        (*pair, hidden, dtype)
         for pair in pairs
+        for hidden in (128, 160)
         for dtype in dtypes
-        if wide.choice_for(Shape(*pair), dtype) != "strips"
+        if wide.choice_for(Shape(*pair), hidden, dtype) != "strips"
     ]
-    assert auto == [("lstm", 2, torch.bfloat16)]
+    assert auto == [("lstm", 2, 128, torch.bfloat16)]
 
     def cut(name: str, gates: int) -> list[bool]:
         x = torch.empty(8, 8, 8, 3, dtype=torch.bfloat16, device="meta")
@@ -696,7 +697,7 @@ def test_what_no_device_has_shown_is_cut_in_strips(monkeypatch: pytest.MonkeyPat
     assert (cut("lstm", 5), cut("leaky", 5)) == ([True, True], [False, False])
     for choice in ("strips", "fronts"):
         monkeypatch.setenv(wide.CHOICE, choice)
-        assert {wide.choice_for(Shape(*pair), dtype) for pair in pairs for dtype in dtypes} == {choice}
+        assert {wide.choice_for(Shape(*pair), 128, dtype) for pair in pairs for dtype in dtypes} == {choice}
         assert cut("lstm", 5) == cut("leaky", 5) == [choice == "fronts"] * 2
     monkeypatch.setenv(wide.CHOICE, "wavefronts")
     with pytest.raises(ValueError, match=r"NDRNN_TRITON_SWEEP must be .* got \'wavefronts\'"):

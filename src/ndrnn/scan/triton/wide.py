@@ -16,7 +16,9 @@ from .plan import MOST_SUMS, Chip, Plan, Shape, power_of_two
 CHOICE = "NDRNN_TRITON_SWEEP"
 """The variable that overrides the choice, for measuring: ``strips`` or ``fronts``."""
 
+# Where a device has shown that whole wavefronts agree and are faster; of more units weights stream, which never ran.
 _SHOWN = Shape("lstm", 2)
+_MOST_SHOWN_UNITS = 128
 _LEAST_UNITS = 128
 # Samples are walked in so many groups: while the last tiles of one are computed, others' tiles keep the device busy.
 _GROUPS = 4
@@ -43,13 +45,13 @@ def asked() -> str:
     return choice
 
 
-def choice_for(shape: Shape, dtype: torch.dtype) -> str:
+def choice_for(shape: Shape, hidden: int, dtype: torch.dtype) -> str:
     """What is asked; strips in place of ``auto`` where no device has shown that whole wavefronts agree and are faster.
 
-    The other cells, axes and dtypes have run under the interpreter and been compiled.
+    The other cells, axes, widths and dtypes have run under the interpreter and been compiled.
     """
     choice = asked()
-    shown = shape == _SHOWN and dtype == torch.bfloat16
+    shown = shape == _SHOWN and hidden <= _MOST_SHOWN_UNITS and dtype == torch.bfloat16
     return "strips" if choice == "auto" and not shown else choice
 
 
