@@ -2,7 +2,8 @@
 
 Each section runs in a process of its own with seconds of its own: one that fails, hangs, or leaves the device unusable
 for its process is recorded, and the others go on. Every row is in its file as soon as it is known, and after every
-section the results so far replace ``benchmarks/results/gpu-DEVICE.json``.
+section the results so far replace ``benchmarks/results/gpu-DEVICE.json``. A section ends well only if nothing in its
+rows is wrong: tests that failed, results that disagree.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -94,7 +95,29 @@ def outcome_of(name: str, seconds: float, options: argparse.Namespace, rows: Pat
         _, printed = child.communicate()
         ended = f"stopped after {seconds + GRACE:.0f} s: {printed[-3000:]}"
     kept = [json.loads(line) for line in rows.read_text().splitlines()] if rows.exists() else []
+    wrong = faults(kept)
+    if ended == "well" and wrong:
+        ended = f"with something wrong: {'; '.join(wrong)}"
     return {"ended": ended, "took": time.monotonic() - started, "rows": kept}
+
+
+def faults(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """What rows say is wrong; a peer without a figure is a finding, and no fault."""
+    found = []
+    for row in rows:
+        about = ", ".join(str(row[key]) for key in ("workload", "dtype", "sweep") if key in row)
+        if row.get("passed", True) is not True:
+            last = str(row.get("output", "")).strip().splitlines()[-1:]
+            found.append(f"the tests did not pass ({', '.join(last) or row['passed']})")
+        if row.get("agrees", "yes") != "yes":
+            found.append(f"{about}: {row['agrees']}")
+        if not row.get("repeats", True):
+            found.append(f"{about}: two runs gave different bits")
+        if not row.get("finite", True):
+            found.append(f"images {row.get('images')} are not finite")
+        if "failed" in row:
+            found.append(f"{about}: {row['failed']}")
+    return found
 
 
 def section(options: argparse.Namespace) -> int:
@@ -140,23 +163,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     device = "rehearsal" if options.tiny else results["machine"]["device"].lower().replace(" ", "-")
     target = options.json or RESULTS / f"gpu-{device}.json"
     target.parent.mkdir(parents=True, exist_ok=True)
+    names = options.only or list(SECTIONS)
     ends = time.monotonic() + options.seconds
+    stretch = max(1, options.seconds / sum(SECTIONS[name].seconds for name in names))
     with tempfile.TemporaryDirectory() as folder:
-        for number, name in enumerate(options.only or SECTIONS):
+        for number, name in enumerate(names):
             left = ends - time.monotonic() - GRACE
+            limit = min(left, SECTIONS[name].seconds * stretch)
             if left < GRACE:
                 outcome: dict[str, Any] = {"ended": "not begun: no time was left", "rows": []}
             else:
-                print(
-                    f"{name}: at most {min(left, SECTIONS[name].seconds):.0f} s", file=sys.stderr, flush=True
-                )
+                print(f"{name}: at most {limit:.0f} s", file=sys.stderr, flush=True)
                 rows = Path(folder) / f"{number}.jsonl"
-                outcome = outcome_of(name, min(left, SECTIONS[name].seconds), options, rows)
+                outcome = outcome_of(name, limit, options, rows)
             results["sections"][name] = outcome
             with replacing(target) as part:
                 part.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+            left_out = sum("left_out" in row for row in outcome["rows"])
             print(
-                f"  ended {outcome['ended'][:300]}; {len(outcome['rows'])} rows", file=sys.stderr, flush=True
+                f"  ended {outcome['ended'][:300]}; {len(outcome['rows'])} rows, {left_out} of them left out",
+                file=sys.stderr,
+                flush=True,
             )
     print(target)
     return 0 if all(found["ended"] == "well" for found in results["sections"].values()) else 1

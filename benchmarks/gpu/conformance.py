@@ -15,7 +15,9 @@ SPARE = 5  # seconds to write down what was found
 def conformance(run: Run) -> None:
     """The tests of the kernels, on the device."""
     tests = ["tests/scan/test_triton.py", *(["tests/linear"] if (ROOT / "tests/linear").exists() else [])]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", *tests]
+    # pytest-benchmark, where it is installed, warns beside xdist, and warnings are errors here
+    plugins = ["-p", "no:cacheprovider", "-p", "no:benchmark"]
+    command = [sys.executable, "-m", "pytest", "-q", *plugins, "--tb=short", *tests]
     if run.tiny:
         command += ["-k", "strips_wait"]
     elif find_spec("xdist") is not None:

@@ -57,9 +57,7 @@ class Run:
         except torch.cuda.OutOfMemoryError:
             return "no memory"
         except Exception as error:  # a peer that fails is a finding, and the next one goes on
-            return (
-                f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
-            )
+            return said(error)
         finally:
             if not self.tiny:
                 torch.cuda.empty_cache()
@@ -87,6 +85,11 @@ class Run:
         end.record()
         end.synchronize()
         return float(start.elapsed_time(end)) / 1e3
+
+
+def said(error: Exception) -> str:
+    """An error in one line."""
+    return f"{type(error).__name__}: {''.join(str(error).strip().splitlines()[:1])}"
 
 
 def graph_of(call: Call) -> Call:

@@ -21,7 +21,7 @@ from ndrnn.nn.layers import ScanLayer
 
 from ..limits import OutOfTime, time_limit
 from ..workloads import CELLS, MAIN, TINY, Workload
-from .run import Call, Run, graph_of
+from .run import Call, Run, graph_of, said
 
 SECONDS_A_WAVEFRONT = 1.5e-6
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -241,5 +241,7 @@ def compiled(run: Run) -> None:
                     run.add(**row, compiling=time.monotonic() - started, wavefront_compiled=run.seconds(call))
             except OutOfTime:
                 run.add(**row, left_out=f"not compiled after {time.monotonic() - started:.0f} s")
+            except Exception as error:  # the other way may compile
+                run.add(**row, failed=said(error))
             finally:
                 torch.compiler.reset()

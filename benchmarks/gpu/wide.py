@@ -148,6 +148,14 @@ def wide(run: Run) -> None:
                 for training in (False, True):
                     run.add(**row, training=training, **timed(run, workload, dtype, training, rate))
     for workload in sequences:
+        if run.left() >= 10:
+            with sweep("fronts"):
+                with tiles_as_of(workload):
+                    wrong = disagreement(workload, dtype, run.device)
+                run.add(
+                    workload=workload.name, sweep="fronts",
+                    agrees=wrong or "yes", repeats=repeats(workload, dtype, run.device),
+                )  # fmt: skip
         for training in (False, True):
             row = {"workload": workload.name, "training": training}
             for name in ("auto", "fronts", "strips"):

@@ -24,7 +24,8 @@ _EXPONENTS = {
 
 def limit_of(dtype: torch.dtype, feeds_memory: bool) -> float:
     """The size at which states of a type, and gradients by them, saturate."""
-    return 2.0 ** _EXPONENTS[dtype][feeds_memory]
+    plain, fed = _EXPONENTS[dtype]
+    return 2.0 ** (fed if feeds_memory else plain)
 
 
 def saturated(value: Tensor, limit: float) -> Tensor:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.func import functional_call, hessian, jacrev, jvp, stack_module_state, vjp, vmap
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import ndrnn
 
@@ -102,6 +103,30 @@ def test_compiled_in_one_graph(backend, normal):
     want = torch.autograd.grad((expected * weights).sum(), inputs)
     for a, b in zip(got, want, strict=True):
         assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+class Operators(TorchDispatchMode):
+    """The names of all operators that run."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        self.names.add(function.overloadpacket.__name__)
+        return function(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize(
+    "layer", [ndrnn.MDLSTM(2, 2), ndrnn.MDLinearRNN(2, 2)], ids=lambda layer: type(layer).__name__
+)
+def test_plain_steps_neither_copy_from_the_host_nor_wait_for_the_device(layer, normal):
+    """A CUDA graph refuses both while it captures."""
+    x = normal(1, 2, 3, 2).float().requires_grad_()
+    with ndrnn.backend("wavefront"), Operators() as seen:
+        layer(x).sum().backward()
+    assert "sort" in seen.names
+    assert not seen.names & {"lift_fresh", "_to_copy", "_local_scalar_dense", "nonzero"}
 
 
 def test_compiled_with_states_and_a_choice_of_backend_inside(backend, normal):

@@ -30,6 +30,7 @@ import triton
 
 from ndrnn.scan.triton import launch, walk, wide
 from ndrnn.scan.triton.plan import CELLS, Chip, Shape, plan
+from ndrnn.scan.triton.problem import Problem
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
@@ -641,7 +642,7 @@ def test_plans_of_wavefronts_take_every_unit_and_sample(cell: str) -> None:
             assert not cut.resident or (cut.span <= cut.BU and hidden <= cut.BK)
 
 
-def test_wavefronts_are_chosen_where_they_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wavefronts_are_chosen_where_they_pay() -> None:
     """16-bit numbers, 128 units or more, and a tile of 64 points by 32 units a multiprocessor on a mean wavefront."""
     chip = Chip(132, 227 * 1024)
 
@@ -672,6 +673,32 @@ def test_wavefronts_are_chosen_where_they_pay(monkeypatch: pytest.MonkeyPatch) -
     # 132 tiles of 64 points by 32 units are 1056 tiles' worth of 8 slices: 1056 points a wavefront of two directions
     assert chosen(528, (100,), 256)
     assert not chosen(527, (100,), 256)
+
+
+def test_what_no_device_has_shown_is_cut_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless whole wavefronts are asked for: other cells, axes, widths and dtypes."""
+    pairs = [(cell, ndim) for cell in CELLS for ndim in (1, 2, 3)]
+    dtypes = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+    monkeypatch.delenv(wide.CHOICE, raising=False)
+    auto = [
+        (*pair, hidden, dtype)
+        for pair in pairs
+        for hidden in (128, 160)
+        for dtype in dtypes
+        if wide.choice_for(Shape(*pair), hidden, dtype) != "strips"
+    ]
+    assert auto == [("lstm", 2, 128, torch.bfloat16)]
+
+    def cut(name: str, gates: int) -> list[bool]:
+        x = torch.empty(8, 8, 8, 3, dtype=torch.bfloat16, device="meta")
+        weight = x.new_empty(4, 2, gates * 128, 128)
+        return [launch._plan(Problem.of(name, x, weight, 0), x, way).crew > 0 for way in (False, True)]
+
+    assert (cut("lstm", 5), cut("leaky", 5)) == ([True, True], [False, False])
+    for choice in ("strips", "fronts"):
+        monkeypatch.setenv(wide.CHOICE, choice)
+        assert {wide.choice_for(Shape(*pair), 128, dtype) for pair in pairs for dtype in dtypes} == {choice}
+        assert cut("lstm", 5) == cut("leaky", 5) == [choice == "fronts"] * 2
     monkeypatch.setenv(wide.CHOICE, "wavefronts")
     with pytest.raises(ValueError, match=r"NDRNN_TRITON_SWEEP must be .* got \'wavefronts\'"):
         wide.asked()

@@ -65,11 +65,15 @@ def _coordinates(points: Tensor, lattice: Sequence[int]) -> list[Tensor]:
     return [points // stride % extent for stride, extent in zip(strides, lattice, strict=True)]
 
 
+def _distances(points: Tensor, lattice: Sequence[int]) -> Tensor:
+    """Of row-major points, by how many steps each is away from the first: the numbers of their wavefronts."""
+    return sum(_coordinates(points, lattice), torch.zeros_like(points))
+
+
 def by_wavefront(lattice: Sequence[int], device: torch.device) -> Tensor:
     """Row-major indices of the points, sorted by wavefront and within one by row-major order."""
     points = torch.arange(prod(lattice), device=device)
-    distance = sum(_coordinates(points, lattice), torch.zeros_like(points))
-    return distance.argsort(stable=True)
+    return _distances(points, lattice).argsort(stable=True)
 
 
 class _WavefrontOrder:
@@ -77,6 +81,8 @@ class _WavefrontOrder:
 
     ``predecessors[k]`` counts along the wavefront before, followed by the points of entry face k that the wavefront
     touches: both in the common order, so that two slices laid end to end hold every predecessor.
+
+    All indices are computed on the device: to copy them there would wait for it, and cannot be captured in a graph.
     """
 
     def __init__(self, lattice: tuple[int, ...], device: torch.device) -> None:
@@ -87,9 +93,9 @@ class _WavefrontOrder:
         self.faces = [by_wavefront(face, device) for face in face_lattices]
         self.face_starts = []
         coordinates = _coordinates(self.points, lattice)
-        wavefront = sum(coordinates, torch.zeros_like(self.points))
-        start_before = torch.tensor([0, *self.starts[:-2]], device=device)[wavefront]
-        width_before = torch.tensor(self.starts, device=device)[wavefront] - start_before
+        wavefront = _distances(self.points, lattice)
+        start_before = torch.searchsorted(wavefront, wavefront - 1)
+        width_before = torch.searchsorted(wavefront, wavefront) - start_before
         self.predecessors = []
         for axis, coordinate in enumerate(coordinates):
             starts = _wavefront_starts(face_lattices[axis])
@@ -97,7 +103,8 @@ class _WavefrontOrder:
             self.face_starts.append(starts)
             before = self.points - prod(lattice[axis + 1 :])
             on_face = coordinate == 0
-            nth_on_face = on_face.cumsum(0) - 1 - torch.tensor(starts, device=device)[wavefront]
+            on_face_before = torch.searchsorted(_distances(self.faces[axis], face_lattices[axis]), wavefront)
+            nth_on_face = on_face.cumsum(0) - 1 - on_face_before
             inner = self.rank[before.clamp(min=0)] - start_before
             self.predecessors.append(torch.where(on_face, width_before + nth_on_face, inner))
 

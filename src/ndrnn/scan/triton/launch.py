@@ -48,7 +48,8 @@ def _plan(problem: Problem, x: Tensor, backward: bool = False) -> Plan:
         problem.shape, problem.hidden, problem.batch, problem.lattice, problem.directions,
         x.element_size(), _precision(x.dtype, x.device), chip,
     )  # fmt: skip
-    return wide.plan_of_fronts(*given, backward, wide.asked()) or plan(*given)
+    choice = wide.choice_for(problem.shape, problem.hidden, x.dtype)
+    return wide.plan_of_fronts(*given, backward, choice) or plan(*given)
 
 
 def _arguments(problem: Problem, cut: Plan, inputs: Inputs, *, backward: bool) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """When whole wavefronts are cut in tiles instead of strips, and how: many hidden units and many points at once.
 
-The counts behind the numbers are in ``docs/gpu.md``.
+The counts behind the numbers, and what a device took, are in ``docs/gpu.md``.
 """
 
 from __future__ import annotations
@@ -9,11 +9,16 @@ import os
 from functools import lru_cache
 from math import prod
 
+import torch
+
 from .plan import MOST_SUMS, Chip, Plan, Shape, power_of_two
 
 CHOICE = "NDRNN_TRITON_SWEEP"
-"""The variable that overrides the count, for measuring: ``strips`` or ``fronts``."""
+"""The variable that overrides the choice, for measuring: ``strips`` or ``fronts``."""
 
+# Where a device has shown that whole wavefronts agree and are faster; of more units weights stream, which never ran.
+_SHOWN = Shape("lstm", 2)
+_MOST_SHOWN_UNITS = 128
 _LEAST_UNITS = 128
 # Samples are walked in so many groups: while the last tiles of one are computed, others' tiles keep the device busy.
 _GROUPS = 4
@@ -29,18 +34,25 @@ MOST_INPUTS = 64
 
 
 def asked() -> str:
-    """``strips``, ``fronts``, or ``auto``, by the count.
-
-    Strips unless the environment says otherwise: fronts have run under the interpreter and been compiled, but never on a
-    device.
+    """``strips``, ``fronts``, or ``auto``, by what a device has shown and by the count.
 
     Raises:
         ValueError: the environment asks for something else.
     """
-    choice = os.environ.get(CHOICE) or "strips"
+    choice = os.environ.get(CHOICE) or "auto"
     if choice not in ("auto", "strips", "fronts"):
         raise ValueError(f'{CHOICE} must be "auto", "strips" or "fronts", got {choice!r}')
     return choice
+
+
+def choice_for(shape: Shape, hidden: int, dtype: torch.dtype) -> str:
+    """What is asked; strips in place of ``auto`` where no device has shown that whole wavefronts agree and are faster.
+
+    The other cells, axes, widths and dtypes have run under the interpreter and been compiled.
+    """
+    choice = asked()
+    shown = shape == _SHOWN and hidden <= _MOST_SHOWN_UNITS and dtype == torch.bfloat16
+    return "strips" if choice == "auto" and not shown else choice
 
 
 def fronts_pay(
