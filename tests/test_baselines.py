@@ -1,6 +1,7 @@
 """The convolutional networks that the recipes are compared with. No time and no figure of a benchmark is asserted."""
 
 import json
+from shutil import rmtree
 
 import pytest
 import torch
@@ -231,16 +232,26 @@ def test_seeds_are_trained_once_each_and_summed_up(recipe, tmp_path, capsys):
     assert [mark.stat().st_mtime_ns for mark in marks] == written
     with pytest.raises(ValueError, match="at least 2"):
         command.main([*words[:3], "1", *words[4:]])
-    longer = [
-        str(recipe),
-        "--seeds",
-        "3",
-        "--ours",
-        "--training.epochs",
-        "3",
-        "--out",
-        str(tmp_path / "both"),
-    ]
-    with pytest.raises(ValueError, match="different networks or lengths"):
-        command.main(longer)
+    for changed, what in (
+        (["--training.epochs", "3"], "options"),
+        (["--training.learning-rate=0.5"], "options"),
+        (["--beams", "4"], "beams"),
+    ):
+        with pytest.raises(ValueError, match=f"other {what}"):
+            command.main([*words, *changed])
+    with pytest.raises(ValueError, match=r"training\.seed and --seeds"):
+        command.main([*words, "--training.seed", "7"])
+    with pytest.raises(ValueError, match="at least 2, got 'x'"):
+        command.main([*words[:3], "x", *words[4:]])
+    assert json.loads((tmp_path / "both" / "result.json").read_text())["runs"] == runs
     capsys.readouterr()
+
+
+def test_what_has_no_test_part_is_told(recipe, tmp_path, capsys):
+    for folder in ("test", "test-masks"):
+        rmtree(tmp_path / folder)
+    words = [str(recipe), "--ours", f"--out={tmp_path / 'run'}", "--training.epochs=1"]
+    with pytest.raises(ValueError, match="cannot be measured on the test part"):
+        command.main(words)
+    assert (tmp_path / "run" / "best.safetensors").exists()
+    assert "split must be one of" in capsys.readouterr().err

@@ -21,7 +21,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 from ndrnn.app import cli
-from ndrnn.app.recipe import read
+from ndrnn.app.options import Train
+from ndrnn.app.recipe import parse, read
 from ndrnn.learn import BEST, LAST
 from ndrnn.saving import models as checkpoint
 from ndrnn.saving.atomic import replacing
@@ -38,14 +39,14 @@ def main(argv: Sequence[str]) -> int:
     words = list(argv)
     folder = Path(_value(words, "--out") or "runs/latest")
     target = Path(_value(words, "--json") or folder / RESULT)
-    seeds = _value(words, "--seeds")
+    seeds = _count(words, "--seeds", 2)
     if not words or words[0].startswith("-"):
         print(__doc__, file=sys.stderr)
         return 2
     if seeds is None:
         status, figures = _one(words, folder)
     else:
-        status, figures = _several(words, folder, int(seeds))
+        status, figures = _several(words, folder, seeds)
     if status:
         return status
     figures["command"] = " ".join(["python -m benchmarks.baselines", *argv])
@@ -58,10 +59,8 @@ def main(argv: Sequence[str]) -> int:
 def _one(words: Sequence[str], folder: Path) -> tuple[int, dict[str, Any]]:
     """One training: its exit status and its figures."""
     words = list(words)
-    beams = _value(words, "--beams")
-    if not _flag(words, "--ours"):
-        task = f"{read(Path(words[0])).task}-cnn"
-        words[1:1] = ["--plugin", "benchmarks.baselines", "--task", task]
+    beams = _count(words, "--beams", 1)
+    words = _of_train(words)
     resumed = (folder / LAST).exists()
     began = time.process_time()
     status = cli.main(["train", *words, "--out", str(folder), "--resume"])
@@ -76,28 +75,61 @@ def _one(words: Sequence[str], folder: Path) -> tuple[int, dict[str, Any]]:
         "test": _measured(folder),
     }
     if beams:
-        figures["test_with_beam"] = {"beam": int(beams), **_measured(folder, "--beam", beams)}
+        figures["test_with_beam"] = {"beam": beams, **_measured(folder, "--beam", str(beams))}
     figures["machine"] = {name: value for name, value in machine.describe().items() if name != "command"}
     return 0, figures
 
 
 def _several(words: Sequence[str], folder: Path, seeds: int) -> tuple[int, dict[str, Any]]:
     """Trainings that differ in their seeds: the exit status, and the figures of all with their mean and deviation."""
-    if seeds < 2:
-        raise ValueError(f"--seeds must be at least 2, got {seeds}")
+    if _value(list(words), "--training.seed") is not None:
+        raise ValueError("--training.seed and --seeds both say which seeds: give one of them")
     runs = []
     for seed in range(seeds):
         own = folder / f"seed{seed}"
-        if not (own / RESULT).exists():
-            status = main([*words, "--training.seed", str(seed), "--out", str(own)])
-            if status:
-                return status, {}
+        command = [*words, "--training.seed", str(seed), "--out", str(own)]
+        if (own / RESULT).exists():
+            _check_same(own, command)
+        elif status := main(command):
+            return status, {}
         runs.append(json.loads((own / RESULT).read_text(encoding="utf-8")))
     same = {name: runs[0][name] for name in ("network", "weights", "passes")}
     for run in runs:
         if any(run[name] != value for name, value in same.items()):
             raise ValueError(f"{folder} holds runs of different networks or lengths: begin in another folder")
     return 0, {"command": "", **same, **_summary(runs), "runs": runs}
+
+
+def _check_same(folder: Path, words: Sequence[str]) -> None:
+    """See that the finished run in a folder is the one that these words would train and measure.
+
+    Raises:
+        ValueError: it has other options.
+    """
+    words = list(words)
+    beams, _ = _count(words, "--beams", 1), _value(words, "--out")
+    meant, _ = parse(_of_train(words), Train, "ndrnn train")
+    there = read(folder)
+    measured = json.loads((folder / RESULT).read_text(encoding="utf-8")).get("test_with_beam", {})
+    for what, own, asked in (
+        ("task", there.task, meant.task),
+        ("options", there.config, meant.config),
+        ("data", there.data, meant.data),
+        ("beams", measured.get("beam"), beams),
+    ):
+        if own != asked:
+            raise ValueError(
+                f"{folder} holds a run of other {what}: begin in another folder; expected {asked}, got {own}"
+            )
+
+
+def _of_train(words: Sequence[str]) -> list[str]:
+    """The words for ``ndrnn train``."""
+    words = list(words)
+    if not _flag(words, "--ours"):
+        task = f"{read(Path(words[0])).task}-cnn"
+        words[1:1] = ["--plugin", "benchmarks.baselines", "--task", task]
+    return words
 
 
 def _summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -134,10 +166,16 @@ def _of_run(folder: Path) -> dict[str, Any]:
 
 
 def _measured(folder: Path, *options: str) -> dict[str, float]:
-    """The metrics on the test part."""
+    """The metrics on the test part.
+
+    Raises:
+        ValueError: they cannot be had, or are no finite numbers; the command has said why.
+    """
     printed = io.StringIO()
     with redirect_stdout(printed):
-        cli.main(["evaluate", str(folder), "--split", "test", "--json", *options])
+        status = cli.main(["evaluate", str(folder), "--split", "test", "--json", *options])
+    if status:
+        raise ValueError(f"{folder} is trained, and cannot be measured on the test part of its data")
     found: dict[str, float] = json.loads(printed.getvalue())["metrics"]
     return found
 
@@ -149,16 +187,37 @@ def _flag(words: list[str], name: str) -> bool:
     return there
 
 
-def _value(words: list[str], name: str) -> str | None:
-    if name not in words:
+def _count(words: list[str], name: str, least: int) -> int | None:
+    value = _value(words, name)
+    if value is None:
         return None
-    index = words.index(name)
-    if index + 1 == len(words):
-        raise ValueError(f"{name} needs a value")
-    value = words[index + 1]
-    del words[index : index + 2]
-    return value
+    if not value.isdecimal() or int(value) < least:
+        raise ValueError(f"{name} must be an int of at least {least}, got {value!r}")
+    return int(value)
+
+
+def _value(words: list[str], name: str) -> str | None:
+    for index, word in enumerate(words):
+        if word.startswith(f"{name}="):
+            del words[index]
+            return word.partition("=")[2]
+        if word == name:
+            if index + 1 == len(words):
+                raise ValueError(f"{name} needs a value")
+            value = words[index + 1]
+            del words[index : index + 2]
+            return value
+    return None
+
+
+def _command(argv: Sequence[str]) -> int:
+    """As of the commands of ndrnn: what cannot be done is told in a line."""
+    try:
+        return main(argv)
+    except (FileNotFoundError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(_command(sys.argv[1:]))

@@ -14,6 +14,8 @@ from lightning import Callback, Trainer
 from ..data.faults import BadFile
 from ..data.pipeline.gather import Gathered
 from ..data.pipeline.module import DataModule, in_order
+from ..data.readers.place import locate
+from ..data.readers.source import Reader
 from ..learn import BEST, LAST, Record, Standing, Transfer, fit, taken_over
 from ..learn.options import FREE
 from ..learn.transfer import frozen
@@ -79,8 +81,10 @@ def train_in(
         if anew:  # not earlier: what this one begins with may be of that run
             give_up(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / FILE).exists():
-            recipe.save(folder)
+        if not (goes_on and (folder / FILE).exists()):
+            recipe.save(
+                folder
+            )  # also where a run was ended before its first check, by another recipe perhaps
     still = f", {fixed:,} of which stay as they are" if fixed else ""
     out.say(f"{trainable(task.model):,} weights{still}; the run is in {folder}")
     loggers: list[Any] = [Table(folder, resume)]
@@ -160,6 +164,33 @@ def finished(folder: Path, recipe: Recipe, state: Standing) -> str | None:
     return state.over(recipe.config.training)
 
 
+def check_data(folder: Path, recipe: Recipe) -> None:
+    """See that a training in a folder would go on with the data that it began with; they may have been moved.
+
+    Raises:
+        ValueError: they are others, or are read in another way.
+    """
+    if not all((folder / name).exists() for name in (FILE, LAST)):
+        return
+    began, own = read(folder).data, recipe.data
+    placed = replace(own, path=began.path, root=began.root, memory=began.memory)
+    if placed != began or not _same_place(began, own):
+        raise ValueError(
+            f"data must be those with which the training began, as {folder / FILE} says: {began}, got {own}; "
+            f"--from begins a new run with its weights"
+        )
+
+
+def _same_place(began: Reader, own: Reader) -> bool:
+    if (began.path, began.root) == (own.path, own.root):
+        return True
+    try:
+        before = locate(began.path, began.root)
+    except FileNotFoundError:
+        return True  # moved
+    return before.samefile(locate(own.path, own.root))
+
+
 def is_first() -> bool:
     """Whether this is the first of several processes; Lightning and SLURM start the others with the same words."""
     variables = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
@@ -187,5 +218,6 @@ class _KeepRecipe(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         kept = read(self.folder)
-        if kept.config != self.recipe.config:
-            replace(kept, config=self.recipe.config, expected=self.recipe.expected).save(self.folder)
+        own = self.recipe
+        if (kept.config, kept.data) != (own.config, own.data):
+            replace(kept, config=own.config, data=own.data, expected=own.expected).save(self.folder)

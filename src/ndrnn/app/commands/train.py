@@ -15,7 +15,7 @@ from ..logs import FILE as METRICS
 from ..options import Train
 from ..output import Output
 from ..recipe import FILE, Recipe
-from ..training import LAST_WEIGHTS, REPORT, finish, finished, is_first, train_in
+from ..training import LAST_WEIGHTS, REPORT, check_data, finish, finished, is_first, train_in
 
 
 def run(recipe: Recipe, train: Train) -> int:
@@ -27,6 +27,8 @@ def run(recipe: Recipe, train: Train) -> int:
     if is_first():
         _check_room(folder, train)
     state = standing_of(folder) if train.resume else None
+    if train.resume:
+        check_data(folder, recipe)
     with out.others():
         if state is not None and (why := finished(folder, recipe, state)):
             out.say(f"{folder} is finished: {why}")

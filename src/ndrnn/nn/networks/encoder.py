@@ -101,7 +101,7 @@ class Encoder(nn.Module):
         Few and fine features, which only convolutions see, are told from noise too badly: readers of lines with dropout
         between all levels learned at half the pace.
         """
-        scanned: Tensor = self.dropout(x) if len(self.levels[level].scans) else x
+        scanned: Tensor = self.dropout(x) if len(self.levels[level].scans) else x  # type: ignore[arg-type]
         return scanned
 
     def coarser(self, sizes: Tensor) -> Tensor:
