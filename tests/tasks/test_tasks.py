@@ -29,8 +29,10 @@ from ndrnn.tasks import (
     Network,
     Transcribe,
     TranscribeBatch,
+    TranscribeTask,
     build,
 )
+from ndrnn.tasks.augmentation import Augment
 from ndrnn.tasks.classify import name_samples
 from ndrnn.tasks.label import dice_loss, label_loss, most_probable
 
@@ -426,3 +428,11 @@ def test_the_most_probable_label_and_its_probability():
     assert torch.equal(labels, best)
     scores[1, 2, 3, 1] = torch.nan
     assert torch.equal(most_probable(scores)[0].isnan().nonzero(), torch.tensor([[1, 2, 3]]))
+
+
+def test_lines_are_not_mirrored_in_training():
+    x, sizes = torch.rand(2, 8, 16, 1), torch.tensor([[8, 16]] * 2)
+    batch = TranscribeBatch(x, ("a", "b"), sizes)
+    settings = Transcribe(network=Network(hidden=(3, 4), blocks=("2x2", "2x2")), augment=Augment(flip=True))
+    with pytest.raises(ValueError, match=r"augment\.flip must be false for reading"):
+        TranscribeTask(settings, Facts(2, 1, alphabet="ab")).prepare([batch])

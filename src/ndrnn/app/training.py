@@ -82,9 +82,8 @@ def train_in(
             give_up(folder)
         folder.mkdir(parents=True, exist_ok=True)
         if not (goes_on and (folder / FILE).exists()):
-            recipe.save(
-                folder
-            )  # also where a run was ended before its first check, by another recipe perhaps
+            # also where a run was ended before its first check, by another recipe perhaps
+            recipe.save(folder)
     still = f", {fixed:,} of which stay as they are" if fixed else ""
     out.say(f"{trainable(task.model):,} weights{still}; the run is in {folder}")
     loggers: list[Any] = [Table(folder, resume)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import nan
 from typing import Any, NamedTuple
 
@@ -103,6 +103,15 @@ class TranscribeTask(Task):
 
     def _in_order(self, seen: str) -> tuple[str, Sequence[int]]:
         return logical(seen, self.facts.direction) if self.facts.direction else (seen, range(len(seen)))
+
+    def prepare(self, batches: Iterable[TranscribeBatch]) -> None:
+        if (
+            self.settings.augment.flip
+        ):  # not when it is made: models that were saved with it are still to be loaded
+            raise ValueError(
+                "augment.flip must be false for reading: a mirrored line no longer says its text"
+            )
+        super().prepare(batches)
 
     def augmented(self, batch: TranscribeBatch) -> TranscribeBatch:
         x, _ = self.settings.augment(batch.x, batch.sizes)
