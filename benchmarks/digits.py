@@ -30,6 +30,7 @@ from ndrnn.tasks.augmentation import Augment
 from ndrnn.tasks.distorted import evaluate_distorted
 from ndrnn.tasks.use import use_of
 
+from . import digits_cnn  # noqa: F401  # the plugin that its runs ask for
 from .baselines.parts import weights
 
 WARP = Augment(elastic_alpha=34, elastic_sigma=4)
