@@ -247,11 +247,19 @@ def test_seeds_are_trained_once_each_and_summed_up(recipe, tmp_path, capsys):
     capsys.readouterr()
 
 
-def test_what_has_no_test_part_is_told(recipe, tmp_path, capsys):
+def test_what_has_no_test_part_is_measured_on_what_was_watched(recipe, tmp_path, capsys):
     for folder in ("test", "test-masks"):
         rmtree(tmp_path / folder)
     words = [str(recipe), "--ours", f"--out={tmp_path / 'run'}", "--training.epochs=1"]
-    with pytest.raises(ValueError, match="cannot be measured on the test part"):
-        command.main(words)
-    assert (tmp_path / "run" / "best.safetensors").exists()
-    assert "split must be one of" in capsys.readouterr().err
+    assert command.main(words) == 0
+    found = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert "test" not in found
+    assert found["watched"]["point_error"] == pytest.approx(found["validation"]["point_error"], rel=1e-5)
+    capsys.readouterr()
+
+
+def test_a_task_without_a_convolutional_network_is_told(tmp_path):
+    path = tmp_path / "digits.toml"
+    path.write_text('task = "classify"\n[data]\nformat = "idx"\npath = "mnist"\n')
+    with pytest.raises(ValueError, match="task must be label or transcribe, got classify"):
+        command.main([str(path), "--out", str(tmp_path / "run")])

@@ -1,9 +1,10 @@
-"""Train a convolutional network of equal weights, or with ``--ours`` the recipe's own, and measure it on the test part.
+"""Train a convolutional network of equal weights, or with ``--ours`` the recipe's own, and measure it.
 
     python -m benchmarks.baselines RECIPE.toml --out DIR [--ours] [--seeds N] [--json FILE] [options of ndrnn train]
 
 The JSON, by default ``DIR/result.json``, holds weights, minutes, metrics and the command. With ``--beams 16`` a network
-that reads is measured a second time, with a beam search of that width. With ``--seeds 3`` three networks are trained, of
+that reads is measured a second time, with a beam search of that width. Metrics are those of the test part, or of the part
+that was watched where there is none, by which the weights were chosen. With ``--seeds 3`` three networks are trained, of
 the seeds 0, 1 and 2, in ``DIR/seed0`` and so on, and the JSON holds the mean and the standard deviation of what they
 give besides; what is interrupted goes on by the same command.
 """
@@ -24,6 +25,7 @@ from ndrnn.app import cli
 from ndrnn.app.options import Train
 from ndrnn.app.recipe import parse, read
 from ndrnn.learn import BEST, LAST
+from ndrnn.registry import tasks
 from ndrnn.saving import models as checkpoint
 from ndrnn.saving.atomic import replacing
 
@@ -72,10 +74,10 @@ def _one(words: Sequence[str], folder: Path) -> tuple[int, dict[str, Any]]:
         **_of_run(folder),
         # those of this process would not be all
         "processor_minutes": None if resumed else round(spent, 2),
-        "test": _measured(folder),
     }
+    split, figures[split] = _measured(folder)
     if beams:
-        figures["test_with_beam"] = {"beam": beams, **_measured(folder, "--beam", str(beams))}
+        figures[f"{split}_with_beam"] = {"beam": beams, **_measured(folder, "--beam", str(beams))[1]}
     figures["machine"] = {name: value for name, value in machine.describe().items() if name != "command"}
     return 0, figures
 
@@ -110,7 +112,8 @@ def _check_same(folder: Path, words: Sequence[str]) -> None:
     beams, _ = _count(words, "--beams", 1), _value(words, "--out")
     meant, _ = parse(_of_train(words), Train, "ndrnn train")
     there = read(folder)
-    measured = json.loads((folder / RESULT).read_text(encoding="utf-8")).get("test_with_beam", {})
+    figures = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    measured = figures.get("test_with_beam") or figures.get("watched_with_beam") or {}
     for what, own, asked in (
         ("task", there.task, meant.task),
         ("options", there.config, meant.config),
@@ -127,15 +130,20 @@ def _of_train(words: Sequence[str]) -> list[str]:
     """The words for ``ndrnn train``."""
     words = list(words)
     if not _flag(words, "--ours"):
-        task = f"{read(Path(words[0])).task}-cnn"
-        words[1:1] = ["--plugin", "benchmarks.baselines", "--task", task]
+        task = read(Path(words[0])).task
+        if f"{task}-cnn" not in tasks:
+            raise ValueError(
+                f"{words[0]}: task must be label or transcribe, got {task}; for networks that name digits there is "
+                f"python -m benchmarks.digits_cnn"
+            )
+        words[1:1] = ["--plugin", "benchmarks.baselines", "--task", f"{task}-cnn"]
     return words
 
 
 def _summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The mean and the standard deviation of the figures that all runs have."""
     found: dict[str, Any] = {}
-    for part in ("test", "test_with_beam"):
+    for part in ("test", "test_with_beam", "watched", "watched_with_beam"):
         if all(part in run for run in runs):
             columns = {name: [run[part][name] for run in runs] for name in runs[0][part] if name != "beam"}
             found[part] = {
@@ -165,19 +173,19 @@ def _of_run(folder: Path) -> dict[str, Any]:
     }
 
 
-def _measured(folder: Path, *options: str) -> dict[str, float]:
-    """The metrics on the test part.
+def _measured(folder: Path, *options: str) -> tuple[str, dict[str, float]]:
+    """The metrics on the test part, ``"test"``, or where there is none on the part that was watched, ``"watched"``.
 
     Raises:
         ValueError: they cannot be had, or are no finite numbers; the command has said why.
     """
     printed = io.StringIO()
     with redirect_stdout(printed):
-        status = cli.main(["evaluate", str(folder), "--split", "test", "--json", *options])
+        status = cli.main(["evaluate", str(folder), "--json", *options])
     if status:
-        raise ValueError(f"{folder} is trained, and cannot be measured on the test part of its data")
-    found: dict[str, float] = json.loads(printed.getvalue())["metrics"]
-    return found
+        raise ValueError(f"{folder} is trained, and cannot be measured")
+    found = json.loads(printed.getvalue())
+    return "test" if found["split"] == "test" else "watched", found["metrics"]
 
 
 def _flag(words: list[str], name: str) -> bool:

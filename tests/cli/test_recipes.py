@@ -68,15 +68,21 @@ def test_a_recipe_comes_back_from_its_own_text(file, tmp_path):
     assert parse(tmp_path / "run") == recipe
 
 
-def test_what_a_recipe_expects_holds_for_who_changes_nothing_but_the_seed(file, tmp_path):
+def test_what_a_recipe_expects_holds_for_who_changes_nothing_but_seed_and_place(file, tmp_path):
     file.write_text(file.read_text(encoding="utf-8") + "\n[expected]\nmean_iou = 0.5\n", encoding="utf-8")
-    same = parse(file, "--training.seed", 3, "--data.path", "elsewhere")
+    same = parse(file, "--training.seed", 3, "--data.path", "elsewhere/here", "--data.root", "/data")
     assert same.expected == {"mean_iou": 0.5}
     (tmp_path / "run").mkdir()
     same.save(tmp_path / "run")
     assert parse(tmp_path / "run").expected == {"mean_iou": 0.5}
-    assert not parse(file, "--training.epochs", 3).expected
-    assert not parse(file, "--task", "label").expected
+    others = (
+        ("--training.epochs", 3),
+        ("--task", "label"),
+        ("--data.path", "mine"),
+        ("--data.classes", "a", "b"),
+    )
+    for words in others:
+        assert not parse(file, *words).expected, words
 
 
 def test_toml_of_every_kind_of_value():

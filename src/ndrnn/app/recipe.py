@@ -152,9 +152,13 @@ def parse(
     )
     result: Any = tyro.cli(combined, args=words, prog=prog, description=(arguments.__doc__ or "") + note)
     config = recipe.config if data_only else result.config
-    expected = (
-        recipe.expected if task is None and _but_for_seed(config) == _but_for_seed(recipe.config) else {}
+    as_it_stands = (
+        task is None
+        and data_format is None
+        and _but_for_seed(config) == _but_for_seed(recipe.config)
+        and _same_data(result.data, recipe.data)
     )
+    expected = recipe.expected if as_it_stands else {}
     start = str(named_start) if (named_start := getattr(result.arguments, "start", None)) else recipe.start
     expected = {} if named_start else expected
     parsed = Recipe(recipe.task, config, result.data, recipe.plugins, expected, source, start)
@@ -223,6 +227,13 @@ def _but_for_seed(config: Any) -> Any:
     return (
         replace(config, training=replace(config.training, seed=0)) if hasattr(config, "training") else config
     )
+
+
+def _same_data(own: Any, other: Any) -> bool:
+    """Whether two readers read the same, wherever it lies: files and folders are told by their names."""
+    if type(own) is not type(other) or Path(own.path).name != Path(other.path).name:
+        return False
+    return bool(replace(own, path=other.path, root=other.root, memory=other.memory) == other)
 
 
 def _make(table: Mapping[str, Any], where: str) -> Recipe:
