@@ -61,7 +61,9 @@ class _Arrays(Source):
         arrays, present = npz.read(path, wanted)
         if options.values not in arrays:
             raise BadFile(
-                file, f"must hold an array {options.values!r}, got {', '.join(map(printable, present))}"
+                file,
+                f"must hold an array {options.values!r}, got {', '.join(map(printable, present))}; "
+                f"data.values and data.targets name others",
             )
         self._values = arrays[options.values]
         self._targets = arrays.get(options.targets)
