@@ -207,7 +207,7 @@ def _table(path: Path) -> dict[str, Any]:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         hint = f" (a run's folder holds {FILE})" if path.is_dir() else ""
-        raise FileNotFoundError(f"{file}: no such recipe{hint}") from None
+        raise FileNotFoundError(f"{file}: no such recipe, nor a run of that name{hint}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: not TOML ({error})") from error
     if path.is_dir():
