@@ -23,7 +23,7 @@ from typing import Any
 
 from ndrnn.app import cli
 from ndrnn.app.options import Train
-from ndrnn.app.recipe import parse, read
+from ndrnn.app.recipe import parse, pull, read
 from ndrnn.learn import BEST, LAST
 from ndrnn.registry import tasks
 from ndrnn.saving import models as checkpoint
@@ -39,8 +39,8 @@ RESULT = "result.json"
 def main(argv: Sequence[str]) -> int:
     """Train, measure and report; returns the exit status."""
     words = list(argv)
-    folder = Path(_value(words, "--out") or "runs/latest")
-    target = Path(_value(words, "--json") or folder / RESULT)
+    folder = Path(pull(words, "--out") or "runs/latest")
+    target = Path(pull(words, "--json") or folder / RESULT)
     seeds = _count(words, "--seeds", 2)
     if not words or words[0].startswith("-"):
         print(__doc__, file=sys.stderr)
@@ -84,7 +84,7 @@ def _one(words: Sequence[str], folder: Path) -> tuple[int, dict[str, Any]]:
 
 def _several(words: Sequence[str], folder: Path, seeds: int) -> tuple[int, dict[str, Any]]:
     """Trainings that differ in their seeds: the exit status, and the figures of all with their mean and deviation."""
-    if _value(list(words), "--training.seed") is not None:
+    if pull(list(words), "--training.seed") is not None:
         raise ValueError("--training.seed and --seeds both say which seeds: give one of them")
     runs = []
     for seed in range(seeds):
@@ -109,7 +109,7 @@ def _check_same(folder: Path, words: Sequence[str]) -> None:
         ValueError: it has other options.
     """
     words = list(words)
-    beams, _ = _count(words, "--beams", 1), _value(words, "--out")
+    beams, _ = _count(words, "--beams", 1), pull(words, "--out")
     meant, _ = parse(_of_train(words), Train, "ndrnn train")
     there = read(folder)
     figures = json.loads((folder / RESULT).read_text(encoding="utf-8"))
@@ -196,26 +196,12 @@ def _flag(words: list[str], name: str) -> bool:
 
 
 def _count(words: list[str], name: str, least: int) -> int | None:
-    value = _value(words, name)
+    value = pull(words, name)
     if value is None:
         return None
     if not value.isdecimal() or int(value) < least:
         raise ValueError(f"{name} must be an int of at least {least}, got {value!r}")
     return int(value)
-
-
-def _value(words: list[str], name: str) -> str | None:
-    for index, word in enumerate(words):
-        if word.startswith(f"{name}="):
-            del words[index]
-            return word.partition("=")[2]
-        if word == name:
-            if index + 1 == len(words):
-                raise ValueError(f"{name} needs a value")
-            value = words[index + 1]
-            del words[index : index + 2]
-            return value
-    return None
 
 
 def _command(argv: Sequence[str]) -> int:

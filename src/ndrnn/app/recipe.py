@@ -118,7 +118,7 @@ def parse(
         table.pop("expected", None)
         if (other := _value(words, "--task")) is not None and other != table.get("task"):
             table = {key: table[key] for key in ("network", "training", "data", "plugins") if key in table}
-    task, data_format = _pull(words, "--task"), _pull(words, "--data.format")
+    task, data_format = pull(words, "--task"), pull(words, "--data.format")
     named = load_named(words)
     if task is not None:
         table["task"] = task
@@ -193,7 +193,7 @@ def _default_network(task: object) -> object:
 def load_named(words: list[str]) -> list[str]:
     """Take the plugins out of the words of a command line, and import them; gives their names."""
     named = []
-    while (plugin := _pull(words, plugins.OPTION)) is not None:
+    while (plugin := pull(words, plugins.OPTION)) is not None:
         plugins.load(plugin)
         named.append(plugin)
     return named
@@ -276,10 +276,10 @@ def _make(table: Mapping[str, Any], where: str) -> Recipe:
 
 def _value(words: Sequence[str], option: str) -> str | None:
     """The value of an option that stays among the words."""
-    return _pull(list(words), option)
+    return pull(list(words), option)
 
 
-def _pull(words: list[str], option: str) -> str | None:
+def pull(words: list[str], option: str) -> str | None:
     """Take an option and its value out of the words."""
     for index, word in enumerate(words):
         if word == option:
