@@ -133,6 +133,11 @@ class Task(LightningModule):
             torch.manual_seed(step_seed(self.options.seed, step, rank))
             return self.augmented(batch)
 
+    def rearranged(self, batch: Any) -> Any:
+        """A batch that was augmented, with its samples put together anew by the weights of the moment; random numbers
+        come from torch's global generator, seeded for each step."""
+        return batch
+
     def prepare(self, batches: Iterable[Any]) -> None:
         """Look at training data before the first step; by default a model that has ``standardize(mean, std)``, as a
         :class:`ndrnn.nn.hierarchy.Hierarchy` does, hears of the moments (C,) of its features."""
@@ -210,7 +215,7 @@ class Task(LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         if not getattr(self.trainer.train_dataloader, "augments", False):  # by workers it is already
             batch = self.augmented_at(self.trainer.global_step, self.trainer.global_rank, batch)
-        self.batch = batch
+        self.batch = batch = self.rearranged(batch)
         loss = self.loss(self.batch)
         self.last_loss = loss.detach()
         # the mean since the check before, beside what the check says

@@ -75,12 +75,17 @@ class Transcribe:
     """By default that of Graves & Schmidhuber 2009; frames are as wide as the blocks of all levels together."""
     beam: int = 0
     """Prefixes that decoding keeps; 0 for the most probable path alone."""
+    word_mix: float = 0.0
+    """Share of the batches in training whose words are dealt out anew among their lines, cut where the network sees a
+    space (after StackMix, Shonenkov et al. 2021): it keeps a network from learning few lines by heart."""
     augment: Augment = field(default_factory=Augment)
     training: Options = field(default_factory=Options)
 
     def __post_init__(self) -> None:
         if not self.beam >= 0:
             raise ValueError(f"beam must not be below 0, got {self.beam}")
+        if not 0 <= self.word_mix <= 1:
+            raise ValueError(f"word_mix must lie in [0, 1], got {self.word_mix}")
 
 
 @dataclass(frozen=True)

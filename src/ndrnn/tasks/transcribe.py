@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from math import nan
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from ..data.reading import Word, mean_confidence, words_of
 from ..learn.task import Task
 from ..nn.hierarchy import Hierarchy
 from ..nn.networks import LineReader
+from . import mixing
 from .configuration import Transcribe
 from .decoding import BLANK, Labelling, aligned, beam_search, frames_needed, greedy, hits
 from .reliability import Evidence, Judged, Reliability, tempered
@@ -116,6 +118,39 @@ class TranscribeTask(Task):
     def augmented(self, batch: TranscribeBatch) -> TranscribeBatch:
         x, _ = self.settings.augment(batch.x, batch.sizes)
         return batch._replace(x=x)
+
+    def rearranged(self, batch: TranscribeBatch) -> TranscribeBatch:
+        if self.settings.word_mix == 0 or float(torch.rand(())) >= self.settings.word_mix:
+            return batch
+        return self._mixed(batch) or batch
+
+    @torch.no_grad()
+    def _mixed(self, batch: TranscribeBatch) -> TranscribeBatch | None:
+        """The lines of a batch made of one another's words; None if they cannot be."""
+        space = self._numbers.get(" ")
+        if space is None:
+            return None
+        with evaluating(self.model):
+            log_probs, frames = self._log_probs(batch)
+        sizes = batch.sizes
+        if sizes is None:
+            sizes = torch.tensor(batch.x.shape[1:-1]).expand(len(batch.x), -1)
+        lines = []
+        for text, sample, available, width in zip(
+            batch.target, log_probs.cpu(), frames.tolist(), sizes[:, -1].tolist(), strict=True
+        ):
+            labels = self.encode(text)
+            if not labels or frames_needed(labels) > available:
+                return None  # the loss says which line it is
+            lines.append(mixing.cut(sample[:available], labels, space, width))
+        x, sizes, labellings = mixing.dealt(batch.x, sizes, lines, space)
+        texts = tuple(map(self.decode, labellings))
+        enough = all(
+            frames_needed(labels) <= available and self.encode(text) == labels
+            for labels, text, available in zip(labellings, texts, self.frames(sizes).tolist(), strict=True)
+        )
+        # what stands in them is no longer what one name stands for
+        return TranscribeBatch(x, texts, sizes, ()) if enough else None
 
     def loss(self, batch: TranscribeBatch) -> Tensor:
         """The negative log-probability of the texts, in nats a character.
@@ -228,6 +263,18 @@ class TranscribeTask(Task):
             text, confidences, [(first / len(log_probs), last / len(log_probs)) for first, last in frames]
         )
         return Transcribed(name, text, mean_confidence(confidences), -float(loss), confidences, words, frames)
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """A network as it predicts, whichever of its parts learn."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def surest(log_probs: Tensor, labels: Labelling, spans: Sequence[tuple[int, int]]) -> Tensor:
