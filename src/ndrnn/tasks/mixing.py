@@ -43,7 +43,9 @@ def cut(log_probs: Tensor, labels: Labelling, space: int, width: int) -> list[Pi
     spans = aligned(log_probs, labels)
     sure = log_probs[:, space].exp() >= SURE
     spaces = [
-        place for place, label in enumerate(labels) if label == space and bool(sure[slice(*spans[place])].any())
+        place
+        for place, label in enumerate(labels)
+        if label == space and bool(sure[slice(*spans[place])].any())
     ]
     at = [round(sum(spans[place]) / 2 / len(log_probs) * width) for place in spaces]
     places, points = [-1, *spaces, len(labels)], [0, *at, width]
@@ -54,7 +56,9 @@ def cut(log_probs: Tensor, labels: Labelling, space: int, width: int) -> list[Pi
     return [piece for piece in pieces if piece.labels and piece.end > piece.start]
 
 
-def dealt(x: Tensor, sizes: Tensor, lines: Sequence[Sequence[Piece]], space: int) -> tuple[Tensor, Tensor, list[Labelling]]:
+def dealt(
+    x: Tensor, sizes: Tensor, lines: Sequence[Sequence[Piece]], space: int
+) -> tuple[Tensor, Tensor, list[Labelling]]:
     """The parts of lines in a random order, in as many new lines of about equal width, or fewer.
 
     Random numbers come from torch's global generator.
