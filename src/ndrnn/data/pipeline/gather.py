@@ -95,6 +95,7 @@ def gather(
     room = int(reader.memory * 2**30)
     kept: dict[int, Raw] = {}
     extents: dict[int, tuple[int, ...]] = {}
+    contents: dict[int, frozenset[int | str]] = {}
     for index in progress(range(len(source)), "reading", len(source)):
         try:
             with naming(source.names[index]):
@@ -102,7 +103,7 @@ def gather(
                 checker.check(raw, source.names[index])
                 if accept is not None and (reason := accept(raw)):
                     raise BadFile(source.names[index], reason)
-                checker.keep(raw, source.names[index])
+                contents[index] = checker.keep(raw, source.names[index])
         except BadFile as fault:
             faults.add(fault)
             continue
@@ -124,7 +125,8 @@ def gather(
         for split in SPLITS
         if found[split]
     }
-    remarks = (*source.remarks(), *checker.remarks())
+    trained = frozenset[int | str]().union(*(contents[index] for index in found["train"]))
+    remarks = (*source.remarks(), *checker.remarks(trained if found["train"] else None))
     return Gathered(facts or checker.facts(), splits, faults, remarks, checker.labels(), checker.characters())
 
 
@@ -153,6 +155,7 @@ class _Checker:
         self.direction = facts.direction if facts else direction
         self._counts: Counter[str] = Counter()
         self._firsts: dict[str, str] = {}
+        self._occurring: set[int | str] = set()
 
     def check(self, raw: Raw, file: str) -> None:
         shape = raw.values.shape
@@ -167,14 +170,25 @@ class _Checker:
         getattr(self, f"_check_{self.purpose}")(raw, file)
         self.ndim, self.intensities = len(shape) - 1, intensities
 
-    def keep(self, raw: Raw, file: str) -> None:
-        """Count what a sample has that is used."""
-        if self.purpose != "transcribe":
-            return
-        seen = visual(raw.target, self.direction) if self.direction else raw.target
-        self._counts.update(seen)
-        for character in seen:
-            self._firsts.setdefault(character, file)
+    def keep(self, raw: Raw, file: str) -> frozenset[int | str]:
+        """Count what a sample has that is used; returns the labels or characters in it."""
+        found: frozenset[int | str] = frozenset()
+        if self.purpose == "label":
+            each = np.bincount(raw.target[raw.target != IGNORE].astype(np.int64, copy=False))
+            labels = np.flatnonzero(each).tolist()
+            self.points.update(dict(zip(labels, each[labels].tolist(), strict=True)))
+            self.samples.update(labels)
+            found = frozenset(labels)
+        elif self.purpose == "transcribe":
+            seen = visual(raw.target, self.direction) if self.direction else raw.target
+            self._counts.update(seen)
+            for character in seen:
+                self._firsts.setdefault(character, file)
+            found = frozenset(seen)
+        elif self.purpose == "classify":
+            found = frozenset((raw.target,))
+        self._occurring |= found
+        return found
 
     def facts(self) -> Facts:
         classes = self.classes
@@ -196,12 +210,19 @@ class _Checker:
             label: Occurrence(points, self.samples[label]) for label, points in sorted(self.points.items())
         }
 
-    def remarks(self) -> tuple[str, ...]:
-        """What should be known of all samples together."""
+    def remarks(self, trained: frozenset[int | str] | None) -> tuple[str, ...]:
+        """What should be known of all samples together.
+
+        Args:
+            trained: labels or characters of those that are learned from; None if there are none.
+        """
         if self.known:
             return ()
+        unlearned = () if trained is None else self._unlearned(trained)
         if self.points and not self.classes and len(self.points) <= self.highest:
-            return (self._told_gaps(),)
+            return (self._told_gaps(), *unlearned)
+        if unlearned:
+            return unlearned
         if len(self.levels) < 2:
             return ()
         found = ", ".join(
@@ -210,6 +231,27 @@ class _Checker:
         )
         return (
             f"samples differ in their levels, of each kind the first: {found}; all are taken to the fewest",
+        )
+
+    def _unlearned(self, trained: frozenset[int | str]) -> tuple[str, ...]:
+        """What is named, or occurs, but not where it could be learned from."""
+        meant = self._occurring | set(range(len(self.classes)))
+        missing = sorted(meant - trained, key=lambda one: (str(type(one)), one))
+        if not missing:
+            return ()
+        if self.purpose == "transcribe":
+            kind, told = (
+                ("character", "characters"),
+                [f"{one!r} ({self._firsts[str(one)]})" for one in missing],
+            )
+        else:
+            kind, told = (
+                ("class", "classes"),
+                [self.classes[int(one)] if self.classes else str(one) for one in missing],
+            )
+        return (
+            f"{len(missing):,} {kind[len(missing) > 1]} cannot be learned, as no training sample has "
+            f"{'them' if len(missing) > 1 else 'it'}: {', '.join(told[:8])}{', ...' if len(told) > 8 else ''}",
         )
 
     def _told_gaps(self) -> str:
@@ -233,10 +275,6 @@ class _Checker:
         counted = raw.target[raw.target != IGNORE]
         if counted.size:
             self._check_range(int(counted.min()), int(counted.max()), file)
-            each = np.bincount(counted.astype(np.int64, copy=False))
-            found = np.flatnonzero(each).tolist()
-            self.points.update(dict(zip(found, each[found].tolist(), strict=True)))
-            self.samples.update(found)
 
     def _check_classify(self, raw: Raw, file: str) -> None:
         if not isinstance(raw.target, int):
