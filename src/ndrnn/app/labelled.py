@@ -10,8 +10,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from ..data.formats import volumes
-from ..data.formats.labelmaps import SCALE, write_map, write_overlay, write_shares, write_stack
+from ..data.formats import npy, volumes
+from ..data.formats.labelmaps import SCALE, write_array, write_map, write_overlay, write_shares, write_stack
 from ..registry import nearest
 from ..tasks import Facts
 from ..tasks.instances import measured, separate
@@ -107,6 +107,8 @@ class Labelling:
             confidence = None if confidence is None else loaded.grid.back(confidence)
         if file.is_volume:
             volumes.write(labels, paths["labels"], like=loaded.data)
+        elif file.is_array:
+            write_array(labels, paths["labels"], np.uint8 if len(classes) <= 256 else np.uint16)
         elif labels.ndim == 3:
             write_stack(labels, paths["labels"])
         else:
@@ -131,7 +133,9 @@ class Labelling:
         """Where the results of a file may go."""
         assert self.options.out is not None  # the command has seen to it
         place = self.options.out / file.place
-        ending = ".nii.gz" if file.is_volume else ".tif" if self.facts.ndim == 3 else ".png"
+        ending = ".tif" if self.facts.ndim == 3 else ".png"
+        if file.is_volume or file.is_array:
+            ending = ".nii.gz" if file.is_volume else npy.SUFFIX
         paths = {"labels": _with(place, ending)}
         if self.options.overlay:
             paths["overlay"] = _with(place, f"{OVERLAY}.png")
@@ -161,6 +165,8 @@ class Labelling:
         path = paths["instances"]
         if file.is_volume:
             volumes.write(objects, path, like=loaded.data, kind=np.int32)
+        elif file.is_array:
+            write_array(objects, path, np.int32)
         elif labels.ndim == 3:
             write_stack(objects, path)
         elif len(table["instance"]) > _MOST:
@@ -195,6 +201,8 @@ class Labelling:
         path, scale = paths["confidence"], 1
         if file.is_volume:
             volumes.write(confidence, path, like=loaded.data, kind=np.float32)
+        elif file.is_array:
+            write_array(confidence, path, np.float32)
         elif confidence.ndim == 3:
             write_stack(confidence.astype(np.float32), path)
         else:

@@ -181,13 +181,13 @@ class Evaluate:
 class Predict:
     """Use a trained model on files. MODEL is a run's folder or weights; INPUT an image, a volume, a folder or a zip
     archive; for a network that learned from pages also a PAGE or ALTO file beside its image. Labels become PNG maps with a
-    palette, or NIfTI and TIFF like the volume; of everything predictions.jsonl tells, a JSON object a line: labels and
+    palette, or NIfTI, TIFF or an array like the file; of everything predictions.jsonl tells, a JSON object a line: labels and
     their confidence, class and probabilities, text and confidence, or bits per pixel."""
 
     model: Annotated[Path, tyro.conf.Positional]
     """A run's folder, or weights (.safetensors)."""
     inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT [INPUT ...]")]
-    """Images, volumes, folders, zip archives."""
+    """Images, volumes, folders, zip archives; arrays (.npy) for what learned from arrays, and for densities."""
     out: Path | None = None
     """Folder for the results; without it the lines are printed, and maps cannot be had."""
     format: Literal["jsonl", "page", "alto", "hocr", "txt"] = "jsonl"
@@ -197,7 +197,7 @@ class Predict:
     """Also draw the labels over the images, as NAME.overlay.png."""
     confidence: bool = False
     """Also write the probability of each point's label: NAME.confidence.png of 16 bits, in which 65535 is 1; for volumes
-    NIfTI or TIFF of float32."""
+    NIfTI or TIFF of float32, for arrays arrays."""
     instances: tuple[str, ...] = ()
     """Classes whose objects are told apart and counted: NAME.instances.png of 16 bits numbers them, or NIfTI of int32 or
     TIFF; instances.csv has a line for each, with area, centre, box and mean confidence."""

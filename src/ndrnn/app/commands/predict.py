@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ...data.faults import BadFile, Faults
 from ...data.pipeline.grouping import group_by_size
+from ...data.readers.arrays import Arrays
 from ...density.use.growth import AT_LIMIT
 from ...learn.task import NOT_FINITE
 from ...tasks.density import NOT_FINITE as NO_DENSITY
@@ -51,15 +52,20 @@ def run(options: Predict) -> int:
     faults = Faults(options.strict)
     kind = options.format if options.format in ("page", "alto") else ""
     density = purpose == "density"
+    learned = isinstance(reader, Arrays)
     # beside pictures arrays are likely something else
-    arrays = density and task.facts.ndim != 2
+    arrays = learned or (density and task.facts.ndim != 2)
     everything = find(options.inputs, reader, faults, kind, out.warn, arrays=arrays)
     shard = Shard.of(options.shard)
     files = shard.share(everything, key)  # the lines of a page stay together
     places = {file.place: number for number, file in enumerate(everything)} if shard.count > 1 else {}
     counted = Counted.of(files, len(faults))
     loader = Loader(
-        reader, task.facts.channels, task.facts.ndim, places=purpose == "transcribe", arrays=density
+        reader,
+        task.facts.channels,
+        task.facts.ndim,
+        places=purpose == "transcribe",
+        arrays=density or learned,
     )
     use = _Use(task, purpose, loader, options)
     usable = use.claim(files, faults, everything)

@@ -1,4 +1,4 @@
-"""Labels as pictures: maps with a palette, and colours laid over an image."""
+"""Labels as files: maps with a palette, stacks, arrays, and colours laid over an image."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ...saving.atomic import replacing
+from . import npy
 from .channels import to_channels
 from .pieces import pieces
 
@@ -71,6 +72,12 @@ def write_stack(values: np.ndarray, path: str | Path, kind: Any = None) -> None:
         first.save(
             temporary, format="TIFF", save_all=True, append_images=others, compression="tiff_adobe_deflate"
         )
+
+
+def write_array(values: np.ndarray, path: str | Path, kind: Any) -> None:
+    """Write numbers of points, of any axes, as an array (.npy) of one of NumPy's types."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(npy.encode(values[..., None].astype(kind)))
 
 
 def write_overlay(image: np.ndarray, labels: np.ndarray, path: str | Path, count: int) -> None:
