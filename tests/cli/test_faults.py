@@ -90,6 +90,19 @@ def test_a_run_is_not_overwritten(ndrnn, square_folder, tmp_path):
     assert "holds a run; --resume goes on with it" in ran.err
 
 
+def test_the_network_is_made_before_any_training(ndrnn, square_folder):
+    words = (*LABEL, square_folder, "--network.kind", "unet", "--network.scans", "0", "1")
+    ran = ndrnn("check", *words, "--network.widths", "4", "8")
+    assert ran.status == 0, ran.err
+    told = ndrnn("check", *words, "--network.widths", "4", "8", "--json").json["weights"]
+    assert f"a network of {told:,} weights" in ran.out
+    larger = ndrnn("check", *words, "--network.widths", "4", "9", "--json").json["weights"]
+    assert 0 < told < larger
+    ran = ndrnn("check", *words, "--network.widths", "4")
+    assert ran.status != 0
+    assert "scans must have one number for each of the 1 widths, got (0, 1)" in ran.err
+
+
 def test_what_should_be_known_of_good_data_is_told(ndrnn, tmp_path):
     nibabel = pytest.importorskip("nibabel")
     values = np.indices((3, 4, 5)).sum(0).astype(np.uint8) % 2

@@ -44,7 +44,8 @@ class Models:
 @dataclass(frozen=True)
 class Check:
     """Read all data and name every file that cannot be used, and why; exit status 1 if there is one. Tells sizes, classes,
-    of masks the labels that occur, and of texts how often each character does and the files of the rarest."""
+    of masks the labels that occur, of texts how often each character does and the files of the rarest, and how large the
+    network would be."""
 
     strict: bool = False
     """Stop at the first file that cannot be used."""
