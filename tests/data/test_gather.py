@@ -193,3 +193,19 @@ def test_a_character_that_is_not_learned_from_is_said(tmp_path):
     assert (
         remark == f"1 character cannot be learned, as no training sample has it: 'é' ({tmp_path}/test/0.png)"
     )
+
+
+def test_a_density_needs_no_sample_of_each_class(tmp_path):
+    for name, kind in (("a", np.uint8), ("b", np.uint16)):
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            Image.fromarray(np.full((4, 4), 9, kind)).save(tmp_path / name / f"{number}.png")
+    (remark,) = gather(Classes(path=str(tmp_path)), "density").remarks
+    assert remark.startswith("samples differ in their levels")
+
+
+def test_numbers_between_those_of_classes_are_classes_too(tmp_path):
+    np.savez(tmp_path / "a.npz", image=np.zeros((8, 4, 4), np.uint8), label=np.array([1, 4] * 4))
+    gathered = gather(Arrays(path=str(tmp_path / "a.npz"), held_out=0.01), "classify")
+    assert len(gathered.facts.classes) == 5
+    assert gathered.remarks == ("3 classes cannot be learned, as no training sample has them: 0, 2, 3",)

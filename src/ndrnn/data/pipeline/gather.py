@@ -235,7 +235,11 @@ class _Checker:
 
     def _unlearned(self, trained: frozenset[int | str]) -> tuple[str, ...]:
         """What is named, or occurs, but not where it could be learned from."""
+        if self.purpose == "density":
+            return ()  # classes that its images are of are nothing to it
         meant = self._occurring | set(range(len(self.classes)))
+        if self.purpose == "classify":  # numbers up to the highest are classes, whether they occur or not
+            meant |= set(range(self.highest + 1))
         missing = sorted(meant - trained, key=lambda one: (str(type(one)), one))
         if not missing:
             return ()
