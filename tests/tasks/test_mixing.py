@@ -12,6 +12,7 @@ from ndrnn.data.sampler import BatchOrder, shuffled
 from ndrnn.lattice import inside
 from ndrnn.learn import Options, fit
 from ndrnn.tasks import Facts, Network, Transcribe, TranscribeBatch, build
+from ndrnn.tasks import mixing as dealing
 from ndrnn.tasks.mixing import Piece, cut, dealt
 
 A, B, SPACE = 1, 2, 3
@@ -229,3 +230,39 @@ def test_a_training_learns_from_what_was_rearranged(tmp_path, monkeypatch):
 def test_a_share_that_is_none_is_refused(share):
     with pytest.raises(ValueError, match=r"word_mix must lie in \[0, 1\], got"):
         Transcribe(word_mix=share)
+
+
+def test_lines_of_which_none_is_cut_are_not_joined():
+    """There may be no space between them."""
+    task, batch = reader(model=Sees(0.4)), written("ab ba b", "a", "b", "ba")
+    for seed in range(5):
+        torch.manual_seed(seed)
+        assert task.rearranged(batch) is batch
+
+
+def test_lines_of_nothing_but_space_are_left_as_they_are():
+    task, batch = reader(), written(" ", " ")
+    assert task.rearranged(batch) is batch
+
+
+def test_lines_of_one_size_are_mixed():
+    task, batch = reader(), written("ab ba", "ba ab")
+    torch.manual_seed(0)
+    mixed = task.rearranged(batch._replace(sizes=None))
+    assert mixed is not batch
+    assert read(mixed.x, mixed.sizes) == [text.replace(" ", "") for text in mixed.target]
+
+
+def test_an_order_on_the_image_that_has_no_text_is_left(monkeypatch):
+    """A bracket without its other half may be seen as its mirror image, which is no character of the alphabet."""
+    task = reader(alphabet=")1a ", direction="rtl")
+    seen = "1)a"
+    labels = tuple(task.facts.alphabet.index(character) + 1 for character in seen)
+    with pytest.raises(ValueError, match="not in the alphabet"):
+        task.encode(task.decode(labels))
+    monkeypatch.setattr(dealing, "cut", lambda *_: [Piece(0, 1, (A,)), Piece(1, 2, (A,))])
+    monkeypatch.setattr(dealing, "dealt", lambda x, sizes, *_: (x, sizes, [labels] * len(x)))
+    monkeypatch.setattr(task, "frames", lambda sizes: torch.full((len(sizes),), 99))
+    monkeypatch.setattr(task, "_log_probs", lambda batch: (torch.zeros(2, 99, 5), torch.tensor([99, 99])))
+    batch = written("a", "a")
+    assert task.rearranged(batch) is batch

@@ -134,7 +134,7 @@ class TranscribeTask(Task):
             log_probs, frames = self._log_probs(batch)
         sizes = batch.sizes
         if sizes is None:
-            sizes = torch.tensor(batch.x.shape[1:-1]).expand(len(batch.x), -1)
+            sizes = torch.tensor(batch.x.shape[1:-1], device=batch.x.device).expand(len(batch.x), -1)
         lines = []
         for text, sample, available, width in zip(
             batch.target, log_probs.cpu(), frames.tolist(), sizes[:, -1].tolist(), strict=True
@@ -143,11 +143,18 @@ class TranscribeTask(Task):
             if not labels or frames_needed(labels) > available:
                 return None  # the loss says which line it is
             lines.append(mixing.cut(sample[:available], labels, space, width))
+        if all(len(pieces) < 2 for pieces in lines):
+            return None  # whole lines are not to be joined: between them there may be no space
         x, sizes, labellings = mixing.dealt(batch.x, sizes, lines, space)
-        texts = tuple(map(self.decode, labellings))
+        seen = [self._spelled(labels) for labels in labellings]
+        texts = tuple(self._in_order(line)[0] for line in seen)
+        direction = self.facts.direction
+        # not every order on an image has a text, such as that of a bracket without its other half
         enough = all(
-            frames_needed(labels) <= available and self.encode(text) == labels
-            for labels, text, available in zip(labellings, texts, self.frames(sizes).tolist(), strict=True)
+            frames_needed(labels) <= available and (not direction or visual(text, direction) == line)
+            for labels, line, text, available in zip(
+                labellings, seen, texts, self.frames(sizes).tolist(), strict=True
+            )
         )
         # what stands in them is no longer what one name stands for
         return TranscribeBatch(x, texts, sizes, ()) if enough else None
