@@ -8,9 +8,11 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ndrnn.app.options import Train
 from ndrnn.app.recipe import parse
+from ndrnn.data.formats.labelmaps import palette
 from ndrnn.saving import models as checkpoint
 from ndrnn.tasks import Facts, build
 
@@ -100,6 +102,11 @@ def test_several_samples_in_a_file_are_told_apart_first(run_of, ndrnn, tmp_path)
     ran = ndrnn("predict", folder, tmp_path / "a.npz", "--out", tmp_path / "out")
     assert ran.status == 1
     assert "a.npz: may hold several samples: save each as an array of its own (.npy)" in ran.err
+    np.save(tmp_path / "b.npy", np.zeros((4, 4), np.uint8))
+    ran = ndrnn("predict", folder, tmp_path / "a.npz", tmp_path / "b.npy", "--out", tmp_path / "others")
+    assert ran.status == 1
+    assert "a.npz: may hold several samples" in ran.err
+    assert (tmp_path / "others/b.npy").exists()
 
 
 def test_an_array_of_other_axes_is_refused(run_of, ndrnn, tmp_path):
@@ -117,3 +124,41 @@ def test_arrays_are_no_pictures(run_of, ndrnn, tmp_path):
     ran = ndrnn("predict", folder, tmp_path / "in", "--out", tmp_path / "out")
     assert ran.status == 1
     assert "holds no images and no volumes" in ran.err
+
+
+def test_objects_in_signals_are_numbered(run_of, ndrnn, tmp_path):
+    folder, _ = run_of(1)
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 256, 40, np.uint8))
+    ran = ndrnn("predict", folder, tmp_path / "a.npy", "--out", tmp_path / "out", "--instances", "b", "c")
+    assert ran.status == 0, ran.err
+    labels, objects = np.load(tmp_path / "out/a.npy"), np.load(tmp_path / "out/a.instances.npy")
+    with (tmp_path / "out/instances.csv").open(newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert len(rows) == objects.max() > 0
+    for row in rows:
+        start, end = int(row["bbox-0"]), int(row["bbox-1"])
+        assert set(labels[start:end]) == {"abc".index(row["class"])}
+        assert float(row["centroid-0"]) == (start + end - 1) / 2
+
+
+def test_objects_along_four_axes_are_refused_before_any_work(run_of, ndrnn, tmp_path):
+    folder, _ = run_of(4)
+    np.save(tmp_path / "a.npy", np.zeros(SHAPES[4], np.uint8))
+    ran = ndrnn("predict", folder, tmp_path / "a.npy", "--out", tmp_path / "out", "--instances", "b")
+    assert ran.status == 2
+    assert "instances are told apart along up to 3 axes, this network labels samples of 4" in ran.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_channels_that_are_no_colours_are_shown_as_their_mean(run_of, ndrnn, tmp_path, channels):
+    folder, _ = run_of(2, channels)
+    values = np.random.default_rng(0).integers(-90, 90, (6, 4, channels)).astype(np.int16)
+    np.save(tmp_path / "a.npy", values)
+    ran = ndrnn("predict", folder, tmp_path / "a.npy", "--out", tmp_path / "out", "--overlay")
+    assert ran.status == 0, ran.err
+    shown, labels = np.asarray(Image.open(tmp_path / "out/a.overlay.png")), np.load(tmp_path / "out/a.npy")
+    mean = values.mean(-1)
+    grey = ((mean - mean.min()) / np.ptp(mean) * 255)[..., None]
+    expected = np.where(labels[..., None] == 0, grey, 0.55 * grey + 0.45 * palette(3)[labels])
+    assert np.abs(shown - expected).max() <= 1

@@ -32,7 +32,7 @@ def flooded(labels, classes):
     return objects
 
 
-@pytest.mark.parametrize("shape", [(15, 17), (6, 7, 8)])
+@pytest.mark.parametrize("shape", [(40,), (15, 17), (6, 7, 8)])
 @pytest.mark.parametrize("kind", [np.uint8, np.int64])
 def test_objects_are_what_is_connected(shape, kind):
     labels = np.random.default_rng(0).choice(4, shape, p=[0.7, 0.1, 0.1, 0.1]).astype(kind)
@@ -41,9 +41,11 @@ def test_objects_are_what_is_connected(shape, kind):
     assert np.array_equal(objects, flooded(labels, (1, 3)))
 
 
-def test_measures_by_hand():
+@pytest.mark.parametrize(("shape", "rare"), [((200,), 0.35), ((20, 21), 0.1), ((9, 8, 7), 0.1)])
+def test_measures_by_hand(shape, rare):
     generator = np.random.default_rng(1)
-    labels = generator.choice(3, (20, 21), p=[0.8, 0.1, 0.1])
+    n = len(shape)
+    labels = generator.choice(3, shape, p=[1 - 2 * rare, rare, rare])
     confidence = generator.random(labels.shape)
     objects = separate(labels, [1, 2], smallest=3)
     table = measured(objects, labels, confidence)
@@ -53,8 +55,8 @@ def test_measures_by_hand():
         places = np.argwhere(objects == number)
         assert table["area"][row] == len(places) >= 3
         assert set(labels[objects == number]) == {table["class"][row]}
-        assert [table[f"centroid-{axis}"][row] for axis in (0, 1)] == pytest.approx(places.mean(0).tolist())
-        box = [table[f"bbox-{index}"][row] for index in range(4)]
+        assert [table[f"centroid-{axis}"][row] for axis in range(n)] == pytest.approx(places.mean(0).tolist())
+        box = [table[f"bbox-{index}"][row] for index in range(2 * n)]
         assert box == [*places.min(0).tolist(), *(places.max(0) + 1).tolist()]
         assert table["confidence"][row] == pytest.approx(confidence[objects == number].mean())
 

@@ -256,8 +256,9 @@ def _of_path(path: Path, reader: Reader | None, faults: Faults, kind: str, array
     storage = _One(path) if single else open_storage(path)
     for fault in storage.faults:
         faults.add(fault)
-    if single and path.suffix.lower() == ".npz":
-        raise BadFile(str(path), "may hold several samples: save each as an array of its own (.npy)")
+    if single and arrays and path.suffix.lower() == ".npz":
+        faults.add(BadFile(str(path), "may hold several samples: save each as an array of its own (.npy)"))
+        return
     suffixes = images.SUFFIXES + volumes.SUFFIXES + ((npy.SUFFIX,) if arrays else ())
     names = storage.names if single else storage.under("", suffixes)
     if isinstance(reader, Masks) and not single:

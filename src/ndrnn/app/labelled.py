@@ -44,6 +44,10 @@ class Labelling:
         self._wanted = [names.index(name) for name in options.instances]
         if options.overlay and facts.ndim != 2:
             raise ValueError(f"overlay is for images, this network labels samples of {facts.ndim} axes")
+        if options.instances and facts.ndim > 3:
+            raise ValueError(
+                f"instances are told apart along up to 3 axes, this network labels samples of {facts.ndim}"
+            )
         self.counts: Counter[str] = Counter()
         """Objects of each class in all files so far."""
         self._objects: dict[str, list[list[Any]]] = {}
@@ -101,7 +105,7 @@ class Labelling:
         paths, classes = self._paths(file), self.facts.classes
         paths["labels"].parent.mkdir(parents=True, exist_ok=True)
         if "overlay" in paths:
-            write_overlay(loaded.values, labels, paths["overlay"], len(classes))
+            write_overlay(_image(file, loaded.values), labels, paths["overlay"], len(classes))
         if loaded.grid is not None:
             labels = loaded.grid.back(labels)
             confidence = None if confidence is None else loaded.grid.back(confidence)
@@ -220,6 +224,13 @@ def refuse_others(options: Predict, purpose: str) -> None:
     given: Sequence[str] = [name for name in ("overlay", "confidence", "instances") if getattr(options, name)]
     if given and purpose != "label":
         raise ValueError(f"{', '.join(given)}: for networks that label points, this one is for {purpose}")
+
+
+def _image(file: Input, values: np.ndarray) -> np.ndarray:
+    """Values (H, W, C) as they can be seen: what is no picture, and has not three channels, as their mean."""
+    if file.in_colour or values.shape[-1] in (1, 3):
+        return values
+    return values.mean(-1, dtype=np.float32, keepdims=True)
 
 
 def _with(place: Path, ending: str) -> Path:

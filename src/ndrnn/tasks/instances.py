@@ -48,6 +48,11 @@ def measured(
     """
     from skimage.measure import regionprops_table
 
+    if objects.ndim == 1:  # it takes two or three axes
+        table = measured(objects[None], labels[None], None if confidence is None else confidence[None])
+        own = {"centroid-1": "centroid-0", "bbox-1": "bbox-0", "bbox-3": "bbox-1"}
+        added = ("centroid-0", "bbox-0", "bbox-2")
+        return {own.get(name, name): column for name, column in table.items() if name not in added}
     wanted = ["label", "area", "centroid", "bbox"]
     wanted += [] if confidence is None else ["intensity_mean"]
     found: dict[str, Any] = regionprops_table(objects, confidence, properties=wanted)
