@@ -162,3 +162,18 @@ def test_channels_that_are_no_colours_are_shown_as_their_mean(run_of, ndrnn, tmp
     grey = ((mean - mean.min()) / np.ptp(mean) * 255)[..., None]
     expected = np.where(labels[..., None] == 0, grey, 0.55 * grey + 0.45 * palette(3)[labels])
     assert np.abs(shown - expected).max() <= 1
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_weights_alone_label_arrays_that_are_named(run_of, ndrnn, tmp_path, n):
+    folder, task = run_of(n)
+    weights = (folder / "best.safetensors").rename(tmp_path / "weights.safetensors")
+    values = np.random.default_rng(0).integers(0, 256, SHAPES[n], np.uint8)
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in/a.npy", values)
+    ran = ndrnn("predict", weights, tmp_path / "in/a.npy", "--out", tmp_path / "out")
+    assert ran.status == 0, ran.err
+    assert np.array_equal(np.load(tmp_path / "out/a.npy"), scores(task, values).argmax(-1))
+    # beside pictures they may be anything
+    ran = ndrnn("predict", weights, tmp_path / "in", "--out", tmp_path / "all")
+    assert ran.status == (1 if n == 2 else 0)

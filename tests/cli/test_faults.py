@@ -101,6 +101,9 @@ def test_the_network_is_made_before_any_training(ndrnn, square_folder):
     ran = ndrnn("check", *words, "--network.widths", "4")
     assert ran.status != 0
     assert "scans must have one number for each of the 1 widths, got (0, 1)" in ran.err
+    ran = ndrnn("check", *words, "--network.widths", "4", "8", "--training.freeze", "nothing")
+    assert ran.status != 0
+    assert "'nothing'" in ran.err
     ran = ndrnn("check", *words, "--network.widths", "4", "--json")
     assert ran.status != 0
     assert ran.json["weights"] is None  # what was found of the data is told all the same

@@ -188,7 +188,8 @@ class Predict:
     model: Annotated[Path, tyro.conf.Positional]
     """A run's folder, or weights (.safetensors)."""
     inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT [INPUT ...]")]
-    """Images, volumes, folders, zip archives; arrays (.npy) for what learned from arrays, and for densities."""
+    """Images, volumes, folders, zip archives; arrays (.npy) for what learned from arrays, for densities, and for weights
+    without a recipe beside them."""
     out: Path | None = None
     """Folder for the results; without it the lines are printed, and maps cannot be had."""
     format: Literal["jsonl", "page", "alto", "hocr", "txt"] = "jsonl"

@@ -4,6 +4,7 @@ used."""
 from __future__ import annotations
 
 from ...data import BadFile
+from ...learn.transfer import frozen
 from ...registry import tasks
 from ..collect import collect, count, summary, tell
 from ..options import Check
@@ -23,7 +24,8 @@ def run(recipe: Recipe, check: Check) -> int:
     tell(gathered, out)
     try:
         task = tasks.find(recipe.task).task(recipe.config, gathered.facts)
-    except (ValueError, TypeError):  # there is no such network
+        frozen(task.model, recipe.config.training.freeze)
+    except (ValueError, TypeError):  # there is no such network, or no such part of it
         out.result({**summary(gathered), "weights": None})
         raise
     weights = trainable(task.model)

@@ -53,8 +53,9 @@ def run(options: Predict) -> int:
     kind = options.format if options.format in ("page", "alto") else ""
     density = purpose == "density"
     learned = isinstance(reader, Arrays)
+    taken = density or reader is None  # what weights alone have learned from is not known
     # beside pictures arrays are likely something else
-    arrays = learned or (density and task.facts.ndim != 2)
+    arrays = learned or (taken and task.facts.ndim != 2)
     everything = find(options.inputs, reader, faults, kind, out.warn, arrays=arrays)
     shard = Shard.of(options.shard)
     files = shard.share(everything, key)  # the lines of a page stay together
@@ -65,7 +66,7 @@ def run(options: Predict) -> int:
         task.facts.channels,
         task.facts.ndim,
         places=purpose == "transcribe",
-        arrays=density or learned,
+        arrays=taken or learned,
     )
     use = _Use(task, purpose, loader, options)
     usable = use.claim(files, faults, everything)
