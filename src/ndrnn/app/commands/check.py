@@ -21,9 +21,8 @@ def run(recipe: Recipe, check: Check) -> int:
         out.result({"faults": [{"file": fault.file, "reason": fault.reason}], "splits": {}, "remarks": []})
         raise
     tell(gathered, out)
-    weights = trainable(
-        tasks.find(recipe.task).task(recipe.config, gathered.facts).model
-    )  # if there is such a network
+    task = tasks.find(recipe.task).task(recipe.config, gathered.facts)  # if there is such a network
+    weights = trainable(task.model)
     out.say(f"a network of {weights:,} weights")
     if not gathered.faults:
         out.say(f"all {count(gathered):,} samples can be used")
