@@ -77,7 +77,7 @@ class Transcribe:
     """Prefixes that decoding keeps; 0 for the most probable path alone."""
     word_mix: float = 0.0
     """Share of the batches in training whose words are dealt out anew among their lines, cut where the network sees a
-    space (after StackMix, Shonenkov et al. 2021): it keeps a network from learning few lines by heart."""
+    space (after StackMix, Shonenkov et al. 2021), so that lines are not learned by heart."""
     augment: Augment = field(default_factory=Augment)
     training: Options = field(default_factory=Options)
 

@@ -134,7 +134,7 @@ class TranscribeTask(Task):
             log_probs, frames = self._log_probs(batch)
         sizes = batch.sizes
         if sizes is None:
-            sizes = torch.tensor(batch.x.shape[1:-1], device=batch.x.device).expand(len(batch.x), -1)
+            sizes = batch.x.new_tensor(batch.x.shape[1:-1]).long().expand(len(batch.x), -1)
         lines = []
         for text, sample, available, width in zip(
             batch.target, log_probs.cpu(), frames.tolist(), sizes[:, -1].tolist(), strict=True

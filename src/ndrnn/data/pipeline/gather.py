@@ -218,44 +218,43 @@ class _Checker:
         """
         if self.known:
             return ()
-        unlearned = () if trained is None else self._unlearned(trained)
+        told = []
         if self.points and not self.classes and len(self.points) <= self.highest:
-            return (self._told_gaps(), *unlearned)
-        if unlearned:
-            return unlearned
-        if len(self.levels) < 2:
-            return ()
-        found = ", ".join(
-            f"{count:,} ({file})" if count else f"a continuum ({file})"
-            for count, file in sorted(self.levels.items())
-        )
-        return (
-            f"samples differ in their levels, of each kind the first: {found}; all are taken to the fewest",
-        )
+            told.append(self._told_gaps())
+        if trained is not None and (missing := self._meant() - trained):
+            told.append(self._told_unlearned(missing))
+        if len(self.levels) > 1:
+            found = ", ".join(
+                f"{count:,} ({file})" if count else f"a continuum ({file})"
+                for count, file in sorted(self.levels.items())
+            )
+            told.append(
+                f"samples differ in their levels, of each kind the first: {found}; all are taken to the fewest"
+            )
+        return tuple(told)
 
-    def _unlearned(self, trained: frozenset[int | str]) -> tuple[str, ...]:
-        """What is named, or occurs, but not where it could be learned from."""
+    def _meant(self) -> set[int | str]:
+        """The labels or characters that are to be learned."""
         if self.purpose == "density":
-            return ()  # classes that its images are of are nothing to it
-        meant = self._occurring | set(range(len(self.classes)))
-        if self.purpose == "classify":  # numbers up to the highest are classes, whether they occur or not
-            meant |= set(range(self.highest + 1))
-        missing = sorted(meant - trained, key=lambda one: (str(type(one)), one))
-        if not missing:
-            return ()
+            return set()  # classes that its images are of are nothing to it
+        # numbers up to the highest are classes, whether they occur or not; of masks a remark says so already
+        unnamed = self.highest + 1 if self.purpose == "classify" else 0
+        return {*self._occurring, *range(max(len(self.classes), unnamed))}
+
+    def _told_unlearned(self, missing: set[int | str]) -> str:
+        """What is named, or occurs, but not where it could be learned from."""
         if self.purpose == "transcribe":
-            kind, told = (
-                ("character", "characters"),
-                [f"{one!r} ({self._firsts[str(one)]})" for one in missing],
-            )
+            one, many = "character", "characters"
+            names = [f"{character!r} ({self._firsts[character]})" for character in sorted(map(str, missing))]
         else:
-            kind, told = (
-                ("class", "classes"),
-                [self.classes[int(one)] if self.classes else str(one) for one in missing],
-            )
+            one, many = "class", "classes"
+            names = [
+                self.classes[label] if self.classes else str(label) for label in sorted(map(int, missing))
+            ]
+        what, whom = (one, "it") if len(names) == 1 else (many, "them")
         return (
-            f"{len(missing):,} {kind[len(missing) > 1]} cannot be learned, as no training sample has "
-            f"{'them' if len(missing) > 1 else 'it'}: {', '.join(told[:8])}{', ...' if len(told) > 8 else ''}",
+            f"{len(names):,} {what} cannot be learned, as no training sample has {whom}: {', '.join(names[:8])}"
+            f"{', ...' if len(names) > 8 else ''}"
         )
 
     def _told_gaps(self) -> str:
