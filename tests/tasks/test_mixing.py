@@ -266,3 +266,11 @@ def test_an_order_on_the_image_that_has_no_text_is_left(monkeypatch):
     monkeypatch.setattr(task, "_log_probs", lambda batch: (torch.zeros(2, 99, 5), torch.tensor([99, 99])))
     batch = written("a", "a")
     assert task.rearranged(batch) is batch
+
+
+def test_lines_of_half_precision_keep_their_width():
+    """Which bfloat16 would round to 1004."""
+    task, widths = reader(), []
+    task.frames = lambda sizes: widths.append(sizes[:, -1].tolist()) or sizes[:, -1] // 2
+    task.predict_step(TranscribeBatch(torch.zeros(2, 3, 1003, 1, dtype=torch.bfloat16), ("", "")))
+    assert widths == [[1003, 1003]]

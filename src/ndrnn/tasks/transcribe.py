@@ -132,9 +132,7 @@ class TranscribeTask(Task):
             return None
         with evaluating(self.model):
             log_probs, frames = self._log_probs(batch)
-        sizes = batch.sizes
-        if sizes is None:
-            sizes = batch.x.new_tensor(batch.x.shape[1:-1]).long().expand(len(batch.x), -1)
+        sizes = _extents(batch)
         lines = []
         for text, sample, available, width in zip(
             batch.target, log_probs.cpu(), frames.tolist(), sizes[:, -1].tolist(), strict=True
@@ -212,11 +210,8 @@ class TranscribeTask(Task):
 
     def _log_probs(self, batch: TranscribeBatch) -> tuple[Tensor, Tensor]:
         """(N, T, L) in nats, and the frames (N,) of each sample."""
-        x = batch.x
-        sizes = (
-            batch.sizes if batch.sizes is not None else x.new_tensor(x.shape[1:-1]).long().expand(len(x), -1)
-        )
-        return self.model(x, batch.sizes).log_softmax(-1), self.frames(sizes).cpu()
+        log_probs = self.model(batch.x, batch.sizes).log_softmax(-1)
+        return log_probs, self.frames(_extents(batch)).cpu()
 
     def _labellings(self, log_probs: Tensor, frames: Tensor) -> list[tuple[Labelling, Tensor]]:
         """The labels that are read in each sample, and its frames (T, L)."""
@@ -270,6 +265,14 @@ class TranscribeTask(Task):
             text, confidences, [(first / len(log_probs), last / len(log_probs)) for first, last in frames]
         )
         return Transcribed(name, text, mean_confidence(confidences), -float(loss), confidences, words, frames)
+
+
+def _extents(batch: TranscribeBatch) -> Tensor:
+    """The extents (N, n) of the samples of a batch, where they lie."""
+    if batch.sizes is not None:
+        return batch.sizes
+    # whole numbers from the start: those of a type of 16 bits are few
+    return torch.tensor(batch.x.shape[1:-1], device=batch.x.device).expand(len(batch.x), -1)
 
 
 @contextmanager
