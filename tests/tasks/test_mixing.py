@@ -95,23 +95,29 @@ def test_a_line_is_cut_in_the_middle_of_a_space():
     (log_probs,) = Sees()(batch.x)
     labels = tuple(ALPHABET.index(character) + 1 for character in "ab ba b")
     # frames: a a - b b - | - s s - | b b - a a - | - s s - | b b -, each of two points
-    assert cut(log_probs, labels, SPACE, 46) == [
+    assert cut(log_probs, labels, SPACE, 46, 2) == [
         Piece(0, 16, (A, B)),
         Piece(16, 36, (B, A)),
         Piece(36, 46, (B,)),
     ]
 
 
+def test_a_line_is_cut_there_also_where_its_last_frame_is_partial():
+    batch = written("ab b")
+    (log_probs,) = Sees()(batch.x[..., :-1, :])  # 26 points, one less than all
+    assert cut(log_probs, (A, B, SPACE, B), SPACE, 25, 2) == [Piece(0, 16, (A, B)), Piece(16, 25, (B,))]
+
+
 def test_no_line_is_cut_where_the_network_is_not_sure():
     batch = written("ab ba")
     (log_probs,) = Sees(0.4)(batch.x)
     labels = (A, B, SPACE, B, A)
-    assert cut(log_probs, labels, SPACE, 32) == [Piece(0, 32, labels)]
+    assert cut(log_probs, labels, SPACE, 32, 2) == [Piece(0, 32, labels)]
 
 
 def test_what_has_no_text_is_no_part():
     log_probs = Sees()(written(" a  b").x)[0]
-    pieces = cut(log_probs, (SPACE, A, SPACE, SPACE, B), SPACE, 42)
+    pieces = cut(log_probs, (SPACE, A, SPACE, SPACE, B), SPACE, 42, 2)
     assert [piece.labels for piece in pieces] == [(A,), (B,)]
 
 
@@ -133,7 +139,7 @@ def test_words_are_dealt_out_with_their_points(n):
 
 
 def test_new_lines_are_about_equally_wide():
-    task, batch = reader(), written(" ".join(["ab"] * 30), "b", "a", "ba")
+    task, batch = reader(), written(" ".join(["ab"] * 30), "b a", "a b", "ba b")
     mixed = task.rearranged(batch)
     widest = 18  # of a word with a space around it
     share = int(batch.sizes[:, -1].sum()) / 4
@@ -238,6 +244,17 @@ def test_lines_of_which_none_is_cut_are_not_joined():
     for seed in range(5):
         torch.manual_seed(seed)
         assert task.rearranged(batch) is batch
+
+
+def test_a_line_that_is_not_cut_stays_whole_beside_those_that_are():
+    task, batch = reader(), written("ab ba b", "abba", "b a")
+    for seed in range(5):
+        torch.manual_seed(seed)
+        mixed = task.rearranged(batch)
+        assert mixed.target[-1] == "abba"
+        width = int(batch.sizes[1, -1])
+        assert mixed.sizes[-1].tolist() == batch.sizes[1].tolist()
+        assert torch.equal(mixed.x[-1, :, :width], batch.x[1, :, :width])
 
 
 def test_lines_of_nothing_but_space_are_left_as_they_are():

@@ -31,7 +31,7 @@ class Piece(NamedTuple):
     """Without the spaces around it."""
 
 
-def cut(log_probs: Tensor, labels: Labelling, space: int, width: int) -> list[Piece]:
+def cut(log_probs: Tensor, labels: Labelling, space: int, width: int, frame: int) -> list[Piece]:
     """The parts of a line; it is cut in the middle of the frames of each space that the network is sure of.
 
     Args:
@@ -39,6 +39,7 @@ def cut(log_probs: Tensor, labels: Labelling, space: int, width: int) -> list[Pi
         labels: of its text, for which there must be frames enough.
         space: the label of the space.
         width: of the line in points.
+        frame: width of a frame in points; the last may stretch beyond the line.
     """
     spans = aligned(log_probs, labels)
     sure = log_probs[:, space].exp() >= SURE
@@ -47,7 +48,7 @@ def cut(log_probs: Tensor, labels: Labelling, space: int, width: int) -> list[Pi
         for place, label in enumerate(labels)
         if label == space and bool(sure[slice(*spans[place])].any())
     ]
-    at = [round(sum(spans[place]) / 2 / len(log_probs) * width) for place in spaces]
+    at = [min(round(sum(spans[place]) / 2 * frame), width) for place in spaces]
     places, points = [-1, *spaces, len(labels)], [0, *at, width]
     pieces = [
         Piece(start, end, labels[first + 1 : last])
@@ -59,7 +60,8 @@ def cut(log_probs: Tensor, labels: Labelling, space: int, width: int) -> list[Pi
 def dealt(
     x: Tensor, sizes: Tensor, lines: Sequence[Sequence[Piece]], space: int
 ) -> tuple[Tensor, Tensor, list[Labelling]]:
-    """The parts of lines in a random order, in as many new lines of about equal width, or fewer.
+    """The parts of lines in a random order, in as many new lines of about equal width, or fewer; lines of a single part
+    stay whole, and come last: beside others there may be no space.
 
     Random numbers come from torch's global generator.
 
@@ -72,16 +74,17 @@ def dealt(
     Returns:
         The new lines (M, D1, ..., Dn', C), 0 beyond their extents, these (M, n), and the labels of each.
     """
-    parts = [(line, piece) for line, pieces in enumerate(lines) for piece in pieces]
+    whole = [[(line, pieces[0])] for line, pieces in enumerate(lines) if len(pieces) == 1]
+    parts = [(line, piece) for line, pieces in enumerate(lines) if len(pieces) > 1 for piece in pieces]
     order = [parts[place] for place in torch.randperm(len(parts)).tolist()]
-    share = sum(piece.end - piece.start for _, piece in parts) / len(lines)
-    rows: list[list[tuple[int, Piece]]] = [[] for _ in lines]
+    rows: list[list[tuple[int, Piece]]] = [[] for _ in range(len(lines) - len(whole))]
+    share = sum(piece.end - piece.start for _, piece in parts) / max(1, len(rows))
     before = 0
     for line, piece in order:
         width = piece.end - piece.start
         rows[min(int((before + width / 2) / share), len(rows) - 1)].append((line, piece))
         before += width
-    rows = [row for row in rows if row]
+    rows = [row for row in (*rows, *whole) if row]
     made = [torch.cat([x[line, ..., piece.start : piece.end, :] for line, piece in row], -2) for row in rows]
     new = x.new_zeros(len(rows), *x.shape[1:-2], max(line.shape[-2] for line in made), x.shape[-1])
     extents = sizes.new_empty(len(rows), sizes.shape[1])

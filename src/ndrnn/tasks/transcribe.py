@@ -132,7 +132,7 @@ class TranscribeTask(Task):
             return None
         with evaluating(self.model):
             log_probs, frames = self._log_probs(batch)
-        sizes = _extents(batch)
+        sizes, frame = _extents(batch), self.frame_width()
         lines = []
         for text, sample, available, width in zip(
             batch.target, log_probs.cpu(), frames.tolist(), sizes[:, -1].tolist(), strict=True
@@ -140,9 +140,9 @@ class TranscribeTask(Task):
             labels = self.encode(text)
             if not labels or frames_needed(labels) > available:
                 return None  # the loss says which line it is
-            lines.append(mixing.cut(sample[:available], labels, space, width))
+            lines.append(mixing.cut(sample[:available], labels, space, width, frame))
         if all(len(pieces) < 2 for pieces in lines):
-            return None  # whole lines are not to be joined: between them there may be no space
+            return None
         x, sizes, labellings = mixing.dealt(batch.x, sizes, lines, space)
         seen = [self._spelled(labels) for labels in labellings]
         texts = tuple(self._in_order(line)[0] for line in seen)
