@@ -153,6 +153,20 @@ def test_batch_norm_is_that_of_torch(normal):
         assert BatchNorm(2)(x.bfloat16(), alone).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("kind", ["batch", "layer", "rms"])
+@pytest.mark.parametrize("training", [True, False])
+def test_norms_give_zeros_outside_the_samples(normal, kind, training):
+    from ndrnn.nn.networks.parts import make_norm
+
+    x, mask = normal(3, 4, 5, 2) + 7, torch.rand(3, 4, 5, 1, generator=torch.Generator().manual_seed(0)) < 0.6
+    norm = make_norm(2, kind).double().train(training)
+    for weight in norm.parameters():
+        torch.nn.init.constant_(weight, 3.0)
+    y = norm(x, mask)
+    assert not y.masked_select(~mask).any()
+    assert y.masked_select(mask).all()
+
+
 @pytest.mark.parametrize(
     "kind", ["block", "unet", "gathered unet", "reader of frames", "attentive classifier"]
 )

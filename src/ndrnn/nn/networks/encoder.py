@@ -121,10 +121,15 @@ class Encoder(nn.Module):
         said: list[Said] = []
         for index in range(first, last):
             if index > first:
-                x = self.dropped(largest(x, self.blocks[index], mask), index)
+                # what convolutions say is nowhere below the zeros outside, so that nothing need be masked for it
+                rectified = not len(self.levels[index - 1].scans)  # type: ignore[arg-type]
+                x = largest(x, self.blocks[index], None if rectified else mask)
                 sizes = None if sizes is None else coarser(sizes, self.blocks[index])
-            mask = mask_of(sizes, x.shape[1:-1])
-            x = self.levels[index](cleared(x, mask), sizes, mask)
+                mask = mask_of(sizes, x.shape[1:-1])
+                x = self.dropped(x if rectified else cleared(x, mask), index)
+            else:
+                mask = mask_of(sizes, x.shape[1:-1])
+            x = self.levels[index](x, sizes, mask)
             said.append(Said(x, sizes, mask))
         return said
 

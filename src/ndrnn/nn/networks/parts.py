@@ -91,7 +91,7 @@ class Standardize(nn.Module):
 
 
 def make_norm(features: int, kind: NormKind) -> nn.Module:
-    """A norm, called with x and the mask; what it gives outside the samples has no meaning."""
+    """A norm, called with x and the mask; it gives zeros outside the samples."""
     return BatchNorm(features) if kind == "batch" else PointNorm(features, kind)
 
 
@@ -105,9 +105,10 @@ class PointNorm(nn.Module):
     def forward(self, x: Tensor, mask: Mask) -> Tensor:
         if isinstance(self.norm, nn.RMSNorm) and torch.compiler.is_exporting():
             # torch's own asks whether an extent is 1, which is not known where extents are free
-            return x * (x.square().mean(-1, keepdim=True) + _EPSILON).rsqrt() * self.norm.weight
-        normed: Tensor = self.norm(x)
-        return normed
+            return cleared(
+                x * (x.square().mean(-1, keepdim=True) + _EPSILON).rsqrt() * self.norm.weight, mask
+            )
+        return cleared(self.norm(x), mask)
 
 
 class BatchNorm(nn.Module):
@@ -133,7 +134,7 @@ class BatchNorm(nn.Module):
     def forward(self, x: Tensor, mask: Mask) -> Tensor:
         if not self.training:
             scale = self.weight * (self.var + self.eps).rsqrt()
-            return x * scale + (self.bias - self.mean * scale)
+            return cleared(x * scale + (self.bias - self.mean * scale), mask)
         points = x.reshape(-1, x.shape[-1])
         if mask is None:
             return self._normed(points).view_as(x)
@@ -179,7 +180,7 @@ class Convolution(nn.Module):
 
     def forward(self, x: Tensor, mask: Mask) -> Tensor:
         y = self.mix(self.convolution(x.movedim(-1, 1)).movedim(1, -1))
-        return cleared(F.relu(self.norm(y, mask)), mask)
+        return F.relu(self.norm(y, mask))
 
 
 class StochasticDepth(nn.Module):
