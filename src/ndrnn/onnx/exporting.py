@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
+from ..nn.evaluating import evaluating
 from ..nn.layouts import ChannelsFirst, TimeFirst
 from ..nn.scan_layer import ScanLayer
 from ..registry import models
@@ -185,17 +186,13 @@ def _program(module: nn.Module, ndim: int, features: int, sizes: bool) -> torch.
     given: tuple[Tensor, ...] = (x,)
     if sizes:
         given, shapes = (x, torch.tensor([lattice, lattice])), (*shapes, {0: free["N"]})
-    training = {part: part.training for part in module.modules()}
     try:
-        with torch.no_grad(), backend("cpu"):
+        with evaluating(module), torch.no_grad(), backend("cpu"):
             traced = _WithSizes(module) if sizes else module
             return torch.export.export(traced.eval(), given, dynamic_shapes=shapes, strict=False)
     except (torch._dynamo.exc.UserError, GuardOnDataDependentSymNode) as error:
         what = "does not pass torch.export with free batch and extents"
         raise _told(error, f"{type(module).__name__} {what}") from error
-    finally:
-        for part, was in training.items():
-            part.training = was
 
 
 def _axes(module: nn.Module, ndim: int) -> list[str]:

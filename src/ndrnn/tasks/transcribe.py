@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from math import nan
 from typing import Any, NamedTuple
 
@@ -16,8 +15,10 @@ from ..data.batches import Facts, TranscribeBatch
 from ..data.formats.direction import logical, visual
 from ..data.reading import Word, mean_confidence, words_of
 from ..learn.task import Task
+from ..nn.evaluating import evaluating
 from ..nn.hierarchy import Hierarchy
 from ..nn.networks import LineReader
+from ..nn.networks.encoder import whole
 from . import mixing
 from .configuration import Transcribe
 from .decoding import BLANK, Labelling, aligned, beam_search, frames_needed, greedy, hits
@@ -132,7 +133,7 @@ class TranscribeTask(Task):
             return None
         with evaluating(self.model):
             log_probs, frames = self._log_probs(batch)
-        sizes, frame = _extents(batch), self.frame_width()
+        sizes, frame = whole(batch.sizes, batch.x), self.frame_width()
         lines = []
         for text, sample, available, width in zip(
             batch.target, log_probs.cpu(), frames.tolist(), sizes[:, -1].tolist(), strict=True
@@ -211,7 +212,7 @@ class TranscribeTask(Task):
     def _log_probs(self, batch: TranscribeBatch) -> tuple[Tensor, Tensor]:
         """(N, T, L) in nats, and the frames (N,) of each sample."""
         log_probs = self.model(batch.x, batch.sizes).log_softmax(-1)
-        return log_probs, self.frames(_extents(batch)).cpu()
+        return log_probs, self.frames(whole(batch.sizes, batch.x)).cpu()
 
     def _labellings(self, log_probs: Tensor, frames: Tensor) -> list[tuple[Labelling, Tensor]]:
         """The labels that are read in each sample, and its frames (T, L)."""
@@ -265,26 +266,6 @@ class TranscribeTask(Task):
             text, confidences, [(first / len(log_probs), last / len(log_probs)) for first, last in frames]
         )
         return Transcribed(name, text, mean_confidence(confidences), -float(loss), confidences, words, frames)
-
-
-def _extents(batch: TranscribeBatch) -> Tensor:
-    """The extents (N, n) of the samples of a batch, where they lie."""
-    if batch.sizes is not None:
-        return batch.sizes
-    # whole numbers from the start: those of a type of 16 bits are few
-    return torch.tensor(batch.x.shape[1:-1], device=batch.x.device).expand(len(batch.x), -1)
-
-
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """A network as it predicts, whichever of its parts learn."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def surest(log_probs: Tensor, labels: Labelling, spans: Sequence[tuple[int, int]]) -> Tensor:
