@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -107,6 +108,35 @@ def test_several_samples_in_a_file_are_told_apart_first(run_of, ndrnn, tmp_path)
     assert ran.status == 1
     assert "a.npz: may hold several samples" in ran.err
     assert (tmp_path / "others/b.npy").exists()
+    # within a folder it is not passed over
+    (tmp_path / "in").mkdir()
+    (tmp_path / "a.npz").rename(tmp_path / "in/a.npz")
+    ran = ndrnn("predict", folder, tmp_path / "in", "--out", tmp_path / "none")
+    assert ran.status == 1
+    assert "in/a.npz: may hold several samples" in ran.err
+    (tmp_path / "b.npy").rename(tmp_path / "in/b.npy")
+    ran = ndrnn("predict", folder, tmp_path / "in", "--out", tmp_path / "some")
+    assert ran.status == 1
+    assert "in/a.npz: may hold several samples" in ran.err
+    assert (tmp_path / "some/b.npy").exists()
+
+
+@pytest.mark.parametrize("tile", ["1", "1024"])
+def test_an_array_of_another_scale_is_refused(run_of, ndrnn, tmp_path, tile):
+    folder, task = run_of(2)
+    task.facts = replace(task.facts, reach=1.0)  # as of bytes
+    checkpoint.save(task, folder / "best.safetensors")
+    np.save(tmp_path / "a.npy", np.full((4, 4), 255.0))
+    np.save(tmp_path / "b.npy", np.full((4, 4), 255, np.uint8))
+    ran = ndrnn(
+        "predict", folder, tmp_path / "a.npy", tmp_path / "b.npy", "--out", tmp_path / "out", "--tile", tile
+    )
+    assert ran.status == 1
+    assert (
+        "a.npy: has floating-point values of up to 255, and the network learned from values of at most 1"
+        in ran.err
+    )
+    assert [path.name for path in (tmp_path / "out").glob("*.npy")] == ["b.npy"]
 
 
 def test_an_array_of_other_axes_is_refused(run_of, ndrnn, tmp_path):

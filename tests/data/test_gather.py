@@ -21,7 +21,7 @@ from ndrnn.data.readers.pairs import Masks
 
 def test_facts_splits_and_samples(mask_folder):
     gathered = gather(Masks(path=str(mask_folder)), "label")
-    assert gathered.facts == Facts(2, 1, ("0", "1", "2"))
+    assert gathered.facts == Facts(2, 1, ("0", "1", "2"), reach=1.0)
     assert {split: len(samples) for split, samples in gathered.splits.items()} == {
         "train": 5,
         "validation": 1,
@@ -209,3 +209,60 @@ def test_numbers_between_those_of_classes_are_classes_too(tmp_path):
     gathered = gather(Arrays(path=str(tmp_path / "a.npz"), held_out=0.01), "classify")
     assert len(gathered.facts.classes) == 5
     assert gathered.remarks == ("3 classes cannot be learned, as no training sample has them: 0, 2, 3",)
+
+
+def arrays(folder, **stacks):
+    """Readers of stacked samples with labels, one a name."""
+    for name, stack in stacks.items():
+        np.savez(folder / f"{name}.npz", image=stack, label=np.arange(stack.size).reshape(stack.shape) % 2)
+    return [Arrays(path=str(folder / f"{name}.npz")) for name in stacks]
+
+
+BYTES = np.arange(2 * 4 * 4, dtype=np.uint8).reshape(2, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("learned", "given", "message"),
+    [
+        (
+            BYTES,
+            BYTES.astype(np.float32),
+            "floating-point values of up to 15, and .* from values of at most 1",
+        ),
+        (BYTES / np.float32(255), BYTES.astype(float), "floating-point values of up to 15"),
+        (BYTES - 900.0, BYTES, "holds uint8, which becomes 1 at most, .* floating-point values of up to 900"),
+        (BYTES - 900.0, BYTES.astype(np.int16), "holds int16, which becomes 1 at most"),
+    ],
+)
+def test_samples_of_another_scale_than_those_learned_from_are_refused(learned, given, message, tmp_path):
+    before, after = arrays(tmp_path, before=learned, after=given)
+    facts = gather(before, "label").facts
+    with pytest.raises(BadFile, match=message):
+        gather(after, "label", facts=facts)
+    # each by its own range they are alike
+    before, after = replace(before, scale="sample"), replace(after, scale="sample")
+    assert gather(after, "label", facts=gather(before, "label").facts).faults.found == []
+    # as is what an older model was trained on, of which nothing is known
+    assert gather(replace(after, scale="type"), "label", facts=replace(facts, reach=0.0)).faults.found == []
+
+
+@pytest.mark.parametrize("given", [BYTES.astype(np.uint16), BYTES / np.float32(255), BYTES / np.float32(20)])
+def test_samples_of_about_the_same_scale_are_taken(given, tmp_path):
+    before, after = arrays(tmp_path, before=BYTES, after=given)
+    facts = gather(before, "label").facts
+    assert facts.reach == 1
+    assert gather(after, "label", facts=facts).faults.found == []
+    assert gather(before, "label", facts=gather(after, "label").facts).faults.found == []
+
+
+def test_samples_that_differ_in_scale_among_themselves_are_said(tmp_path):
+    (tmp_path / "a").mkdir()
+    for name, kind in (("a", np.uint8), ("b", np.float32)):
+        for number in range(2):
+            Image.fromarray(np.full((4, 4), 9 + number, kind)).save(tmp_path / "a" / f"{name}{number}.tif")
+    gathered = gather(Images(path=str(tmp_path / "a")), "density")
+    assert gathered.facts.reach == 0
+    assert (
+        f"samples differ in their scale: integers become 1 at most ({tmp_path}/a/a0.tif), floating-point values stay as "
+        f"they are, up to 10 ({tmp_path}/a/b1.tif); data.scale sample scales each to its range"
+    ) in gathered.remarks

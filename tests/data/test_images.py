@@ -13,6 +13,7 @@ from PIL import Image
 
 from ndrnn.app.inputs import Loader, find
 from ndrnn.data import BadFile
+from ndrnn.data.batches import Facts
 from ndrnn.data.formats import images
 from ndrnn.data.formats.channels import to_channels
 from ndrnn.data.formats.intensities import Intensities
@@ -260,7 +261,7 @@ def test_parts_of_an_image_are_as_the_whole(stored, wanted, dtype, scale, tmp_pa
     generator = np.random.default_rng(0)
     largest = 1 if dtype is np.float32 else np.iinfo(dtype).max
     values = (generator.random((9, 7, stored)) * largest).astype(dtype)
-    loader = Loader(Images(path="unused", scale=scale, invert=True), wanted, 2)
+    loader = Loader(Images(path="unused", scale=scale, invert=True), Facts(2, wanted))
     Image.new("L", (1, 1)).save(tmp_path / "a.png")
     (file,) = find([tmp_path / "a.png"])
     whole = loader.features(values, file)

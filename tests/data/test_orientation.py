@@ -11,6 +11,7 @@ from PIL import Image
 
 from ndrnn.app.inputs import Loader, find
 from ndrnn.data import BadFile
+from ndrnn.data.batches import Facts
 from ndrnn.data.formats import images
 from ndrnn.data.readers.folders import Classes, Images
 from ndrnn.data.readers.pages import Pages
@@ -73,7 +74,7 @@ def test_every_reader_turns(orientation, tmp_path):
     assert np.array_equal(Images(path=str(tmp_path / "images")).open().read(0).values, SEEN)
     assert np.array_equal(Classes(path=str(tmp_path)).open().read(0).values, SEEN)
     (file,) = find([tmp_path / "images/a.png"])
-    assert np.array_equal(Loader(None, 3, 2).read(file)[0], SEEN)
+    assert np.array_equal(Loader(None, Facts(2, 3)).read(file)[0], SEEN)
 
 
 # a rectangle of the picture as it is seen, and the places (x, y) of its corners among the 6 x 10 or 10 x 6 pixels that
@@ -109,7 +110,7 @@ def the_line(reader, folder):
     values = reader.open().read(0).values
     for path in (folder, folder / "a.xml"):
         (file,) = find([path], reader)
-        assert np.array_equal(Loader(reader, 3, 2).read(file)[0], values)
+        assert np.array_equal(Loader(reader, Facts(2, 3)).read(file)[0], values)
     return values
 
 
@@ -239,6 +240,6 @@ def test_volumes_of_pictures_are_labelled(tmp_path):
         Masks(path=str(tmp_path)).open().read(0)
     (file,) = find([tmp_path / "images/a.tif"])
     reader = Images(path="unused", stacked=True)
-    assert np.array_equal(Loader(reader, 1, 3).read(file)[0][..., 0], array)
+    assert np.array_equal(Loader(reader, Facts(3, 1)).read(file)[0][..., 0], array)
     with pytest.raises(BadFile, match="holds 3 pictures"):
-        Loader(None, 1, 2).read(file)
+        Loader(None, Facts(2, 1)).read(file)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from ..data.batches import Facts
 from ..data.faults import BadFile, Faults, naming, printable
 from ..data.formats import images, npy, volumes
 from ..data.formats.cutting import Place, whole
@@ -110,7 +111,7 @@ class Loader:
 
     Args:
         reader: that of the model's data.
-        channels, ndim: of its input.
+        facts: of the model.
         places: whether :meth:`place` will be asked for.
         arrays: whether arrays (.npy) are taken too.
     """
@@ -118,20 +119,21 @@ class Loader:
     def __init__(
         self,
         reader: Reader | None,
-        channels: int,
-        ndim: int,
+        facts: Facts,
         *,
         places: bool = False,
         arrays: bool = False,
     ) -> None:
         self.reader = reader
         self.arrays = arrays
-        self.ndim = ndim
-        self.intensities = (
-            Intensities(channels) if reader is None else Intensities(channels, reader.scale, reader.invert)
+        self.ndim = facts.ndim
+        self.intensities = replace(
+            Intensities() if reader is None else reader.intensities,
+            channels=facts.channels,
+            learned=facts.reach,
         )
         self._page: tuple[FoundPage, Scan] | None = None  # the lines of a page follow each other
-        self.places = places and ndim == 2
+        self.places = places and facts.ndim == 2
         self._places: dict[str, tuple[Place, tuple[float, float], tuple[int, int]]] = {}
 
     def read(self, file: Input) -> Loaded:
@@ -256,14 +258,18 @@ def _of_path(path: Path, reader: Reader | None, faults: Faults, kind: str, array
     storage = _One(path) if single else open_storage(path)
     for fault in storage.faults:
         faults.add(fault)
-    if single and arrays and path.suffix.lower() == ".npz":
-        faults.add(BadFile(str(path), "may hold several samples: save each as an array of its own (.npy)"))
+    several = [name for name in storage.names if arrays and name.lower().endswith(".npz")]
+    for name in several:
+        faults.add(
+            BadFile(storage.where(name), "may hold several samples: save each as an array of its own (.npy)")
+        )
+    if single and several:
         return
     suffixes = images.SUFFIXES + volumes.SUFFIXES + ((npy.SUFFIX,) if arrays else ())
     names = storage.names if single else storage.under("", suffixes)
     if isinstance(reader, Masks) and not single:
         names = reader.images_among(names)
-    if not names:
+    if not names and not several:
         raise BadFile(str(path), f"holds no images and no {'volumes or arrays' if arrays else 'volumes'}")
     for name in names:
         yield Input(storage, name, storage.where(name), _stem(name))

@@ -7,6 +7,7 @@ sample fills the lattice. ``names`` tells where each sample comes from, or is em
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ class Facts:
     """Values that a feature can have, for densities: 256 of 8 bits, 65536 of 16; 0: it is continuous."""
     direction: Literal["", "auto", "ltr", "rtl"] = ""
     """From where to where lines of text run: auto, as most letters of each do; empty: texts are taken as they stand."""
+    reach: float = 0.0
+    """How far from 0 features lay whose scale is that of their type: 1 of integers, more of floating-point values; 0: it is
+    not known, or is that of each sample."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))  # JSON has only lists
@@ -46,6 +50,8 @@ class Facts:
             raise ValueError(f"levels must be 0 or an int of at least 2, got {self.levels!r}")
         if len(set(self.alphabet)) != len(self.alphabet):
             raise ValueError(f"alphabet must name each character once, got {self.alphabet!r}")
+        if not 0 <= self.reach < inf:
+            raise ValueError(f"reach must not be negative, and finite, got {self.reach!r}")
         if self.direction not in ("", "auto", "ltr", "rtl"):
             raise ValueError(f"direction must be auto, ltr, rtl or nothing, got {self.direction!r}")
         if len(set(self.classes)) != len(self.classes):

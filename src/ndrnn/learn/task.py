@@ -280,7 +280,9 @@ class Task(LightningModule):
         for part, value in self.config().items():
             before = saved[part]
             kind = self.settings_class if part == "settings" else Facts
-            before = to_dict(from_dict(kind, before, part))  # what is newer than the training had its default
+            if part == "facts":  # what is newer than the training was not looked at
+                before = {**value, **before}
+            before = to_dict(from_dict(kind, before, part))  # and of settings had its default
             for name in FREE if part == "settings" else ():
                 before["training"][name] = value["training"][name]
             _check_same(before, _as_saved(value), part)

@@ -32,7 +32,7 @@ def run(options: Inpaint) -> int:
     """Run the command; returns the exit status."""
     out = Output(options.json)
     task, reader = load_density(options.model)
-    loader = Loader(reader, task.facts.channels, task.facts.ndim, arrays=True)
+    loader = Loader(reader, task.facts, arrays=True)
     file, hidden = _single(options.image), _single(options.mask)
     loaded = loader.read(file)
     _check(file, loaded, task.facts.channels)

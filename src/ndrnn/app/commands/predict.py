@@ -61,13 +61,7 @@ def run(options: Predict) -> int:
     files = shard.share(everything, key)  # the lines of a page stay together
     places = {file.place: number for number, file in enumerate(everything)} if shard.count > 1 else {}
     counted = Counted.of(files, len(faults))
-    loader = Loader(
-        reader,
-        task.facts.channels,
-        task.facts.ndim,
-        places=purpose == "transcribe",
-        arrays=taken or learned,
-    )
+    loader = Loader(reader, task.facts, places=purpose == "transcribe", arrays=taken or learned)
     use = _Use(task, purpose, loader, options)
     usable = use.claim(files, faults, everything)
     done = 0

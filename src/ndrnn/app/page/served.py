@@ -100,7 +100,7 @@ def _open(path: Path, name: str, device: str) -> Served:
             f"{file}: must be a model of images, got one of {task.facts.ndim} axes; ndrnn predict uses it"
         )
     task.to(device)
-    loader = Loader(reader, task.facts.channels, task.facts.ndim)
+    loader = Loader(reader, task.facts)
     summary = shipped.card(str(path))["summary"] if file == shipped.file_of(str(path)) else ""
     kind = {1: "grey", 2: "grey with opacity", 3: "colour", 4: "colour with opacity"}
     about = summary or (

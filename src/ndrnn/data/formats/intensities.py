@@ -15,6 +15,9 @@ from .pieces import pieces
 Span = tuple[np.ndarray, np.ndarray]
 """The lowest and the highest value of a sample (1,), or of each of its channels (C,), float64."""
 
+FAR = 2.0
+"""Floating-point values beyond it do not have the scale that integers get, which become 1 at most."""
+
 
 @dataclass(frozen=True)
 class Intensities:
@@ -28,6 +31,8 @@ class Intensities:
     channels."""
     invert: bool = False
     """Whether dark becomes 1, as for ink on paper."""
+    learned: float = 0.0
+    """The :meth:`reach` of what a network has learned from, by which samples of another scale are known; 0: unknown."""
 
     def convert(self, stored: np.ndarray, *, colour: bool = True, span: Span | None = None) -> Tensor:
         """Features (D1, ..., Dn, C) float32 from stored values of the same shape.
@@ -39,10 +44,11 @@ class Intensities:
             span: of the sample of which ``stored`` is a part, as :meth:`span` gives it; without it, of ``stored``.
 
         Raises:
-            ValueError: the channels are others than expected, a value is NaN or infinite, or the type is one whose
-                range tells nothing of its values.
+            ValueError: the channels are others than expected, a value is NaN or infinite, the type is one whose
+                range tells nothing of its values, or the values have another scale than those learned from.
         """
         values = self._arranged(stored, colour)
+        self._compare(stored)
         if self.scale != "type":
             low, high = self.span(stored, colour=colour) if span is None else span
             with np.errstate(over="ignore"):
@@ -97,6 +103,31 @@ class Intensities:
         if stored.dtype.kind == "b":
             return 2
         return int(np.iinfo(stored.dtype).max) + 1 if stored.dtype.kind in "iu" else 0
+
+    def reach(self, stored: np.ndarray) -> float:
+        """How far from 0 the features of a sample can lie where its type tells their scale: 1 for integers, for
+        floating-point values as far as they do; 0 where the scale is that of the sample or the channel."""
+        if self.scale != "type":
+            return 0.0
+        if stored.dtype.kind != "f":
+            return 1.0
+        return float(max(stored.max(initial=0), -stored.min(initial=0)))
+
+    def _compare(self, stored: np.ndarray) -> None:
+        """Refuse values of another scale than those learned from."""
+        if not self.learned or self.scale != "type":
+            return
+        whole = stored.dtype.kind != "f"
+        if whole and self.learned > FAR:
+            raise ValueError(
+                f"holds {stored.dtype}, which becomes 1 at most, and the network learned from floating-point values of up "
+                f"to {self.learned:g}; store values of that scale as floating-point numbers"
+            )
+        if not whole and self.learned <= 1 and (reach := self.reach(stored)) > FAR:
+            raise ValueError(
+                f"has floating-point values of up to {reach:g}, and the network learned from values of at most 1, which "
+                "those of 8 and 16 bits become; store them in 8 or 16 bits, or scale them to 1"
+            )
 
     def span(self, stored: np.ndarray, *, colour: bool = True) -> Span:
         """The range of a sample's values, or of each of its channels', found piece by piece, as large ones need it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from ..batches import IGNORE, Facts, Purpose
 from ..faults import BadFile, Faults, naming
 from ..formats.direction import Direction, visual
-from ..formats.intensities import Intensities
+from ..formats.intensities import FAR, Intensities
 from ..readers.source import SPLITS, Raw, Reader
 from .samples import Samples, convert, together
 
@@ -147,9 +148,10 @@ class _Checker:
         self.known = facts is not None
         self.ndim = facts.ndim if facts else 0
         if facts:
-            self.intensities = replace(intensities, channels=facts.channels)
+            self.intensities = replace(intensities, channels=facts.channels, learned=facts.reach)
         self.highest = -1
         self.levels: dict[int, str] = {}
+        self.reaches: dict[bool, tuple[float, str]] = {}
         self.points: Counter[int] = Counter()
         self.samples: Counter[int] = Counter()
         self.direction = facts.direction if facts else direction
@@ -168,6 +170,8 @@ class _Checker:
             intensities = replace(intensities, channels=shape[-1])
         convert(raw._replace(target=None), file, intensities)
         getattr(self, f"_check_{self.purpose}")(raw, file)
+        kind, reach = raw.values.dtype.kind == "f", intensities.reach(raw.values)
+        self.reaches[kind] = max(self.reaches.get(kind, (0.0, "")), (reach, file), key=itemgetter(0))
         self.ndim, self.intensities = len(shape) - 1, intensities
 
     def keep(self, raw: Raw, file: str) -> frozenset[int | str]:
@@ -198,7 +202,12 @@ class _Checker:
         # what has more levels, or none, can be told in fewer; the other way round most levels would never occur
         levels = min((count for count in self.levels if count), default=0) if self.levels else Facts.levels
         direction = self.direction if self.purpose == "transcribe" else Facts.direction
-        return Facts(self.ndim, self.intensities.channels, classes, alphabet, levels, direction)
+        reach = 0.0 if self._differ() else max((reach for reach, _ in self.reaches.values()), default=0.0)
+        return Facts(self.ndim, self.intensities.channels, classes, alphabet, levels, direction, reach)
+
+    def _differ(self) -> bool:
+        """Whether some samples have the scale of their integers, and others one of their own."""
+        return len(self.reaches) > 1 and self.reaches[True][0] > FAR
 
     def characters(self) -> dict[str, tuple[int, str]]:
         """How often each character of the transcripts occurs, and in which sample first."""
@@ -223,6 +232,12 @@ class _Checker:
             told.append(self._told_gaps())
         if trained is not None and (missing := self._meant() - trained):
             told.append(self._told_unlearned(missing))
+        if self._differ():
+            (most, floating), (_, whole) = self.reaches[True], self.reaches[False]
+            told.append(
+                f"samples differ in their scale: integers become 1 at most ({whole}), floating-point values stay as they "
+                f"are, up to {most:g} ({floating}); data.scale sample scales each to its range"
+            )
         if len(self.levels) > 1:
             found = ", ".join(
                 f"{count:,} ({file})" if count else f"a continuum ({file})"
