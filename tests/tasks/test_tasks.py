@@ -115,6 +115,20 @@ def test_metrics_of_labels_are_those_of_their_definitions():
     assert task.confusion.tolist() == [[1, 1, 0, 0], [0, 2, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
 
 
+@pytest.mark.parametrize(
+    ("said", "mean_iou", "miss"), [([0, 0, 0, 0], 1, 0), ([0, 0, 1, 0], 0, 1 / 4), ([1, 0, 1, 0], 0, 1 / 2)]
+)
+def test_where_there_is_only_background_less_that_is_found_is_better(said, mean_iou, miss):
+    task = build(Label(network=Network(hidden=(2,)), background=0), Facts(1, classes=("a", "b")))
+    task.model.forward = lambda x, sizes: F.one_hot(torch.tensor([said]), 2).float()
+    task.check(LabelBatch(torch.zeros(1, 4, 1), torch.zeros(1, 4, dtype=torch.long)))
+    found = task.results()
+    assert found["mean_iou"] == mean_iou
+    assert found["miss"] == pytest.approx(miss)
+    task.check(LabelBatch(torch.zeros(1, 4, 1), torch.full((1, 4), IGNORE)))
+    assert task.results()["mean_iou"] == 0  # nothing was told
+
+
 def test_losses_are_those_of_their_definitions():
     scores = torch.randn(2, 3, 4, 5, dtype=torch.float64)
     target = torch.randint(0, 5, (2, 3, 4))

@@ -128,17 +128,20 @@ class LabelTask(Task):
         self.metrics.reset()
         self.judged = self.reliability.taken(self.temperature)
         self.confusion = found["confusion"].cpu()
-        present = self.confusion.sum(0) + self.confusion.sum(1) > 0
+        true = self.confusion.sum(1) > 0
+        some = bool(true.any())
+        present = true | (self.confusion.sum(0) > 0)
         if self.settings.background is not None:
-            present[self.settings.background] = False
+            true[self.settings.background] = present[self.settings.background] = False
         results: dict[str, Tensor | float] = {"point_error": 1 - found["accuracy"]}
         for metric in ("iou", "dice"):
             values = found[metric].cpu()
-            results[f"mean_{metric}"] = values[present].mean() if present.any() else torch.tensor(0.0)
+            results[f"mean_{metric}"] = values[present].mean() if present.any() else torch.tensor(float(some))
             results |= {
                 f"{metric}/{name}": value for name, value in zip(self.facts.classes, values, strict=True)
             }
-        results["miss"] = 1 - results["mean_iou"]
+        # where there is only background, every false object would be as bad as many
+        results["miss"] = 1 - results["mean_iou"] if true.any() else results["point_error"]
         return results
 
     def predict_step(self, batch: LabelBatch, batch_idx: int = 0) -> list[Labelled]:
