@@ -109,13 +109,8 @@ class Labelling:
         if loaded.grid is not None:
             labels = loaded.grid.back(labels)
             confidence = None if confidence is None else loaded.grid.back(confidence)
-        if file.is_volume:
-            volumes.write(labels, paths["labels"], like=loaded.data)
-        elif file.is_array:
-            write_array(labels, paths["labels"], np.uint8 if len(classes) <= 256 else np.uint16)
-        elif labels.ndim == 3:
-            write_stack(labels, paths["labels"])
-        else:
+        kind = np.uint8 if len(classes) <= 256 else np.uint16
+        if not _as_its_file(labels, paths["labels"], kind, file, loaded):
             write_map(labels, paths["labels"], len(classes))
         # in parts: bincount makes eight bytes of every label
         parts = np.array_split(labels.reshape(-1), labels.size // 2**20 + 1)
@@ -167,17 +162,12 @@ class Labelling:
         )
         table = measured(objects, labels, confidence)
         path = paths["instances"]
-        if file.is_volume:
-            volumes.write(objects, path, like=loaded.data, kind=np.int32)
-        elif file.is_array:
-            write_array(objects, path, np.int32)
-        elif labels.ndim == 3:
-            write_stack(objects, path)
-        elif len(table["instance"]) > _MOST:
-            path = paths["more instances"]
-            write_stack(objects[None], path)
-        else:
-            write_map(objects, path, _MOST)
+        if not _as_its_file(objects, path, np.int32, file, loaded):
+            if len(table["instance"]) > _MOST:
+                path = paths["more instances"]
+                write_stack(objects[None], path)
+            else:
+                write_map(objects, path, _MOST)
         self._objects[file.place] = self._rows(table, file, loaded)
         found = Counter(row[1] for row in self._objects[file.place])
         return {
@@ -203,13 +193,7 @@ class Labelling:
         self, file: Input, confidence: np.ndarray, loaded: Loaded, paths: dict[str, Path]
     ) -> dict[str, Any]:
         path, scale = paths["confidence"], 1
-        if file.is_volume:
-            volumes.write(confidence, path, like=loaded.data, kind=np.float32)
-        elif file.is_array:
-            write_array(confidence, path, np.float32)
-        elif confidence.ndim == 3:
-            write_stack(confidence.astype(np.float32), path)
-        else:
+        if not _as_its_file(confidence, path, np.float32, file, loaded):
             write_shares(confidence, path)
             scale = SCALE
         return {"confidence_map": str(path), "confidence_scale": scale}
@@ -224,6 +208,20 @@ def refuse_others(options: Predict, purpose: str) -> None:
     given: Sequence[str] = [name for name in ("overlay", "confidence", "instances") if getattr(options, name)]
     if given and purpose != "label":
         raise ValueError(f"{', '.join(given)}: for networks that label points, this one is for {purpose}")
+
+
+def _as_its_file(values: np.ndarray, path: Path, kind: Any, file: Input, loaded: Loaded) -> bool:
+    """Write numbers of points, of one of NumPy's types, as a volume or an array like the file that they belong to, or as
+    the slices of a stack; returns whether it is any of these, and not a picture."""
+    if file.is_volume:
+        volumes.write(values, path, like=loaded.data, kind=kind)
+    elif file.is_array:
+        write_array(values, path, kind)
+    elif values.ndim == 3:
+        write_stack(values.astype(kind, copy=False), path)
+    else:
+        return False
+    return True
 
 
 def _image(file: Input, values: np.ndarray) -> np.ndarray:
