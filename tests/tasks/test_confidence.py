@@ -165,3 +165,25 @@ def test_words_and_means():
         ("a", 0.0, pytest.approx(0.3)),
         ("b", pytest.approx(0.3), 1.0),
     ]
+
+
+@pytest.mark.parametrize("options", [{}, {"beam": 4}])
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        (" a", "a"),
+        ("a ", "a"),
+        ("a _ b", "a b"),
+        (" _ a b _ ", "a b"),
+        (" ", ""),
+        (" _ ", ""),
+        ("_", ""),
+        ("a", "a"),
+    ],
+)
+def test_what_is_read_has_single_spaces_like_what_is_learned_from(path, text, options):
+    frames = [[0.97 if symbol == most else 0.01 for symbol in "_ ab"] for most in path]
+    read_one = read(reader(frames, (" ab", ""), **options))
+    assert read_one.text == text
+    assert len(read_one.characters) == len(text)
+    assert read_one.log_probability < 0

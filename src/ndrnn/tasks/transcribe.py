@@ -226,8 +226,16 @@ class TranscribeTask(Task):
             return ()
         if self.settings.beam:
             scorer = None if self.scorer is None else lambda labels: self.scorer(self._spelled(labels))  # type: ignore[misc]
-            return beam_search(log_probs, self.settings.beam, scorer=scorer)[0].labels
-        return greedy(log_probs).labels
+            return self._spaced(beam_search(log_probs, self.settings.beam, scorer=scorer)[0].labels)
+        return self._spaced(greedy(log_probs).labels)
+
+    def _spaced(self, labels: Labelling) -> Labelling:
+        """Labels without spaces at the ends and beside others, which no text has that was learned from."""
+        space, kept = self._numbers.get(" "), list[int]()
+        for label in labels:
+            if label != space or (kept and kept[-1] != space):
+                kept.append(label)
+        return tuple(kept[:-1] if kept and kept[-1] == space else kept)
 
     def _evidence(self, found: Sequence[tuple[Labelling, Tensor]], texts: Sequence[str]) -> Evidence:
         """The characters that are read in samples beside the texts of these."""
