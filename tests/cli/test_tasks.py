@@ -13,7 +13,7 @@ from PIL import Image
 from ndrnn.app.cli import main
 from ndrnn.saving import models as checkpoint
 from ndrnn.scan.operators import kernels
-from ndrnn.tasks import transcribe
+from ndrnn.tasks import transcribe, views
 from ndrnn.tasks.decoding import beam_search
 
 SMALL = ("--training.epochs", 2, "--training.batch-size", 4)
@@ -61,6 +61,9 @@ def test_label(ndrnn, square_run, square_folder, tmp_path):
     refused = ndrnn("evaluate", run, "--beam", 5)
     assert refused.status == 2
     assert "beam is for networks that read, not for a LabelTask" in refused.err
+    refused = ndrnn("predict", run, square_folder / "images", "--out", tmp_path / "none", "--views", True)
+    assert refused.status == 2
+    assert "views is for networks that read, not for a LabelTask" in refused.err
     best = checkpoint.load(run / "best.safetensors")
     found = ndrnn("predict", run, square_folder / "images", "--out", tmp_path / "found", "--overlay")
     assert found.status == 0, found.err
@@ -167,6 +170,22 @@ def test_transcribe(ndrnn, text_folder, tmp_path, monkeypatch):
         patch.setattr(transcribe, "beam_search", search)
         assert 0 <= ndrnn("evaluate", tmp_path / "run", "--beam", 5, "--json").json["metrics"]["cer"] <= 1
     assert widths == [5] * measured["samples"]
+    read = []
+
+    def surest(first, *others):
+        read.extend(first)
+        return views.surest(first, *others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transcribe, "beam_search", search)
+        patch.setattr(transcribe, "surest", surest)
+        assert ndrnn("evaluate", tmp_path / "run", "--views", True).status == 0
+        assert len(read) == measured["samples"]
+        assert ndrnn("predict", tmp_path / "run", text_folder, "--views", True, "--beam", 3).status == 0
+        assert len(read) == measured["samples"] + 14
+        assert ndrnn("predict", tmp_path / "run", text_folder, "--views", False).status == 0
+    assert len(read) == measured["samples"] + 14
+    assert widths[-11 * 14 :] == [3] * 11 * 14
     found = ndrnn("predict", tmp_path / "run", text_folder, "--out", tmp_path / "found")
     assert found.status == 0, found.err
     entries = lines(tmp_path / "found")

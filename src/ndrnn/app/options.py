@@ -138,6 +138,8 @@ class Evaluate:
     """Which weights of the run."""
     beam: int | None = None
     """Prefixes that decoding keeps, for networks that read; by default as in the recipe, 0 for the most probable path."""
+    views: bool | None = None
+    """Whether networks that read look at each line in several ways, see the recipe's key; by default as it says."""
     calibrate: bool = False
     """First learn from the validation samples of the run's own data by which temperature its confidences come true, and
     keep it in these weights, as train does at its end."""
@@ -195,6 +197,11 @@ class Predict:
     format: Literal["jsonl", "page", "alto", "hocr", "txt"] = "jsonl"
     """Also write the texts of each page, or of each image of a line: page and alto into a copy of its XML file of that kind,
     or where it has none as a new one; hocr; txt, a line each. Needs --out."""
+    beam: int | None = None
+    """Prefixes that decoding keeps, for networks that read; by default as in training, 0 for the most probable path."""
+    views: bool | None = None
+    """Whether networks that read look at each line in several ways, and keep what they are surest of: fewer errors, in
+    eleven times the time; by default as in training."""
     overlay: bool = False
     """Also draw the labels over the images, as NAME.overlay.png."""
     confidence: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,3 +44,16 @@ def load(path: Path) -> tuple[Any, Reader | None, Path]:
     file = weights_of(path)
     reader = read(file.parent).data if (file.parent / FILE).exists() else None
     return models.load(file), reader, file
+
+
+def set_reading(task: Any, **options: int | bool | None) -> None:
+    """Change how a trained task reads, where an option is not None.
+
+    Raises:
+        ValueError: it does not read, or cannot read so.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if not hasattr(task.settings, name):
+            raise ValueError(f"{name} is for networks that read, not for a {type(task).__name__}")
+    task.settings = replace(task.settings, **given)

@@ -75,6 +75,9 @@ class Transcribe:
     """By default that of Graves & Schmidhuber 2009; frames are as wide as the blocks of all levels together."""
     beam: int = 0
     """Prefixes that decoding keeps; 0 for the most probable path alone."""
+    views: bool = False
+    """Whether each line is also read narrower and wider, slanted, lower and higher, and the reading counts that the
+    network is surest of, in eleven times the time; the checks of a training do without."""
     word_mix: float = 0.0
     """Share of the batches in training whose words are dealt out anew among their lines, cut where the network sees a
     space (after StackMix, Shonenkov et al. 2021), so that lines are not learned by heart."""

@@ -13,6 +13,7 @@ from torchmetrics.text import CharErrorRate, WordErrorRate
 
 from ..data.batches import Facts, TranscribeBatch
 from ..data.formats.direction import logical, visual
+from ..data.pipeline.samples import pad
 from ..data.reading import Word, mean_confidence, words_of
 from ..learn.task import Task
 from ..nn.evaluating import evaluating
@@ -23,6 +24,7 @@ from . import mixing
 from .configuration import Transcribe
 from .decoding import BLANK, Labelling, aligned, beam_search, frames_needed, greedy, hits
 from .reliability import Evidence, Judged, Reliability, tempered
+from .views import View, seen, surest
 
 
 class Transcribed(NamedTuple):
@@ -61,6 +63,7 @@ class TranscribeTask(Task):
     def __init__(self, settings: Transcribe, facts: Facts) -> None:
         if not facts.alphabet:
             raise ValueError("facts must have an alphabet of at least one character, got none")
+        _check_views(settings, facts)
         super().__init__(settings, facts)
         with torch.device("cpu"):  # their sums have memory also where the weights have none yet
             self.cer, self.wer = CharErrorRate(), WordErrorRate()
@@ -184,6 +187,8 @@ class TranscribeTask(Task):
         log_probs, frames = self._log_probs(batch)
         self.watch(log_probs, batch)
         found = self._labellings(log_probs, frames)
+        if not self.in_training:
+            found = self._seen_well(batch, found)
         texts = [self.decode(labels) for labels, _ in found]
         if not self.in_training:
             self.reliability.update(self._evidence(found, batch.target), self.temperature)
@@ -201,7 +206,7 @@ class TranscribeTask(Task):
         """The text of each sample; its ``target`` is not looked at."""
         names = batch.names or ("",) * len(batch.x)
         with torch.no_grad():
-            found = self._labellings(*self._log_probs(batch))
+            found = self._seen_well(batch, self._labellings(*self._log_probs(batch)))
         return [self._transcribed(name, *one) for name, one in zip(names, found, strict=True)]
 
     def frame_width(self) -> int:
@@ -220,6 +225,26 @@ class TranscribeTask(Task):
             sample[:available].cpu() for sample, available in zip(log_probs, frames.tolist(), strict=True)
         ]
         return [(self._labels(sample), sample) for sample in samples]
+
+    def _seen_well(
+        self, batch: TranscribeBatch, found: list[tuple[Labelling, Tensor]]
+    ) -> list[tuple[Labelling, Tensor]]:
+        """What is read in each sample in that way of looking at it in which the network is surest."""
+        if not self.settings.views:
+            return found
+        _check_views(self.settings, self.facts)  # they may have been asked for later
+        lines = [
+            x[tuple(map(slice, size))]
+            for x, size in zip(batch.x, whole(batch.sizes, batch.x).tolist(), strict=True)
+        ]
+
+        def read(ways: Sequence[View]) -> list[tuple[Labelling, Tensor]]:
+            x, sizes = pad([seen(line, way) for line, way in zip(lines, ways, strict=True)], self.facts.ndim)
+            sizes = None if sizes is None else sizes.to(x.device)
+            return self._labellings(*self._log_probs(batch._replace(x=x, sizes=sizes)))
+
+        # a character, or the end; so that many that are unsure do not count as less than one
+        return surest(found, read, lambda one: log_probability(one[1], one[0]) / (len(one[0]) + 1))
 
     def _labels(self, log_probs: Tensor) -> Labelling:
         if not len(log_probs):
@@ -242,7 +267,7 @@ class TranscribeTask(Task):
         scores, said, right = [torch.zeros(0, len(self.outputs))], list[int](), list[bool]()
         for (labels, log_probs), text in zip(found, texts, strict=True):
             if labels:
-                scores.append(surest(log_probs, labels, aligned(log_probs, labels)))
+                scores.append(surest_frames(log_probs, labels, aligned(log_probs, labels)))
                 said += labels
                 seen = visual(text, self.facts.direction) if self.facts.direction else text
                 right += hits(self._spelled(labels), seen)
@@ -251,21 +276,14 @@ class TranscribeTask(Task):
     def _transcribed(self, name: str, labels: Labelling, log_probs: Tensor) -> Transcribed:
         if not len(log_probs):
             return Transcribed(name, "", 1.0)
-        loss = F.ctc_loss(
-            log_probs.unsqueeze(1),
-            torch.tensor([labels], dtype=torch.long),
-            torch.tensor([len(log_probs)]),
-            torch.tensor([len(labels)]),
-            BLANK,
-            reduction="sum",
-        )
+        whole_text = log_probability(log_probs, labels)
         if not labels:
             blank = tempered(log_probs, self.temperature)[:, BLANK]
-            return Transcribed(name, "", float(blank.mean().exp()), -float(loss))
+            return Transcribed(name, "", float(blank.mean().exp()), whole_text)
         if not bool(log_probs.isfinite().any(-1).all()):  # the caller says which file it is
             return Transcribed(name, self.decode(labels), nan, nan)
         spans = aligned(log_probs, labels)
-        frames_of = surest(log_probs, labels, spans)
+        frames_of = surest_frames(log_probs, labels, spans)
         sure = tempered(frames_of, self.temperature)[range(len(labels)), labels].exp().tolist()
         text, order = self._in_order(self._spelled(labels))
         confidences = tuple(sure[place] for place in order)
@@ -273,10 +291,25 @@ class TranscribeTask(Task):
         words = words_of(
             text, confidences, [(first / len(log_probs), last / len(log_probs)) for first, last in frames]
         )
-        return Transcribed(name, text, mean_confidence(confidences), -float(loss), confidences, words, frames)
+        return Transcribed(name, text, mean_confidence(confidences), whole_text, confidences, words, frames)
 
 
-def surest(log_probs: Tensor, labels: Labelling, spans: Sequence[tuple[int, int]]) -> Tensor:
+def log_probability(log_probs: Tensor, labels: Labelling) -> float:
+    """Of a labelling, summed over all paths of the frames (T, L), in nats."""
+    if not len(log_probs):
+        return 0.0  # there is nothing but the empty text
+    loss = F.ctc_loss(
+        log_probs.unsqueeze(1),
+        torch.tensor([labels], dtype=torch.long),
+        torch.tensor([len(log_probs)]),
+        torch.tensor([len(labels)]),
+        BLANK,
+        reduction="sum",
+    )
+    return -float(loss)
+
+
+def surest_frames(log_probs: Tensor, labels: Labelling, spans: Sequence[tuple[int, int]]) -> Tensor:
     """The log-probabilities (characters, L) of those frames in which the network is surest of each label.
 
     Args:
@@ -289,3 +322,8 @@ def surest(log_probs: Tensor, labels: Labelling, spans: Sequence[tuple[int, int]
         for label, (first, last) in zip(labels, spans, strict=True)
     ]
     return log_probs[places]
+
+
+def _check_views(settings: Transcribe, facts: Facts) -> None:
+    if settings.views and facts.ndim != 2:
+        raise ValueError(f"views must be false for samples of {facts.ndim} axes: images alone are slanted")

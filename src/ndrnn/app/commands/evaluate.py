@@ -26,7 +26,7 @@ from ..output import Output, plain
 from ..outputs import Outputs
 from ..recipe import FILE, Recipe, read
 from ..shards import FIGURES, Shard, digest
-from ..trained import load
+from ..trained import load, set_reading
 from ..training import calibrated
 
 
@@ -56,8 +56,7 @@ def run(recipe: Recipe, options: Evaluate) -> int:
             calibrated(task, recipe, gathered, out)
             if task.temperature != before:
                 models.save(task, file)
-        if options.beam is not None:  # not earlier: it is none of what is saved
-            _set_beam(task, options.beam)
+        set_reading(task, beam=options.beam, views=options.views)  # not earlier: it is none of what is saved
         split = options.split or ("test" if "test" in gathered.splits else "validation")
         samples = gathered.samples(split)
         if options.split is None and split == "validation" and recipe.data != read(folder).data:
@@ -206,9 +205,3 @@ def _warped(options: Evaluate, repeated: Repeats) -> dict[str, Any]:
             for seed, metrics in zip(repeated.seeds, repeated.metrics, strict=True)
         ],
     }
-
-
-def _set_beam(task: Any, beam: int) -> None:
-    if not hasattr(task.settings, "beam"):
-        raise ValueError(f"beam is for networks that read, not for a {type(task).__name__}")
-    task.settings = replace(task.settings, beam=beam)

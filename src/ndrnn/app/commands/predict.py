@@ -32,7 +32,7 @@ from ..outputs import Outputs
 from ..overlap import ReadAhead
 from ..prediction import label_tiles, predicted
 from ..shards import LINES, OBJECTS, Shard
-from ..trained import load
+from ..trained import load, set_reading
 from ..transcripts import Transcripts, key
 from ..workers import Workers
 
@@ -45,6 +45,7 @@ def run(options: Predict) -> int:
     task.to(options.device)
     purpose = use_of(task).purpose
     refuse_others(options, purpose)
+    set_reading(task, beam=options.beam, views=options.views)
     if purpose == "label" and options.out is None:
         raise ValueError("--out must name a folder for the label maps, got none")
     if options.format != "jsonl" and purpose != "transcribe":
