@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ndrnn.app.trained import set_reading
 from ndrnn.data.batches import TranscribeBatch
 from ndrnn.data.pipeline.samples import pad
 from ndrnn.tasks import Facts, Transcribe, build
@@ -163,7 +164,38 @@ def test_what_makes_no_frame_is_read_as_nothing():
 
 
 def test_only_images_have_views():
+    signals = build(Transcribe(network=Network(hidden=(2,))), Facts(1, alphabet="ab"))
+    with pytest.raises(ValueError, match="views must be false for samples of 1 axes"):
+        set_reading(signals, beam=3, views=True)
+    assert signals.settings.beam == 0
+    set_reading(signals, beam=3, views=False)
+    assert signals.settings.beam == 3
     with pytest.raises(
         ValueError, match="views must be false for samples of 3 axes: images alone are slanted"
     ):
         build(Transcribe(network=Network(hidden=(2,)), views=True), Facts(3, alphabet="ab"))
+
+
+@pytest.mark.parametrize("width", [20, 30])
+def test_frames_are_those_of_the_line_as_it_is(width):
+    class Bars(WidthReader):
+        """A frame a point; "a" wherever there is a bar, surest where a line is 24 points wide."""
+
+        def forward(self, x, sizes=None):
+            bar = (x[..., 0].amax(1) > 0.3).float()[..., None]
+            sure = 9.0 if x.shape[2] == 24 else 2.0
+            return sure * torch.cat([1 - bar, bar, torch.zeros_like(bar)], -1)
+
+        def output_sizes(self, sizes):
+            return sizes[:, 1:]
+
+    task = reader(views=True)
+    task.model = Bars()
+    x = torch.zeros(1, 4, width, 1)
+    x[:, :, 3:7] = x[:, :, width - 5 : width - 1] = 1
+    (one,) = task.predict_step(TranscribeBatch(x, ("",)))
+    assert one.text == "aa"
+    assert one.log_probability > -0.1  # of 24 points
+    for found, expected in zip(one.frames, [(3, 7), (width - 5, width - 1)], strict=True):
+        assert found == pytest.approx(expected, abs=1)
+    assert task.frame_width() == 1

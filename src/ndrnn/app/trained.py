@@ -11,6 +11,7 @@ from torch import nn
 from ..data.readers.source import Reader
 from ..registry import nearest
 from ..saving import models, shipped
+from ..tasks.views import check_views
 from .recipe import FILE, read
 
 
@@ -56,4 +57,11 @@ def set_reading(task: Any, **options: int | bool | None) -> None:
     for name in given:
         if not hasattr(task.settings, name):
             raise ValueError(f"{name} is for networks that read, not for a {type(task).__name__}")
-    task.settings = replace(task.settings, **given)
+    settings = replace(task.settings, **given)
+    check_views(bool(given.get("views")), task.facts.ndim)
+    task.settings = settings
+
+
+def reading_of(task: Any) -> dict[str, int | bool]:
+    """How a trained task reads; nothing if it does not."""
+    return {name: getattr(task.settings, name) for name in ("beam", "views") if hasattr(task.settings, name)}

@@ -24,7 +24,7 @@ from . import mixing
 from .configuration import Transcribe
 from .decoding import BLANK, Labelling, aligned, beam_search, frames_needed, greedy, hits
 from .reliability import Evidence, Judged, Reliability, tempered
-from .views import View, seen, surest
+from .views import View, check_views, seen, surest
 
 
 class Transcribed(NamedTuple):
@@ -44,7 +44,8 @@ class Transcribed(NamedTuple):
     between them does not count."""
     words: tuple[Word, ...] = ()
     frames: tuple[tuple[int, int], ...] = ()
-    """The frames, first and last + 1, in which each character of the text stands on that path."""
+    """The frames, first and last + 1, in which each character of the text stands on that path; those of the sample as it
+    is, also where it was read wider or narrower."""
 
 
 class TranscribeTask(Task):
@@ -63,7 +64,7 @@ class TranscribeTask(Task):
     def __init__(self, settings: Transcribe, facts: Facts) -> None:
         if not facts.alphabet:
             raise ValueError("facts must have an alphabet of at least one character, got none")
-        _check_views(settings, facts)
+        check_views(settings.views, facts.ndim)
         super().__init__(settings, facts)
         with torch.device("cpu"):  # their sums have memory also where the weights have none yet
             self.cer, self.wer = CharErrorRate(), WordErrorRate()
@@ -206,8 +207,12 @@ class TranscribeTask(Task):
         """The text of each sample; its ``target`` is not looked at."""
         names = batch.names or ("",) * len(batch.x)
         with torch.no_grad():
-            found = self._seen_well(batch, self._labellings(*self._log_probs(batch)))
-        return [self._transcribed(name, *one) for name, one in zip(names, found, strict=True)]
+            plain = self._labellings(*self._log_probs(batch))
+            found = self._seen_well(batch, plain)
+        return [
+            self._transcribed(name, *one, len(log_probs))
+            for name, one, (_, log_probs) in zip(names, found, plain, strict=True)
+        ]
 
     def frame_width(self) -> int:
         """Over how many points of the last axis a frame stretches."""
@@ -232,7 +237,7 @@ class TranscribeTask(Task):
         """What is read in each sample in that way of looking at it in which the network is surest."""
         if not self.settings.views:
             return found
-        _check_views(self.settings, self.facts)  # they may have been asked for later
+        check_views(self.settings.views, self.facts.ndim)  # they may have been asked for later
         lines = [
             x[tuple(map(slice, size))]
             for x, size in zip(batch.x, whole(batch.sizes, batch.x).tolist(), strict=True)
@@ -273,7 +278,8 @@ class TranscribeTask(Task):
                 right += hits(self._spelled(labels), seen)
         return Evidence(torch.cat(scores), torch.tensor(said).long(), torch.tensor(right).bool())
 
-    def _transcribed(self, name: str, labels: Labelling, log_probs: Tensor) -> Transcribed:
+    def _transcribed(self, name: str, labels: Labelling, log_probs: Tensor, plain: int) -> Transcribed:
+        """What is read in frames (T, L), of which there are ``plain`` where the sample is looked at as it is."""
         if not len(log_probs):
             return Transcribed(name, "", 1.0)
         whole_text = log_probability(log_probs, labels)
@@ -291,6 +297,8 @@ class TranscribeTask(Task):
         words = words_of(
             text, confidences, [(first / len(log_probs), last / len(log_probs)) for first, last in frames]
         )
+        if plain != len(log_probs):
+            frames = tuple(_rescaled(span, plain / len(log_probs), plain) for span in frames)
         return Transcribed(name, text, mean_confidence(confidences), whole_text, confidences, words, frames)
 
 
@@ -324,6 +332,7 @@ def surest_frames(log_probs: Tensor, labels: Labelling, spans: Sequence[tuple[in
     return log_probs[places]
 
 
-def _check_views(settings: Transcribe, facts: Facts) -> None:
-    if settings.views and facts.ndim != 2:
-        raise ValueError(f"views must be false for samples of {facts.ndim} axes: images alone are slanted")
+def _rescaled(span: tuple[int, int], by: float, count: int) -> tuple[int, int]:
+    """Frames, first and last + 1, among ``count`` frames of another width; at least one."""
+    first = min(round(by * span[0]), count - 1)
+    return first, max(first + 1, round(by * span[1]))

@@ -37,6 +37,16 @@ STAGES: tuple[tuple[str, tuple[float, ...]], ...] = (
 """What is tried one after the other, each from the best way so far: ten readings beside that of the line as it is."""
 
 
+def check_views(wanted: bool, ndim: int) -> None:
+    """See that samples of so many axes can be looked at in several ways, if they are to be.
+
+    Raises:
+        ValueError: they cannot.
+    """
+    if wanted and ndim != 2:
+        raise ValueError(f"views must be false for samples of {ndim} axes: images alone are slanted")
+
+
 def seen(x: Tensor, view: View) -> Tensor:
     """A line (H, W, C) looked at in a way (H, W', C); points that come from outside it are 0, as in training."""
     if view == View():

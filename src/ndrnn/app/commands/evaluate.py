@@ -26,7 +26,7 @@ from ..output import Output, plain
 from ..outputs import Outputs
 from ..recipe import FILE, Recipe, read
 from ..shards import FIGURES, Shard, digest
-from ..trained import load, set_reading
+from ..trained import load, reading_of, set_reading
 from ..training import calibrated
 
 
@@ -178,6 +178,7 @@ def _part(
         "data": f"{recipe.data.path} {recipe.data.root}".strip(),
         "total": total,
         "left_out": len(gathered.faults),
+        **({"reading": reading} if (reading := reading_of(task)) else {}),
         "counts": task.tallied,
     }
 

@@ -127,7 +127,7 @@ def _evaluation(files: list[Path], target: Path) -> dict[str, Any]:
             found.append(dict(json.loads(file.read_text(encoding="utf-8"))))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{file}: is no part of an evaluation ({error})") from error
-    same = ("digest", "split", "data", "total")
+    same = ("digest", "split", "data", "total", "reading")
     for file, part in zip(files, found, strict=True):
         for key in same:
             if part.get(key) != found[0].get(key):
