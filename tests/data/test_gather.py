@@ -230,6 +230,7 @@ BYTES = np.arange(2 * 4 * 4, dtype=np.uint8).reshape(2, 4, 4)
             "floating-point values of up to 15, and .* from values of at most 1",
         ),
         (BYTES / np.float32(255), BYTES.astype(float), "floating-point values of up to 15"),
+        (BYTES / np.float32(30), BYTES.astype(float), "up to 15, .* from values of at most 1.03"),
         (BYTES - 900.0, BYTES, "holds uint8, which becomes 1 at most, .* floating-point values of up to 900"),
         (BYTES - 900.0, BYTES.astype(np.int16), "holds int16, which becomes 1 at most"),
     ],

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..data.batches import Facts
 from ..data.faults import BadFile
+from ..data.formats.intensities import same_scale
 from ..lattice import inside
 from ..nn.hierarchy import Hierarchy
 from ..nn.init import balance
@@ -280,9 +281,9 @@ class Task(LightningModule):
         for part, value in self.config().items():
             before = saved[part]
             kind = self.settings_class if part == "settings" else Facts
-            if part == "facts":  # what is newer than the training was not looked at
-                before = {**value, **before}
-            before = to_dict(from_dict(kind, before, part))  # and of settings had its default
+            if part == "facts" and same_scale(before.get("reach", 0.0), value["reach"]):
+                before = {**before, "reach": value["reach"]}  # of files that may have become more
+            before = to_dict(from_dict(kind, before, part))  # what is newer than the training had its default
             for name in FREE if part == "settings" else ():
                 before["training"][name] = value["training"][name]
             _check_same(before, _as_saved(value), part)

@@ -19,6 +19,11 @@ FAR = 2.0
 """Floating-point values beyond it do not have the scale that integers get, which become 1 at most."""
 
 
+def same_scale(one: float, other: float) -> bool:
+    """Whether samples of one :meth:`Intensities.reach` may have the scale of those of another; 0: it is not known."""
+    return not one or not other or (one > FAR) == (other > FAR)
+
+
 @dataclass(frozen=True)
 class Intensities:
     """How stored values become numbers about 0 to 1; what a network was trained with is what it must be used with."""
@@ -123,10 +128,11 @@ class Intensities:
                 f"holds {stored.dtype}, which becomes 1 at most, and the network learned from floating-point values of up "
                 f"to {self.learned:g}; store values of that scale as floating-point numbers"
             )
-        if not whole and self.learned <= 1 and (reach := self.reach(stored)) > FAR:
+        most = max(1.0, self.learned)  # floating-point values often reach a little beyond 1, as by interpolation
+        if not whole and most <= FAR and (reach := self.reach(stored)) > FAR * most:
             raise ValueError(
-                f"has floating-point values of up to {reach:g}, and the network learned from values of at most 1, which "
-                "those of 8 and 16 bits become; store them in 8 or 16 bits, or scale them to 1"
+                f"has floating-point values of up to {reach:g}, and the network learned from values of at most {most:g}; "
+                "store them in 8 or 16 bits, which become 1 at most, or scale them so"
             )
 
     def span(self, stored: np.ndarray, *, colour: bool = True) -> Span:
