@@ -411,3 +411,13 @@ def test_what_is_drawn_stays_within_the_levels():
     assert plain.max() == 1
     signed = as_values(drawn, 128, Intensities(), np.int8)
     assert signed.min() < 0
+
+
+def test_models_that_ship_refuse_what_is_no_picture_of_their_scale(ndrnn, tmp_path):
+    values = np.random.default_rng(0).random((6, 7), np.float32)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    Image.fromarray(255 * values).save(tmp_path / "b.tif")
+    ran = ndrnn("predict", "photographs-grey", tmp_path / "a.tif", tmp_path / "b.tif")
+    assert ran.status == 1
+    assert "b.tif: has floating-point values of up to 2" in ran.err
+    assert [json.loads(line)["file"] for line in ran.out.splitlines()[:1]] == [str(tmp_path / "a.tif")]

@@ -19,6 +19,7 @@ from ..density.lattices.images import dequantize
 from ..density.rides import RIDE
 from ..density.use.codec import PlaneModel
 from ..learn.task import Task
+from ..saving import shipped
 from ..tasks import Density
 from ..tasks.density import DensityTask
 from ..tasks.use import use_of
@@ -54,7 +55,9 @@ def as_task(model: Any, file: Path) -> Any:
         raise ValueError(f"{file}: is a model of planes, for compress and decompress alone")
     if not isinstance(model, RIDE):
         raise ValueError(f"{file}: must be a trained task or a RIDE, got {type(model).__name__}")
-    task = DensityTask(Density(), Facts(ndim=model.ndim, channels=model.channels, levels=_LEVELS))
+    reach = 1.0 if file.parent == shipped.FOLDER else 0.0  # what others learned from is not known
+    facts = Facts(ndim=model.ndim, channels=model.channels, levels=_LEVELS, reach=reach)
+    task = DensityTask(Density(), facts)
     task.model = model
     return task.eval()
 
