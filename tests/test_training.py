@@ -175,11 +175,15 @@ def test_a_run_from_before_an_option_was_there_is_resumed(tmp_path):
     task, data = make(epochs=1)
     record = train(task, data, tmp_path, resume=True)
     assert record.marks[-1].passes == 1
-    del state["ndrnn"]["facts"]["direction"]  # lines were read as they stood then, which is no direction of now
+    del state["ndrnn"]["facts"][
+        "direction"
+    ]  # lines were read as they stood then, which is no direction of now
     torch.save(state, tmp_path / "last.ckpt")
     task, data = make(epochs=1)
     task.facts = replace(task.facts, direction="auto")
-    with pytest.raises(ValueError, match=r"facts.direction must be '' as when the training began, got 'auto'"):
+    with pytest.raises(
+        ValueError, match=r"facts.direction must be '' as when the training began, got 'auto'"
+    ):
         train(task, data, tmp_path, resume=True)
     state["ndrnn"]["settings"]["network"]["dropout"] = 0.5
     torch.save(state, tmp_path / "last.ckpt")
@@ -190,8 +194,8 @@ def test_a_run_from_before_an_option_was_there_is_resumed(tmp_path):
 @pytest.mark.parametrize(
     ("before", "now", "fits"), [(3.5, 4.0, True), (0.9, 1.0, True), (1.0, 255.0, False), (255.0, 1.0, False)]
 )
-def test_a_run_goes_on_with_more_files_but_not_with_those_of_another_scale(before, now, fits, tmp_path):
-    task, data = make(epochs=1)
+def test_a_run_goes_on_with_more_files_but_not_with_those_of_another_scale(before, now, fits):
+    task, _ = make(epochs=1)
     task.facts = replace(task.facts, reach=before)
     saved = {}
     task.on_save_checkpoint(saved)

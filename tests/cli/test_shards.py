@@ -90,16 +90,25 @@ def test_more_jobs_than_samples_and_a_job_that_is_missing(trained, ndrnn, tmp_pa
     assert "evaluation.2-of-4.json: digest must be" in refused.err
 
 
-def test_parts_that_were_read_in_other_ways_are_not_added_up(trained, ndrnn, tmp_path):
-    run, _ = trained("transcribe")
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_parts_that_were_read_in_other_ways_are_not_joined(command, trained, ndrnn, tmp_path):
+    run, data = trained("transcribe")
+    words = (
+        command,
+        run,
+        *((data,) if command == "predict" else ("--split", "all")),
+        "--out",
+        tmp_path / "out",
+    )
+    file = "evaluation" if command == "evaluate" else "predictions"
     for number, views in enumerate((False, True)):
-        words = ("--shard", f"{number}/2", "--views", views, "--out", tmp_path / "out")
-        assert ndrnn("evaluate", run, "--split", "all", *words).status == 0
+        assert ndrnn(*words, "--shard", f"{number}/2", "--views", views).status == 0
     refused = ndrnn("join", tmp_path / "out")
     assert refused.status == 2
-    assert "evaluation.1-of-2.json: reading must be {'beam': 0, 'views': False}" in refused.err
-    words = ("--shard", "0/2", "--views", True, "--out", tmp_path / "out", "--force")
-    assert ndrnn("evaluate", run, "--split", "all", *words).status == 0
+    assert f"{file}.1-of-2.json" in refused.err
+    assert "reading must be {'beam': 0, 'views': False} as in" in refused.err
+    assert not list((tmp_path / "out").glob(f"{file}.json*"))
+    assert ndrnn(*words, "--shard", "0/2", "--views", True, "--force").status == 0
     assert ndrnn("join", tmp_path / "out").status == 0
 
 

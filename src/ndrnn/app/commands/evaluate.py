@@ -178,7 +178,7 @@ def _part(
         "data": f"{recipe.data.path} {recipe.data.root}".strip(),
         "total": total,
         "left_out": len(gathered.faults),
-        **({"reading": reading} if (reading := reading_of(task)) else {}),
+        "reading": reading_of(task),
         "counts": task.tallied,
     }
 

@@ -70,6 +70,10 @@ def _predictions(files: list[Path], target: Path) -> dict[str, Any]:
             joined.write(json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n")
         missing = [number for number in range(len(files)) if number not in ends]
         check_whole(target.parent, LINES, missing, len(files))
+        for key in ("digest", "reading"):
+            told = [(file, ends[number][key]) for number, file in enumerate(files) if key in ends[number]]
+            for file, own in told[1:]:
+                _check_same(key, own, told[0][1], file, told[0][0])
     faults = {(fault["file"], fault["reason"]): fault for end in ends.values() for fault in end["left_out"]}
     predicted, pages, lines = (
         sum(end.get(what, 0) for end in ends.values()) for what in ("predicted", "pages", "lines")
@@ -115,6 +119,11 @@ def _objects(files: list[Path], lines: Path, target: Path) -> int:
     return len(rows)
 
 
+def _check_same(key: str, own: Any, wanted: Any, file: Path, first: Path) -> None:
+    if own != wanted:
+        raise ValueError(f"{file}: {key} must be {wanted!r} as in {first.name}, got {own!r}")
+
+
 def _place(entry: dict[str, Any]) -> int:
     return int(entry["at"])
 
@@ -130,10 +139,7 @@ def _evaluation(files: list[Path], target: Path) -> dict[str, Any]:
     same = ("digest", "split", "data", "total", "reading")
     for file, part in zip(files, found, strict=True):
         for key in same:
-            if part.get(key) != found[0].get(key):
-                raise ValueError(
-                    f"{file}: {key} must be {found[0].get(key)!r} as in {files[0].name}, got {part.get(key)!r}"
-                )
+            _check_same(key, part.get(key), found[0].get(key), file, files[0])
     weights = Path(str(found[0].get("weights")))
     if not weights.is_file() or digest(weights) != found[0]["digest"]:
         raise ValueError(f"{files[0]}: the weights that were measured are no more in {weights}")

@@ -31,8 +31,8 @@ from ..output import Output
 from ..outputs import Outputs
 from ..overlap import ReadAhead
 from ..prediction import label_tiles, predicted
-from ..shards import LINES, OBJECTS, Shard
-from ..trained import load, set_reading
+from ..shards import LINES, OBJECTS, Shard, digest
+from ..trained import load, reading_of, set_reading
 from ..transcripts import Transcripts, key
 from ..workers import Workers
 
@@ -84,7 +84,8 @@ def run(options: Predict) -> int:
             done += 1
         use.reached(None, faults)
         if lines is not None and shard.count > 1:  # by which it is known to be whole
-            end = {"predicted": done, **counted.described(), "left_out": _named(faults)}
+            made = {"digest": digest(weights), "reading": reading_of(task)}
+            end = {"predicted": done, **counted.described(), "left_out": _named(faults), **made}
             lines.write(json.dumps({"end": end}, ensure_ascii=False) + "\n")
     if use.greyed:
         others = f" and {len(use.greyed) - 1:,} more" if len(use.greyed) > 1 else ""
