@@ -42,7 +42,8 @@ class LabelTask(Task):
     """Trains and checks a network that labels points; its batches are :class:`LabelBatch`.
 
     Metrics: ``point_error``, the share of points with a wrong label; ``mean_iou`` and ``mean_dice`` over the classes,
-    and for each class ``iou/NAME`` and ``dice/NAME``. ``miss``, which decides on the best weights, is 1 - mean_iou.
+    and for each class ``iou/NAME`` and ``dice/NAME``. ``miss``, which decides on the best weights, is 1 - mean_iou;
+    where there is nothing but background, ``point_error``.
     """
 
     monitor = "miss"
