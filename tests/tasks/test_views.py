@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isnan
+
 import pytest
 import torch
 
@@ -121,6 +123,19 @@ def test_a_line_is_read_as_where_the_network_is_surest(width, text):
     assert plain.text == ("a" if width == 24 else "b")
     assert one.confidence >= plain.confidence
     assert one.log_probability >= plain.log_probability
+
+
+@pytest.mark.parametrize("beam", [0, 3])
+def test_a_view_that_overflows_is_not_taken(beam):
+    class Overflowing(WidthReader):
+        def forward(self, x, sizes=None):
+            return super().forward(x, sizes) / (0 if x.shape[2] > 24 else 1)
+
+    task = reader(views=True, beam=beam)
+    task.model = Overflowing()
+    assert [one.text for one in task.predict_step(batch(20))] == ["a"]
+    (one,) = task.predict_step(batch(60))
+    assert isnan(one.confidence)
 
 
 def test_checks_count_what_is_read_so_but_those_of_a_training():

@@ -254,7 +254,9 @@ class TranscribeTask(Task):
     def _labels(self, log_probs: Tensor) -> Labelling:
         if not len(log_probs):
             return ()
-        if self.settings.beam:
+        if self.settings.beam and not bool(
+            log_probs.isnan().any()
+        ):  # those are refused, or not taken of a view
             scorer = None if self.scorer is None else lambda labels: self.scorer(self._spelled(labels))  # type: ignore[misc]
             return self._spaced(beam_search(log_probs, self.settings.beam, scorer=scorer)[0].labels)
         return self._spaced(greedy(log_probs).labels)
