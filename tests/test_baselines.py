@@ -272,7 +272,7 @@ def test_what_reads_lines_in_several_ways_is_measured_without_too(tmp_path, caps
     rows = [
         f"{name}\tab\t{split}" for name, split in zip(names, ("train", "train", "val", "test"), strict=True)
     ]
-    (tmp_path / "lines.tsv").write_text("\n".join(["file\ttext\tsplit", *rows]) + "\n", encoding="utf-8")
+    (tmp_path / "lines.tsv").write_text("\n".join(["name\ttext\tsplit", *rows]) + "\n", encoding="utf-8")
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
         f'task = "transcribe"\nviews = true\n[data]\nformat = "lines"\npath = "{tmp_path}"\ntable = "lines.tsv"\n'
