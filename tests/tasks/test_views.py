@@ -64,7 +64,7 @@ def test_each_stage_starts_from_the_best_of_those_before():
         return -min(sum(abs(a - b) for a, b in zip(view, wish, strict=True)) for wish in wanted[:1])
 
     found = surest([View()] * 3, read, sureness)
-    assert found == [wanted[0]] * 3
+    assert found == [(wanted[0], wanted[0])] * 3
     assert len(asked) == sum(len(values) for _, values in STAGES) == 10
     assert asked[6] == [View(1.2, -0.15, 1.0)] * 3
     assert asked[8] == [View(1.2, 0.15, 0.88)] * 3
@@ -82,8 +82,9 @@ def test_lines_are_judged_apart_and_nothing_that_is_not_a_number_is_taken():
             return float("nan")
         return view.width if name == "first" else -view.width
 
-    (_, wide), (_, narrow) = surest(read([View()] * 2), read, sureness)
+    (wide, first), (narrow, second) = surest(read([View()] * 2), read, sureness)
     assert (wide.width, narrow.width) == (1.45, 0.8)
+    assert (first, second) == (("first", wide), ("second", narrow))
 
 
 class WidthReader(torch.nn.Module):
@@ -118,6 +119,8 @@ def test_a_line_is_read_as_where_the_network_is_surest(width, text):
     assert one.text == text
     (plain,) = reader().predict_step(batch(width))
     assert plain.text == ("a" if width == 24 else "b")
+    assert round(one.view.width * width) == 24 or text == "b"
+    assert plain.view == View()
     assert one.confidence >= plain.confidence
     assert one.log_probability >= plain.log_probability
 
