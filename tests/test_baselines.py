@@ -263,3 +263,33 @@ def test_a_task_without_a_convolutional_network_is_told(tmp_path):
     path.write_text('task = "classify"\n[data]\nformat = "idx"\npath = "mnist"\n')
     with pytest.raises(ValueError, match="task must be label or transcribe, got classify"):
         command.main([str(path), "--out", str(tmp_path / "run")])
+
+
+def test_what_reads_lines_in_several_ways_is_measured_without_too(tmp_path, capsys, monkeypatch):
+    names = [f"{number}.png" for number in range(4)]
+    for name in names:
+        Image.new("L", (24, 8), 200).save(tmp_path / name)
+    rows = [
+        f"{name}\tab\t{split}" for name, split in zip(names, ("train", "train", "val", "test"), strict=True)
+    ]
+    (tmp_path / "lines.tsv").write_text("\n".join(["name\ttext\tsplit", *rows]) + "\n", encoding="utf-8")
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        f'task = "transcribe"\nviews = true\n[data]\nformat = "lines"\npath = "{tmp_path}"\ntable = "lines.tsv"\n'
+        '[network]\nhidden = [4]\nsubsample = []\nblocks = ["4x2"]\n[training]\nepochs = 1\nbatch_size = 2\n',
+        encoding="utf-8",
+    )
+    asked = []
+    seen_well = TranscribeTask._seen_well
+
+    def noted(task, *args):
+        asked.append((task.settings.views, task.settings.beam))
+        return seen_well(task, *args)
+
+    monkeypatch.setattr(TranscribeTask, "_seen_well", noted)
+    assert command.main([str(recipe), "--ours", "--beams", "3", "--out", str(tmp_path / "run")]) == 0
+    assert asked[-3:] == [(True, 0), (False, 0), (True, 3)]
+    found = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert found["test_with_beam"]["beam"] == 3
+    assert set(found["test_without_views"]) == {"cer", "wer"}
+    capsys.readouterr()

@@ -3,9 +3,10 @@
     python -m benchmarks.baselines RECIPE.toml --out DIR [--ours] [--seeds N] [--json FILE] [options of ndrnn train]
 
 The JSON, by default ``DIR/result.json``, holds weights, minutes, metrics and the command. With ``--beams 16`` a network
-that reads is measured a second time, with a beam search of that width. Metrics are those of the test part, or of the part
-that was watched where there is none, by which the weights were chosen. With ``--seeds 3`` three networks are trained, of
-the seeds 0, 1 and 2, in ``DIR/seed0`` and so on, and the JSON holds the mean and the standard deviation of what they
+that reads is measured once more, with a beam search of that width, and where the recipe has it look at lines in
+several ways (``views``), without. Metrics are those of the test part, or of the part that was watched where there is
+none, by which the weights were chosen. With ``--seeds 3`` three networks are trained, of the seeds 0, 1 and 2, in
+``DIR/seed0`` and so on, and the JSON holds the mean and the standard deviation of what they
 give besides; what is interrupted goes on by the same command.
 """
 
@@ -76,6 +77,8 @@ def _one(words: Sequence[str], folder: Path) -> tuple[int, dict[str, Any]]:
         "processor_minutes": None if resumed else round(spent, 2),
     }
     split, figures[split] = _measured(folder)
+    if getattr(read(folder).config, "views", False):
+        figures[f"{split}_without_views"] = _measured(folder, "--views", "False")[1]
     if beams:
         figures[f"{split}_with_beam"] = {"beam": beams, **_measured(folder, "--beam", str(beams))[1]}
     figures["machine"] = {name: value for name, value in machine.describe().items() if name != "command"}
@@ -143,7 +146,9 @@ def _of_train(words: Sequence[str]) -> list[str]:
 def _summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The mean and the standard deviation of the figures that all runs have."""
     found: dict[str, Any] = {}
-    for part in ("test", "test_with_beam", "watched", "watched_with_beam"):
+    for part in (
+        split + more for split in ("test", "watched") for more in ("", "_without_views", "_with_beam")
+    ):
         if all(part in run for run in runs):
             columns = {name: [run[part][name] for run in runs] for name in runs[0][part] if name != "beam"}
             found[part] = {

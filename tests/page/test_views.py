@@ -372,6 +372,38 @@ def test_a_run_that_learned_from_pages_reads_a_line(upload, ask, of_one, tmp_pat
     assert all(found["to"] <= 200 for found in told["characters"])
 
 
+def test_a_line_that_was_read_wider_shows_where_it_stands_on_the_picture(upload, ask, of_one, tmp_path):
+    options = (
+        "--views",
+        "--network.hidden",
+        "4",
+        "5",
+        "--network.blocks",
+        "2x1",
+        "2x2",
+        "--network.subsample",
+    )
+    run = make_run(
+        tmp_path / "lines",
+        Facts(2, 1, alphabet="ab c"),
+        "--task",
+        "transcribe",
+        "--data.format",
+        "lines",
+        *options,
+    )
+    image = np.random.default_rng(0).integers(0, 256, (8, 100), np.uint8)
+    told, _ = ask(of_one(run), "text", upload(image))
+    task = models.load(run / "best.safetensors")
+    (read,) = task.predict_step(TranscribeBatch(features(image).unsqueeze(0), ("",)))
+    assert told["text"] == read.text
+    assert read.view.width != 1
+    ends = [(found["from"], found["to"]) for found in told["characters"]]
+    wanted = [tuple(min(2 * frame / read.view.width, 100) for frame in pair) for pair in read.frames]
+    assert len(wanted) > 5
+    assert all(found == pytest.approx(own) for found, own in zip(ends, wanted, strict=True))
+
+
 def test_numbers_that_are_none_are_told_of_the_picture(client, upload, ask, of_one, runs):
     number, key = of_one(runs["label"]), upload(smooth(9, 9, 3), "tree.png")
     with torch.no_grad():

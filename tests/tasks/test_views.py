@@ -67,7 +67,7 @@ def test_each_stage_starts_from_the_best_of_those_before():
         return -min(sum(abs(a - b) for a, b in zip(view, wish, strict=True)) for wish in wanted[:1])
 
     found = surest([View()] * 3, read, sureness)
-    assert found == [wanted[0]] * 3
+    assert found == [(wanted[0], wanted[0])] * 3
     assert len(asked) == sum(len(values) for _, values in STAGES) == 10
     assert asked[6] == [View(1.2, -0.15, 1.0)] * 3
     assert asked[8] == [View(1.2, 0.15, 0.88)] * 3
@@ -85,8 +85,9 @@ def test_lines_are_judged_apart_and_nothing_that_is_not_a_number_is_taken():
             return float("nan")
         return view.width if name == "first" else -view.width
 
-    (_, wide), (_, narrow) = surest(read([View()] * 2), read, sureness)
+    (wide, first), (narrow, second) = surest(read([View()] * 2), read, sureness)
     assert (wide.width, narrow.width) == (1.45, 0.8)
+    assert (first, second) == (("first", wide), ("second", narrow))
 
 
 class WidthReader(torch.nn.Module):
@@ -121,6 +122,8 @@ def test_a_line_is_read_as_where_the_network_is_surest(width, text):
     assert one.text == text
     (plain,) = reader().predict_step(batch(width))
     assert plain.text == ("a" if width == 24 else "b")
+    assert round(one.view.width * width) == 24 or text == "b"
+    assert plain.view == View()
     assert one.confidence >= plain.confidence
     assert one.log_probability >= plain.log_probability
 
@@ -189,28 +192,3 @@ def test_only_images_have_views():
         ValueError, match="views must be false for samples of 3 axes: images alone are slanted"
     ):
         build(Transcribe(network=Network(hidden=(2,)), views=True), Facts(3, alphabet="ab"))
-
-
-@pytest.mark.parametrize("width", [20, 30])
-def test_frames_are_those_of_the_line_as_it_is(width):
-    class Bars(WidthReader):
-        """A frame a point; "a" wherever there is a bar, surest where a line is 24 points wide."""
-
-        def forward(self, x, sizes=None):
-            bar = (x[..., 0].amax(1) > 0.3).float()[..., None]
-            sure = 9.0 if x.shape[2] == 24 else 2.0
-            return sure * torch.cat([1 - bar, bar, torch.zeros_like(bar)], -1)
-
-        def output_sizes(self, sizes):
-            return sizes[:, 1:]
-
-    task = reader(views=True)
-    task.model = Bars()
-    x = torch.zeros(1, 4, width, 1)
-    x[:, :, 3:7] = x[:, :, width - 5 : width - 1] = 1
-    (one,) = task.predict_step(TranscribeBatch(x, ("",)))
-    assert one.text == "aa"
-    assert one.log_probability > -0.1  # of 24 points
-    for found, expected in zip(one.frames, [(3, 7), (width - 5, width - 1)], strict=True):
-        assert found == pytest.approx(expected, abs=1)
-    assert task.frame_width() == 1

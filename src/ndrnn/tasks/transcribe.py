@@ -44,8 +44,17 @@ class Transcribed(NamedTuple):
     between them does not count."""
     words: tuple[Word, ...] = ()
     frames: tuple[tuple[int, int], ...] = ()
-    """The frames, first and last + 1, in which each character of the text stands on that path; those of the sample as it
-    is, also where it was read wider or narrower."""
+    """The frames, first and last + 1, in which each character of the text stands on that path."""
+    view: View = View()
+    """The way of looking at the line in which it was read, and of which these frames are."""
+
+
+class _Reading(NamedTuple):
+    """Labels, the frames (T, L) in which they were read, and the way of looking that gave these."""
+
+    labels: Labelling
+    log_probs: Tensor
+    view: View = View()
 
 
 class TranscribeTask(Task):
@@ -190,7 +199,7 @@ class TranscribeTask(Task):
         found = self._labellings(log_probs, frames)
         if not self.in_training:
             found = self._seen_well(batch, found)
-        texts = [self.decode(labels) for labels, _ in found]
+        texts = [self.decode(one.labels) for one in found]
         if not self.in_training:
             self.reliability.update(self._evidence(found, batch.target), self.temperature)
         self.cer.update(texts, list(batch.target))
@@ -207,12 +216,8 @@ class TranscribeTask(Task):
         """The text of each sample; its ``target`` is not looked at."""
         names = batch.names or ("",) * len(batch.x)
         with torch.no_grad():
-            plain = self._labellings(*self._log_probs(batch))
-            found = self._seen_well(batch, plain)
-        return [
-            self._transcribed(name, *one, len(log_probs))
-            for name, one, (_, log_probs) in zip(names, found, plain, strict=True)
-        ]
+            found = self._seen_well(batch, self._labellings(*self._log_probs(batch)))
+        return [self._transcribed(name, one) for name, one in zip(names, found, strict=True)]
 
     def frame_width(self) -> int:
         """Over how many points of the last axis a frame stretches."""
@@ -224,16 +229,14 @@ class TranscribeTask(Task):
         log_probs = self.model(batch.x, batch.sizes).log_softmax(-1)
         return log_probs, self.frames(whole(batch.sizes, batch.x)).cpu()
 
-    def _labellings(self, log_probs: Tensor, frames: Tensor) -> list[tuple[Labelling, Tensor]]:
-        """The labels that are read in each sample, and its frames (T, L)."""
+    def _labellings(self, log_probs: Tensor, frames: Tensor) -> list[_Reading]:
+        """What is read in each sample."""
         samples = [
             sample[:available].cpu() for sample, available in zip(log_probs, frames.tolist(), strict=True)
         ]
-        return [(self._labels(sample), sample) for sample in samples]
+        return [_Reading(self._labels(sample), sample) for sample in samples]
 
-    def _seen_well(
-        self, batch: TranscribeBatch, found: list[tuple[Labelling, Tensor]]
-    ) -> list[tuple[Labelling, Tensor]]:
+    def _seen_well(self, batch: TranscribeBatch, found: list[_Reading]) -> list[_Reading]:
         """What is read in each sample in that way of looking at it in which the network is surest."""
         if not self.settings.views:
             return found
@@ -243,20 +246,22 @@ class TranscribeTask(Task):
             for x, size in zip(batch.x, whole(batch.sizes, batch.x).tolist(), strict=True)
         ]
 
-        def read(ways: Sequence[View]) -> list[tuple[Labelling, Tensor]]:
+        def read(ways: Sequence[View]) -> list[_Reading]:
             x, sizes = pad([seen(line, way) for line, way in zip(lines, ways, strict=True)], self.facts.ndim)
             sizes = None if sizes is None else sizes.to(x.device)
             return self._labellings(*self._log_probs(batch._replace(x=x, sizes=sizes)))
 
-        # a character, or the end; so that many that are unsure do not count as less than one
-        return surest(found, read, lambda one: log_probability(one[1], one[0]) / (len(one[0]) + 1))
+        def sureness(one: _Reading) -> float:
+            """Of a character, or of the end, so that an empty text has one too."""
+            return log_probability(one.log_probs, one.labels) / (len(one.labels) + 1)
+
+        return [one._replace(view=view) for view, one in surest(found, read, sureness)]
 
     def _labels(self, log_probs: Tensor) -> Labelling:
         if not len(log_probs):
             return ()
-        if self.settings.beam and not bool(
-            log_probs.isnan().any()
-        ):  # those are refused, or not taken of a view
+        # what is no number is refused, and of a view not taken
+        if self.settings.beam and not bool(log_probs.isnan().any()):
             scorer = None if self.scorer is None else lambda labels: self.scorer(self._spelled(labels))  # type: ignore[misc]
             return self._spaced(beam_search(log_probs, self.settings.beam, scorer=scorer)[0].labels)
         return self._spaced(greedy(log_probs).labels)
@@ -269,10 +274,10 @@ class TranscribeTask(Task):
                 kept.append(label)
         return tuple(kept[:-1] if kept and kept[-1] == space else kept)
 
-    def _evidence(self, found: Sequence[tuple[Labelling, Tensor]], texts: Sequence[str]) -> Evidence:
+    def _evidence(self, found: Sequence[_Reading], texts: Sequence[str]) -> Evidence:
         """The characters that are read in samples beside the texts of these."""
         scores, said, right = [torch.zeros(0, len(self.outputs))], list[int](), list[bool]()
-        for (labels, log_probs), text in zip(found, texts, strict=True):
+        for (labels, log_probs, _), text in zip(found, texts, strict=True):
             if labels:
                 scores.append(surest_frames(log_probs, labels, aligned(log_probs, labels)))
                 said += labels
@@ -280,8 +285,8 @@ class TranscribeTask(Task):
                 right += hits(self._spelled(labels), seen)
         return Evidence(torch.cat(scores), torch.tensor(said).long(), torch.tensor(right).bool())
 
-    def _transcribed(self, name: str, labels: Labelling, log_probs: Tensor, plain: int) -> Transcribed:
-        """What is read in frames (T, L), of which there are ``plain`` where the sample is looked at as it is."""
+    def _transcribed(self, name: str, one: _Reading) -> Transcribed:
+        labels, log_probs, view = one
         if not len(log_probs):
             return Transcribed(name, "", 1.0)
         whole_text = log_probability(log_probs, labels)
@@ -299,9 +304,9 @@ class TranscribeTask(Task):
         words = words_of(
             text, confidences, [(first / len(log_probs), last / len(log_probs)) for first, last in frames]
         )
-        if plain != len(log_probs):
-            frames = tuple(_rescaled(span, plain / len(log_probs), plain) for span in frames)
-        return Transcribed(name, text, mean_confidence(confidences), whole_text, confidences, words, frames)
+        return Transcribed(
+            name, text, mean_confidence(confidences), whole_text, confidences, words, frames, view
+        )
 
 
 def log_probability(log_probs: Tensor, labels: Labelling) -> float:
@@ -332,9 +337,3 @@ def surest_frames(log_probs: Tensor, labels: Labelling, spans: Sequence[tuple[in
         for label, (first, last) in zip(labels, spans, strict=True)
     ]
     return log_probs[places]
-
-
-def _rescaled(span: tuple[int, int], by: float, count: int) -> tuple[int, int]:
-    """Frames, first and last + 1, among ``count`` frames of another width; at least one."""
-    first = min(round(by * span[0]), count - 1)
-    return first, max(first + 1, round(by * span[1]))

@@ -65,8 +65,8 @@ def surest(
     first: Sequence[Reading],
     read: Callable[[Sequence[View]], Sequence[Reading]],
     sureness: Callable[[Reading], float],
-) -> list[Reading]:
-    """Of each line the reading that the network is surest of.
+) -> list[tuple[View, Reading]]:
+    """Of each line the reading that the network is surest of, and the way of looking that gave it.
 
     Args:
         first: the readings of the lines as they are.
@@ -82,4 +82,4 @@ def surest(
                 sure = sureness(reading)
                 if sure > best[line][0]:
                     best[line] = sure, views[line], reading
-    return [reading for _, _, reading in best]
+    return [(view, reading) for _, view, reading in best]

@@ -81,7 +81,7 @@ def text(served: Served, picture: Picture, wanted: Mapping[str, Any], job: Job) 
         raise BadFile(picture.name, NOT_FINITE)
     # the reader may have turned and scaled the picture
     is_page = x.shape[1] < 2 * x.shape[0] and min(picture.height, picture.width) >= PAGE
-    width, scale = served.task.frame_width(), picture.width / x.shape[1]
+    width, scale = served.task.frame_width() / one.view.width, picture.width / x.shape[1]
 
     def column(frame: int) -> float:
         return float(min(frame * width, x.shape[1]) * scale)
