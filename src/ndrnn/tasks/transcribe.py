@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from math import nan
+from math import inf, nan
 from typing import Any, NamedTuple
 
 import torch
@@ -237,7 +237,8 @@ class TranscribeTask(Task):
         return [_Reading(self._labels(sample), sample) for sample in samples]
 
     def _seen_well(self, batch: TranscribeBatch, found: list[_Reading]) -> list[_Reading]:
-        """What is read in each sample in that way of looking at it in which the network is surest."""
+        """What is read in each sample in that way of looking at it in which the network is surest; where it reads nothing
+        as it is, nothing: other ways would invent a text for what is blank."""
         if not self.settings.views:
             return found
         check_views(self.settings.views, self.facts.ndim)  # they may have been asked for later
@@ -252,10 +253,16 @@ class TranscribeTask(Task):
             return self._labellings(*self._log_probs(batch._replace(x=x, sizes=sizes)))
 
         def sureness(one: _Reading) -> float:
-            """Of a character, or of the end, so that an empty text has one too."""
+            """Of a character, or of the end; what is empty is never taken for a text."""
+            if not one.labels:
+                return -inf
             return log_probability(one.log_probs, one.labels) / (len(one.labels) + 1)
 
-        return [one._replace(view=view) for view, one in surest(found, read, sureness)]
+        seen_best = surest(found, read, sureness)
+        return [
+            best._replace(view=view) if one.labels else one
+            for one, (view, best) in zip(found, seen_best, strict=True)
+        ]
 
     def _labels(self, log_probs: Tensor) -> Labelling:
         if not len(log_probs):
