@@ -6,8 +6,8 @@ The JSON, by default ``DIR/result.json``, holds weights, minutes, metrics and th
 that reads is measured once more, with a beam search of that width, and where the recipe has it look at lines in
 several ways (``views``), without. Metrics are those of the test part, or of the part that was watched where there is
 none, by which the weights were chosen. With ``--seeds 3`` three networks are trained, of the seeds 0, 1 and 2, in
-``DIR/seed0`` and so on, and the JSON holds the mean and the standard deviation of what they
-give besides; what is interrupted goes on by the same command.
+``DIR/seed0`` and so on, and the JSON holds the mean and the standard deviation of what they give besides; what is
+interrupted goes on by the same command.
 """
 
 from __future__ import annotations

@@ -21,6 +21,9 @@ from ndrnn.tasks import Facts, build
 ADDRESS = "http://127.0.0.1:8765"
 MARK = {"x-ndrnn": "test"}
 
+READER = ("--network.hidden", "4", "5", "--network.blocks", "2x1", "2x2", "--network.subsample")
+"""The network of small readers: a frame is two columns."""
+
 
 def make_run(folder: Path, facts: Facts, *options: str) -> Path:
     """A run's folder whose weights are as they were drawn."""
@@ -58,7 +61,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     )
     classify = ("--task", "classify", "--data.format", "classes", "--network.hidden", "3")
     read = ("--task", "transcribe", "--data.format", "lines", "--data.height", "8", "--data.invert")
-    read += ("--network.hidden", "4", "5", "--network.blocks", "2x1", "2x2", "--network.subsample")
+    read += READER
     return {
         "label": make_run(folder / "streets", Facts(2, 3, ("sky", "road", "<b>tree</b>")), *label),
         "classify": make_run(folder / "signs", Facts(2, 1, ("stop", "go")), *classify),

@@ -24,7 +24,7 @@ from ndrnn.density.lattices.images import dequantize
 from ndrnn.saving import models
 from ndrnn.tasks import Facts, build
 
-from .conftest import make_run, plane, smooth, wait
+from .conftest import READER, make_run, plane, smooth, wait
 
 LABEL, CLASSIFY, TRANSCRIBE, DENSITY = range(4)
 
@@ -354,17 +354,7 @@ def test_a_deep_picture_is_filled_as_it_is_shown(client, upload, ask, of_one, tm
 
 def test_a_run_that_learned_from_pages_reads_a_line(upload, ask, of_one, tmp_path, runs):
     facts = Facts(2, 1, alphabet="ab c")
-    options = (
-        "--data.height",
-        "8",
-        "--network.hidden",
-        "4",
-        "5",
-        "--network.blocks",
-        "2x1",
-        "2x2",
-        "--network.subsample",
-    )
+    options = ("--data.height", "8", *READER)
     run = make_run(tmp_path / "pages", facts, "--task", "transcribe", "--data.format", "pages", *options)
     image = np.random.default_rng(0).integers(0, 256, (16, 200), np.uint8)
     told, _ = ask(of_one(run), "text", upload(image))
@@ -373,25 +363,8 @@ def test_a_run_that_learned_from_pages_reads_a_line(upload, ask, of_one, tmp_pat
 
 
 def test_a_line_that_was_read_wider_shows_where_it_stands_on_the_picture(upload, ask, of_one, tmp_path):
-    options = (
-        "--views",
-        "--network.hidden",
-        "4",
-        "5",
-        "--network.blocks",
-        "2x1",
-        "2x2",
-        "--network.subsample",
-    )
-    run = make_run(
-        tmp_path / "lines",
-        Facts(2, 1, alphabet="ab c"),
-        "--task",
-        "transcribe",
-        "--data.format",
-        "lines",
-        *options,
-    )
+    options = ("--data.format", "lines", "--views", *READER)
+    run = make_run(tmp_path / "lines", Facts(2, 1, alphabet="ab c"), "--task", "transcribe", *options)
     image = np.random.default_rng(0).integers(0, 256, (8, 100), np.uint8)
     told, _ = ask(of_one(run), "text", upload(image))
     task = models.load(run / "best.safetensors")

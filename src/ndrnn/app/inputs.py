@@ -258,7 +258,7 @@ def _of_path(path: Path, reader: Reader | None, faults: Faults, kind: str, array
     storage = _One(path) if single else open_storage(path)
     for fault in storage.faults:
         faults.add(fault)
-    several = [name for name in storage.names if arrays and name.lower().endswith(".npz")]
+    several = storage.under("", (".npz",)) if arrays else []
     for name in several:
         faults.add(
             BadFile(storage.where(name), "may hold several samples: save each as an array of its own (.npy)")

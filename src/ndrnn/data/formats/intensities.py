@@ -128,9 +128,8 @@ class Intensities:
                 f"holds {stored.dtype}, which becomes 1 at most, and the network learned from floating-point values of up "
                 f"to {self.learned:g}; store values of that scale as floating-point numbers"
             )
-        most = max(
-            1.0, self.learned
-        )  # floating-point values often reach a little beyond 1, as by interpolation
+        # floating-point values often reach a little beyond 1, as by interpolation
+        most = max(1.0, self.learned)
         if not whole and most <= FAR and (reach := self.reach(stored)) > FAR * most:
             raise ValueError(
                 f"has floating-point values of up to {reach:g}, and the network learned from values of at most {most:g}; "
